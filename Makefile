@@ -1,0 +1,100 @@
+# `make` lists what there is. Every target sets up first where it has to, so a fresh clone needs no other step.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-print-directory
+
+# What you may set:  make train ARGS="model=tfidf_svm seed=2" PROCESSES=2
+ARGS ?=
+PROCESSES ?= 1
+RUN ?=
+VENV ?= .venv
+# the first of these that is a Python 3.11
+PYTHON ?= $(firstword $(foreach p,python3.11 python3 python,\
+	$(shell $(p) -c 'import sys; print("$(p)" if sys.version_info[:2] == (3, 11) else "")' 2>/dev/null)) python3)
+
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+# `$(call unless_given,model=bert)` is model=bert, or nothing where ARGS chooses a model: Hydra refuses two values.
+# An experiment chooses everything itself.
+unless_given = $(if $(filter $(firstword $(subst =, ,$(1)))=% experiment=%,$(ARGS)),,$(1))
+MAIN_JOB = $(strip $(call unless_given,model=bert) $(call unless_given,data=commands) $(ARGS))
+
+# Every option is spelt out, so that a user's own accelerate file does not change what a target does. Without a GPU
+# two ranks need --multi_gpu and this variable; `--cpu` would quietly start one.
+LAUNCH = $(BIN)/accelerate launch --quiet --num_processes $(PROCESSES) --num_machines 1 --mixed_precision no \
+	--dynamo_backend no
+ifneq ($(PROCESSES),1)
+LAUNCH += --multi_gpu --main_process_port 0
+GPUS := $(if $(filter undefined,$(origin CUDA_VISIBLE_DEVICES)),$(shell nvidia-smi -L 2>/dev/null),$(CUDA_VISIBLE_DEVICES))
+ifeq ($(strip $(GPUS)),)
+LAUNCH := ACCELERATE_USE_CPU=true $(LAUNCH)
+endif
+endif
+
+# The newest finished run of the main job, or nothing.
+LATEST_RUN = { grep -ls '"state": *"finished"' runs/commands/bert-full-s*/status.json || true; } \
+	| xargs -r ls -t | head -n 1 | xargs -r dirname
+
+.PHONY: help setup train evaluate sweep test test-slow lint format ci benchmark results clean
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-10s %s\n", $$1, $$2 }'
+	@echo
+	@echo '  ARGS="..." passes overrides or options on, PROCESSES=2 trains on two ranks, RUN=DIR names a run,'
+	@echo '  PYTHON=... names a Python 3.11 to make $(VENV) with.'
+
+setup: $(READY) ## make .venv (about 2 minutes; only when pyproject.toml or constraints.txt changed)
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null || { \
+		echo 'Python 3.11 is needed, and $(PYTHON) is not one: name it, as in make setup PYTHON=/path/to/python3.11' >&2; \
+		exit 2; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo 'Installing what voicecommand needs into $(VENV): about 2 minutes.'
+	@$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+train: $(READY) ## train and report; model=bert data=commands unless ARGS says otherwise
+	$(LAUNCH) recipes/train.py $(MAIN_JOB)
+
+evaluate: $(READY) ## the report of a saved run on a data set: RUN=DIR, or the newest main run
+	@test -n '$(RUN)' || test -n "$$($(LATEST_RUN))" || $(MAKE) train ARGS= PROCESSES=1
+	run='$(RUN)'; $(BIN)/python recipes/evaluate.py run="$${run:-$$($(LATEST_RUN))}" \
+		$(strip $(call unless_given,data=commands) $(call unless_given,split=test) $(ARGS))
+
+SWEEP = model=bert training.max_steps=40 training.learning_rate=1e-4,3e-4
+sweep: $(READY) ## a multirun: an example of two learning rates, or ARGS="model=... seed=1,2,3"
+	$(BIN)/python recipes/train.py --multirun $(or $(strip $(ARGS)),$(SWEEP))
+
+test: $(READY) ## the quick tests
+	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+
+test-slow: $(READY) ## the slow tests: real processes, short trainings, the README's commands
+	$(BIN)/python -m pytest -m slow $(ARGS)
+
+lint: $(READY) ## style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(READY) ## put the style right
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# One pytest for quick and slow together, and nothing after it: the last line says how many passed. The slow ones
+# run the README's commands, with the main job cut short.
+ci: lint ## all that must hold: lint, types, every test, the README's commands
+	$(BIN)/python -m pytest --durations=15 $(ARGS)
+
+benchmark: $(READY) ## speed against the stock Trainer, into benchmarks/results/
+	$(BIN)/python benchmarks/text_training.py $(ARGS)
+
+results: $(READY) ## docs/results.md and the README's table from finished runs
+	$(BIN)/python benchmarks/make_results.py $(ARGS)
+
+clean: ## caches and build outputs; runs/ and .venv stay
+	rm -rf build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache
+	find . -name __pycache__ -type d -not -path './$(VENV)/*' -not -path './runs/*' -prune -exec rm -rf {} +

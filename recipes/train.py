@@ -1,0 +1,45 @@
+"""Train a command model, measure it, save it: one run in one directory.
+
+    accelerate launch recipes/train.py model=bert data=commands
+"""
+
+from voicecommand import config as door
+
+
+@door.recipe("train")
+def main(config):
+    run = door.open_run(config)
+    if run.is_finished:
+        return door.show_result(run)
+    from voicecommand import evaluation, report, training
+    from voicecommand.data import checks
+
+    door.prepare_process(config)
+    task, tuning = door.build(config.model), door.build(config.get("tuning"))
+    args = door.build_training_arguments(config, run.directory)
+    dataset = door.load_data(config, task.columns)
+    checks.check(dataset, task.columns)
+    label_names = training.find_label_names(dataset)
+    processor = task.load_processor()
+    encoded = training.encode(dataset, task, processor, label_names)
+    model = task.load_model(label_names, processor)
+
+    with run.open(door.to_yaml(config)):
+        trainer = training.build_trainer(
+            task, args, model, processor, encoded, label_names, run, tuning, config.early_stopping, config.seed
+        )
+        figures = training.train(trainer, run)
+        splits = training.choose_splits(dataset, with_test=not door.is_multirun())
+        predictions = [training.predict_split(trainer, task, encoded, dataset, s, label_names) for s in splits]
+        if door.is_main_process():
+            training.save(trainer, task, processor, label_names, run.directory / "model")
+            metrics = evaluation.evaluate_predictions(predictions)
+            evaluation.write_evaluation(run.directory, predictions, metrics)
+            training.write_record(run, door.record(config, args), task, trainer, dataset, encoded, figures)
+            report.write_report(run.directory)
+            report.write_model_card(run.directory)
+    return door.show_result(run)
+
+
+if __name__ == "__main__":
+    main()

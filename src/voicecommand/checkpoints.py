@@ -1,0 +1,54 @@
+"""Checkpoints and saved models: written whole or not at all, found again, and saved when a signal comes."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+# What a checkpoint must hold to go on from it exactly; Trainer writes trainer_state.json last.
+COMPLETE = ("trainer_state.json", "optimizer.pt", "scheduler.pt")
+WEIGHTS = ("model.safetensors", "adapter_model.safetensors", "model.safetensors.index.json")
+
+
+def find_newest(directory: Path) -> Path | None:
+    """The complete checkpoint of the highest step under `directory`, or None."""
+    found = []
+    for path in directory.glob("checkpoint-*"):
+        number = path.name.removeprefix("checkpoint-")
+        whole = all((path / name).is_file() for name in COMPLETE) and any((path / name).is_file() for name in WEIGHTS)
+        if number.isdigit() and whole and any(path.glob("rng_state*.pth")):
+            found.append((int(number), path))
+    return max(found)[1] if found else None
+
+
+@contextlib.contextmanager
+def staged(directory: Path) -> Iterator[Path]:
+    """A folder beside `directory` that takes its place when the block ends without an error."""
+    staging = directory.with_name(directory.name + ".part")
+    shutil.rmtree(staging, ignore_errors=True)
+    try:
+        staging.mkdir(parents=True)
+        yield staging
+        for path in staging.rglob("*"):
+            path.chmod(0o755 if path.is_dir() else 0o644)  # safetensors are written for their owner alone
+        shutil.rmtree(directory, ignore_errors=True)
+        staging.rename(directory)
+    except BaseException:
+        shutil.rmtree(staging, ignore_errors=True)
+        raise
+
+
+def build_stop_callback(run: Any) -> Any:
+    """A TrainerCallback that saves and stops at the end of the step in which a signal came."""
+    from transformers import TrainerCallback
+
+    class StopOnSignal(TrainerCallback):
+        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
+            if run.stop_requested:
+                control.should_save = control.should_training_stop = True
+            return control
+
+    return StopOnSignal()

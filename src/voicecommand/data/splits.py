@@ -1,0 +1,151 @@
+"""The names of the splits and the declared rule that makes those a source lacks.
+
+The rule looks at one row at a time: the sha256 of the row's normalised text (or of its group, such as the
+speaker) is a point in [0, 1). Below ``test`` the row belongs to test, below ``test + validation`` to
+validation, otherwise to train. Rows that are added, removed or shuffled therefore never move another row,
+equal texts never fall apart, and a source that brings its own test split gives up only the validation
+interval of its train split.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import unicodedata
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from voicecommand.errors import InputError
+
+if TYPE_CHECKING:
+    from datasets import DatasetDict
+
+logger = logging.getLogger(__name__)
+
+SPLITS = ("train", "validation", "test", "out_of_scope_validation", "out_of_scope_test")
+OUT_OF_SCOPE = "out_of_scope"
+GROUP_COLUMNS = ("speaker", "template")
+
+Columns = dict[str, list[str]]
+
+
+class _Fold(dict[int, str]):
+    """Table for ``str.translate``: characters of the given Unicode categories become a space."""
+
+    def __init__(self, categories: str) -> None:
+        super().__init__()
+        self._categories = categories
+
+    def __missing__(self, code: int) -> str:
+        character = chr(code)
+        self[code] = " " if unicodedata.category(character)[0] in self._categories else character
+        return self[code]
+
+
+# Marks (M) stay: they are vowels in many scripts, and `\W` would fold them.
+_PUNCTUATION = _Fold("PSZC")
+_SPACE = _Fold("ZC")
+
+
+def normalise(text: str) -> str:
+    """Fold case, width, punctuation and white space, so that two spellings of one sentence compare equal.
+
+    A text of punctuation only keeps it; the result is empty only where nothing can be seen in the text.
+    The split rule hangs on this function: changing it moves rows between splits.
+    """
+    folded = unicodedata.normalize("NFKC", text).casefold()
+    return " ".join(folded.translate(_PUNCTUATION).split()) or " ".join(folded.translate(_SPACE).split())
+
+
+def position(key: str) -> float:
+    """The place of ``key`` in [0, 1): the same on every machine, forever."""
+    return int.from_bytes(hashlib.sha256(key.encode("utf-8")).digest()[:4], "big") / 2**32
+
+
+@dataclass(frozen=True)
+class SplitRule:
+    """What ``data.split`` says.
+
+    Args:
+        by: the column whose hash decides: ``text`` (normalised) or a group such as ``speaker`` (as written).
+        validation: share of all rows that validation gets.
+        test: share of all rows that test gets.
+        column: the column of a single file that names each row's split, instead of a hash.
+    """
+
+    by: str = "text"
+    validation: float = 0.1
+    test: float = 0.2
+    column: str | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("validation", "test"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1:
+                raise InputError(f"data.split.{name}={value!r} must be a share of the rows from 0 to below 1")
+        if self.validation + self.test >= 1:
+            raise InputError(
+                f"data.split.validation={self.validation} and data.split.test={self.test} leave nothing "
+                "to train on: their sum must be below 1"
+            )
+
+    @classmethod
+    def of(cls, split: Mapping[str, Any] | None) -> SplitRule:
+        return cls(**{str(key): value for key, value in (split or {}).items()})
+
+    def assign(self, value: str) -> str:
+        """The split of the row whose ``by`` column holds ``value``."""
+        point = position(normalise(value) if self.by == "text" else value)
+        if point < self.test:
+            return "test"
+        return "validation" if point < self.test + self.validation else "train"
+
+
+def select(columns: Columns, rows: list[int]) -> Columns:
+    """The named rows of a table of columns."""
+    return {name: [values[row] for row in rows] for name, values in columns.items()}
+
+
+def fill_missing(splits: dict[str, Columns], rule: SplitRule) -> dict[str, Columns]:
+    """Take the validation and test splits that are not given, and whose share isn't 0, out of train.
+
+    Without a train split nothing is made: such data is for evaluation only. Order within a split is kept.
+    """
+    shares = {"validation": rule.validation, "test": rule.test}
+    missing = [name for name, share in shares.items() if name not in splits and share > 0]
+    if "train" not in splits or not missing:
+        return splits
+    train = splits["train"]
+    if rule.by not in train:
+        raise InputError(
+            f"data.split.by={rule.by}: no such column to split by; there are {', '.join(sorted(train))} "
+            f"(data.column_map.{rule.by}=NAME maps one)"
+        )
+    rows: dict[str, list[int]] = {name: [] for name in ("train", *missing)}
+    for row, value in enumerate(train[rule.by]):
+        if rule.by != "text" and not value.strip():
+            raise InputError(
+                f"{train['origin'][row]}: {rule.by} is empty, and data.split.by={rule.by} needs it"
+            )
+        name = rule.assign(value)
+        rows[name if name in rows else "train"].append(row)
+    logger.info(
+        "%s taken from train by the hash of %s: %s",
+        " and ".join(missing),
+        rule.by,
+        ", ".join(f"{name} {len(rows[name]):,}" for name in rows),
+    )
+    made = {name: select(train, rows[name]) for name in rows}
+    return {name: made.get(name) or splits[name] for name in SPLITS if name in splits or name in made}
+
+
+def build(splits: dict[str, Columns]) -> DatasetDict:
+    """A ``DatasetDict`` of string columns, splits in their usual order."""
+    import pyarrow as pa
+    from datasets import Dataset, DatasetDict
+
+    def table(columns: Columns) -> pa.Table:
+        return pa.table({name: pa.array(values, pa.string()) for name, values in columns.items()})
+
+    return DatasetDict({name: Dataset(table(splits[name])) for name in SPLITS if name in splits})

@@ -1,0 +1,182 @@
+"""Raw rows of any source -> string columns with canonical names, or one error that names the rows."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from voicecommand.data.splits import GROUP_COLUMNS, OUT_OF_SCOPE, Columns
+from voicecommand.errors import InputError
+
+# Taken along where the source has them. Numbers are accepted, as their digits, for names but not for texts.
+OPTIONAL = ("id", *GROUP_COLUMNS, "response")
+TEXTS = ("text", "response", "transcript")
+SHOWN = 5
+
+
+@dataclass
+class Table:
+    """The rows of one file or hub split as they were written.
+
+    Attributes:
+        source: what messages and origins call it.
+        names: its column names.
+        rows: (row number, column name -> cell).
+        bad: what is wrong with the rows that could not be read, "source:row: problem".
+    """
+
+    source: str
+    names: list[str]
+    rows: list[tuple[int, dict[str, Any]]] = field(default_factory=list)
+    bad: list[str] = field(default_factory=list)
+
+
+def nearest(name: str, names: Iterable[str]) -> str | None:
+    """The one of ``names`` that ``name`` was most likely meant to be."""
+    folded = {other.strip().casefold(): other for other in reversed(list(names))}
+    matches = difflib.get_close_matches(name.strip().casefold(), folded, 1, 0.6)
+    return folded[matches[0]] if matches else None
+
+
+def quote(names: Iterable[str]) -> str:
+    """Names as a short readable list."""
+    quoted = [repr(name) for name in names]
+    return ", ".join(quoted[:20]) + (f" and {len(quoted) - 20} more" if len(quoted) > 20 else "")
+
+
+def read_map(column_map: Mapping[str, Any] | None, columns: Iterable[str]) -> dict[str, str]:
+    """Canonical name -> name in the source, for the columns that ``data.column_map`` renames."""
+    known = [*columns, *OPTIONAL]
+    renamed = {str(key): str(value) for key, value in (column_map or {}).items() if value is not None}
+    for name in renamed:
+        # The yaml lists every column of every task; what this task does not read may stay there.
+        if name not in (*known, *TEXTS, "label", "audio"):
+            raise InputError(f"data.column_map.{name}: no such column is read; there are {quote(known)}")
+    return renamed
+
+
+def locate(
+    table: Table, columns: Iterable[str], renamed: Mapping[str, str], extra: Iterable[str] = ()
+) -> dict[str, str]:
+    """Canonical name -> name in the table, of the columns asked for and of the optional ones it has."""
+    found: dict[str, str] = {}
+    for name in dict.fromkeys((*columns, *OPTIONAL, *extra)):
+        source = renamed.get(name, name)
+        if source in table.names:
+            found[name] = source
+        elif name in columns or name in renamed:
+            meant = nearest(source, table.names) or (nearest(name, table.names) if source != name else None)
+            hint = (
+                f"did you mean data.column_map.{name}={meant}"
+                if meant
+                else f"name it by data.column_map.{name}=NAME"
+            )
+            raise InputError(
+                f"{table.source}: no column {source!r} for {name}; "
+                f"the columns there are {quote(table.names)}: {hint}"
+            )
+    return found
+
+
+def refuse(bad: list[str]) -> None:
+    """Raise when any row is bad, with the first few of them."""
+    if bad:
+        more = f"; and {len(bad) - SHOWN:,} more" if len(bad) > SHOWN else ""
+        count = "1 bad row" if len(bad) == 1 else f"{len(bad):,} bad rows"
+        raise InputError(f"{count}, none is dropped: {'; '.join(bad[:SHOWN])}{more}")
+
+
+def to_columns(
+    table: Table,
+    columns: Iterable[str],
+    renamed: Mapping[str, str],
+    *,
+    split: str,
+    prefix: str,
+    extra: Iterable[str] = (),
+) -> Columns:
+    """String columns of one table: id, origin, the asked ones and the optional ones that it has.
+
+    Args:
+        table: the rows as written.
+        columns: what the task needs.
+        renamed: canonical name -> name in the source.
+        split: an out-of-scope split needs no label column, and gets that label.
+        prefix: what made-up ids begin with.
+        extra: further columns to take along where they exist.
+
+    Raises:
+        InputError: a column is missing, or a cell is missing or not a text.
+    """
+    out_of_scope = split.startswith(OUT_OF_SCOPE) and "label" in columns
+    asked = [name for name in columns if not (out_of_scope and name == "label")]
+    found = locate(table, asked, renamed, extra)
+    if out_of_scope:
+        found.pop("label", None)
+    names = list(dict.fromkeys(("id", "origin", *columns, *found)))
+    result: Columns = {name: [] for name in names}
+    seen: dict[str, int] = {}
+    bad = list(table.bad)
+    for row, cells in table.rows:
+        values = {}
+        problem = None
+        for name, source in found.items():
+            value = cells.get(source)
+            if type(value) is not str:
+                if source not in cells:
+                    problem = f"no field {source!r} (it has {quote(cells)})"
+                    break
+                if type(value) is not int or name in TEXTS:
+                    problem = f"{source!r} is {_kind(value)}, not a text"
+                    break
+                value = str(value)
+            elif not value.isascii() and not _is_unicode(value):
+                problem = f"{source!r} holds half of a surrogate pair, which is not a character"
+                break
+            values[name] = value
+        if problem is None and "id" in found:
+            problem = _check_id(values["id"], row, seen)
+        if problem:
+            bad.append(f"{table.source}:{row}: {problem}")
+            continue
+        values.setdefault("id", f"{prefix}-{row}")
+        values["origin"] = f"{table.source}:{row}"
+        if out_of_scope:
+            values["label"] = OUT_OF_SCOPE
+        for name, values_of_column in result.items():
+            values_of_column.append(values[name])
+    refuse(bad)
+    if not result["id"]:
+        raise InputError(f"{table.source}: no rows")
+    return result
+
+
+def _check_id(value: str, row: int, seen: dict[str, int]) -> str | None:
+    if not value.strip():
+        return "the id is empty"
+    if value in seen:
+        return f"the id {value!r} is also that of row {seen[value]}"
+    seen[value] = row
+    return None
+
+
+def _is_unicode(value: str) -> bool:
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _kind(value: Any) -> str:
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, (int, float)):
+        return f"the number {value}"
+    return {"dict": "an object", "list": "a list", "bytes": "bytes"}.get(
+        type(value).__name__, type(value).__name__
+    )

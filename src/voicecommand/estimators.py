@@ -1,0 +1,236 @@
+"""Traditional and hybrid models with Trainer's three verbs: train, predict, save_model.
+
+An `Estimator` is features that stay as they are (`TfidfFeatures`, `EncoderFeatures`) and a linear support vector
+machine whose scores are calibrated by one temperature. It is saved as safetensors and JSON, never as a pickle.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+GROUPS = ("speaker", "template")  # examples that share one stay in one fold
+FOLDS = 5
+
+
+class TfidfFeatures:
+    """Word and character (inside word borders) TF-IDF with sublinear counts, side by side, sparse `[n, terms]`."""
+
+    kind = "tfidf"
+
+    def __init__(self, word_ngrams: tuple[int, int], character_ngrams: tuple[int, int]) -> None:
+        from sklearn.feature_extraction.text import TfidfVectorizer
+
+        self.ngrams = {"word": list(word_ngrams), "char_wb": list(character_ngrams)}
+        self.vectorizers = {
+            analyzer: TfidfVectorizer(
+                analyzer=analyzer,
+                ngram_range=tuple(ngrams),
+                sublinear_tf=True,
+                dtype=np.float32,
+                **({"token_pattern": r"(?u)\b\w+\b"} if analyzer == "word" else {}),
+            )
+            for analyzer, ngrams in self.ngrams.items()
+        }
+
+    def fit(self, dataset: Any) -> Any:
+        from scipy.sparse import hstack
+
+        return hstack([v.fit_transform(dataset["text"]) for v in self.vectorizers.values()], format="csr")
+
+    def __call__(self, dataset: Any) -> Any:
+        from scipy.sparse import hstack
+
+        return hstack([v.transform(dataset["text"]) for v in self.vectorizers.values()], format="csr")
+
+    def save(self, directory: Path) -> dict[str, np.ndarray]:
+        terms = {name: sorted(v.vocabulary_, key=v.vocabulary_.get) for name, v in self.vectorizers.items()}
+        _write_json(directory / "features.json", {"kind": self.kind, "ngrams": self.ngrams, "terms": terms})
+        return {f"idf_{name}": v.idf_.astype(np.float32) for name, v in self.vectorizers.items()}
+
+    @classmethod
+    def load(cls, directory: Path, tensors: dict[str, np.ndarray]) -> TfidfFeatures:
+        saved = json.loads((directory / "features.json").read_text(encoding="utf-8"))
+        features = cls(tuple(saved["ngrams"]["word"]), tuple(saved["ngrams"]["char_wb"]))
+        for name, vectorizer in features.vectorizers.items():
+            vectorizer.vocabulary = {term: i for i, term in enumerate(saved["terms"][name])}
+            vectorizer.idf_ = tensors[f"idf_{name}"]
+        return features
+
+    def parameters(self) -> int:
+        return sum(len(v.idf_) for v in self.vectorizers.values())
+
+
+class EncoderFeatures:
+    """The mean of a frozen encoder's last token vectors, scaled to length 1 (Reimers and Gurevych,
+    arXiv:1908.10084), float32 `[n, width]`."""
+
+    kind = "embedding"
+
+    def __init__(self, encoder: Any, processor: Any) -> None:
+        self.encoder, self.processor = encoder.eval(), processor
+
+    def fit(self, dataset: Any) -> np.ndarray:
+        return self(dataset)
+
+    def __call__(self, dataset: Any, batch_size: int = 64) -> np.ndarray:
+        import torch
+
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.encoder.to(device)
+        rows = dataset["input_ids"][:]
+        order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
+        vectors = np.zeros((len(rows), self.encoder.config.hidden_size), dtype=np.float32)
+        for start in range(0, len(order), batch_size):
+            chosen = order[start : start + batch_size]
+            longest = len(rows[chosen[-1]])
+            ids = torch.full((len(chosen), longest), self.processor.pad_token_id)
+            mask = torch.zeros((len(chosen), longest), dtype=torch.long)
+            for i, row in enumerate(chosen):
+                ids[i, : len(rows[row])] = torch.as_tensor(rows[row])
+                mask[i, : len(rows[row])] = 1
+            with torch.inference_mode():
+                states = self.encoder(input_ids=ids.to(device), attention_mask=mask.to(device)).last_hidden_state
+                weights = mask.to(device).unsqueeze(-1).float()
+                mean = (states.float() * weights).sum(1) / weights.sum(1).clamp(min=1)
+                vectors[chosen] = torch.nn.functional.normalize(mean, dim=-1).cpu().numpy()
+        return vectors
+
+    def save(self, directory: Path) -> dict[str, np.ndarray]:
+        _write_json(directory / "features.json", {"kind": self.kind})
+        self.encoder.save_pretrained(directory / "encoder")
+        self.processor.save_pretrained(directory / "encoder")
+        return {}
+
+    @classmethod
+    def load(cls, directory: Path, tensors: dict[str, np.ndarray]) -> EncoderFeatures:
+        from transformers import AutoModel, AutoTokenizer
+
+        where = str(directory / "encoder")
+        encoder = AutoModel.from_pretrained(where, trust_remote_code=False, use_safetensors=True)
+        return cls(encoder, AutoTokenizer.from_pretrained(where, trust_remote_code=False))
+
+    def parameters(self) -> int:
+        return sum(p.numel() for p in self.encoder.parameters())
+
+
+class Estimator:
+    """Features and a linear classifier, with the verbs of `Trainer`.
+
+    Predictions are logits `[n, labels]`: one-against-rest scores divided by a temperature (Guo et al.,
+    arXiv:1706.04599) fitted to out-of-fold scores of train, folds disjoint by speaker or template where known.
+    """
+
+    def __init__(
+        self, features: Any, train: Any, label_names: list[str], C: float, class_weights: Any = None, seed: int = 0
+    ) -> None:
+        self.features, self.train_dataset = features, train
+        self.label_names, self.C, self.class_weights, self.seed = label_names, C, class_weights, seed
+        self.coefficients = self.intercepts = np.zeros(0)
+        self.temperature = 1.0
+
+    def train(self, resume_from_checkpoint: Any = None) -> SimpleNamespace:
+        """Fit; there is no middle to resume from."""
+        from sklearn.svm import LinearSVC
+
+        start = time.perf_counter()
+        labels = np.asarray(self.train_dataset["labels"])
+        matrix = self.features.fit(self.train_dataset)
+        weights = None if self.class_weights is None else dict(enumerate(map(float, self.class_weights)))
+        classifier = LinearSVC(C=self.C, class_weight=weights, random_state=self.seed)
+        scores = _out_of_fold(classifier, matrix, labels, self._groups(), self.seed)
+        classifier.fit(matrix, labels)
+        self.coefficients, self.intercepts = classifier.coef_, classifier.intercept_
+        if len(self.label_names) == 2:  # scikit-learn keeps one row for two labels
+            self.coefficients = np.concatenate([-self.coefficients, self.coefficients])
+            self.intercepts = np.concatenate([-self.intercepts, self.intercepts])
+        self.temperature = _fit_temperature(scores, labels)
+        seconds = time.perf_counter() - start
+        return SimpleNamespace(
+            global_step=0, metrics={"train_runtime": seconds, "train_samples_per_second": len(labels) / seconds}
+        )
+
+    def predict(self, dataset: Any) -> SimpleNamespace:
+        scores = np.asarray(self.features(dataset) @ self.coefficients.T) + self.intercepts
+        return SimpleNamespace(predictions=scores / self.temperature)
+
+    def save_model(self, directory: str | Path) -> None:
+        from safetensors.numpy import save_file
+
+        directory = Path(directory)
+        directory.mkdir(parents=True, exist_ok=True)
+        tensors = self.features.save(directory)
+        tensors |= {
+            "coefficients": np.ascontiguousarray(self.coefficients, dtype=np.float32),
+            "intercepts": np.asarray(self.intercepts, dtype=np.float32),
+            "temperature": np.array([self.temperature], dtype=np.float32),
+        }
+        save_file(tensors, directory / "estimator.safetensors")
+
+    @classmethod
+    def load(cls, directory: str | Path, label_names: list[str]) -> Estimator:
+        """Open what `save_model` wrote."""
+        from safetensors.numpy import load_file
+
+        directory = Path(directory)
+        tensors = load_file(directory / "estimator.safetensors")
+        kind = json.loads((directory / "features.json").read_text(encoding="utf-8"))["kind"]
+        features = {c.kind: c for c in (TfidfFeatures, EncoderFeatures)}[kind].load(directory, tensors)
+        estimator = cls(features, None, label_names, C=1.0)
+        estimator.coefficients, estimator.intercepts = tensors["coefficients"], tensors["intercepts"]
+        estimator.temperature = float(tensors["temperature"][0])
+        return estimator
+
+    def count_parameters(self) -> tuple[int, int]:
+        """(all, fitted here)."""
+        fitted = self.coefficients.size + self.intercepts.size
+        fitted += self.features.parameters() if self.features.kind == "tfidf" else 0
+        return fitted + (0 if self.features.kind == "tfidf" else self.features.parameters()), fitted
+
+    def _groups(self) -> np.ndarray | None:
+        column = next((c for c in GROUPS if c in self.train_dataset.column_names), None)
+        return np.asarray(self.train_dataset[column]) if column else None
+
+
+def _out_of_fold(classifier: Any, matrix: Any, labels: np.ndarray, groups: Any, seed: int) -> np.ndarray:
+    """Scores `[n, labels]` of each example from a classifier that did not see its fold; labels too rare: NaN rows."""
+    from sklearn.base import clone
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    groups = np.arange(len(labels)) if groups is None else groups
+    count = int(labels.max()) + 1
+    scores = np.full((len(labels), count), np.nan)
+    folds = min(FOLDS, len(np.unique(groups)))
+    if folds < 2:
+        return scores
+    for fit, held in StratifiedGroupKFold(folds, shuffle=True, random_state=seed).split(matrix, labels, groups):
+        if len(np.unique(labels[fit])) < count:
+            continue
+        decision = clone(classifier).fit(matrix[fit], labels[fit]).decision_function(matrix[held])
+        scores[held] = np.stack([-decision, decision], axis=1) if decision.ndim == 1 else decision
+    return scores
+
+
+def _fit_temperature(scores: np.ndarray, labels: np.ndarray) -> float:
+    """The temperature with the least log loss; 1 where no out-of-fold score exists."""
+    from scipy.optimize import minimize_scalar
+    from scipy.special import log_softmax
+
+    known = ~np.isnan(scores[:, 0])
+    if not known.any():
+        return 1.0
+    scores, labels = scores[known], labels[known]
+
+    def log_loss(log_temperature: float) -> float:
+        return -log_softmax(scores / np.exp(log_temperature), axis=1)[np.arange(len(labels)), labels].mean()
+
+    return float(np.exp(minimize_scalar(log_loss, bounds=(-5, 5), method="bounded").x))
+
+
+def _write_json(path: Path, content: dict) -> None:
+    path.write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")

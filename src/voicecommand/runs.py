@@ -1,0 +1,361 @@
+"""A run directory from birth to end: who may write in it, its log, its marker, and how errors leave the program."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import json
+import logging
+import logging.handlers
+import os
+import platform
+import resource
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from voicecommand.errors import InputError, RunError, StorageError, Stopped
+
+logger = logging.getLogger(__name__)
+
+STORAGE_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EACCES, errno.EPERM}
+PACKAGES = ("voicecommand", "torch", "transformers", "datasets", "evaluate", "accelerate", "peft", "scikit-learn", "numpy")
+RANK = int(os.environ.get("RANK", "0"))
+WORLD_SIZE = int(os.environ.get("WORLD_SIZE", "1"))
+
+_early = logging.handlers.MemoryHandler(10_000, flushLevel=logging.CRITICAL + 1, flushOnClose=False)
+
+
+def set_up_logging() -> None:
+    """Our lines and warnings of others to the terminal on rank 0; all kept for the run's log.txt."""
+    root = logging.getLogger()
+    for handler in [h for h in root.handlers if getattr(h, "_voicecommand", False)]:
+        root.removeHandler(handler)
+    terminal = logging.StreamHandler(sys.stderr)
+    terminal.setLevel(logging.INFO if RANK == 0 else logging.ERROR)
+    terminal.setFormatter(logging.Formatter("%(message)s"))
+    for handler in (terminal, _early):
+        handler._voicecommand = True  # type: ignore[attr-defined]
+        root.addHandler(handler)
+    root.setLevel(logging.WARNING)
+    logging.getLogger("voicecommand").setLevel(logging.INFO)
+
+
+def fail(error: Exception, code: int) -> int:
+    """One line on standard error; the run's marker was written by `Run.open`."""
+    message = " ".join(str(error).split())
+    sys.stderr.write(f"error: {message}\n")
+    return code
+
+
+def start_job(number: int) -> None:
+    """Before each job of a multirun: forget what the job before left in the process."""
+    if WORLD_SIZE > 1:
+        raise InputError(f"-m under {WORLD_SIZE} processes: run a sweep in one process")
+    _early.buffer.clear()
+    accelerate_state = sys.modules.get("accelerate.state")
+    if number and accelerate_state is not None:
+        accelerate_state.AcceleratorState._reset_state(reset_partial_state=True)
+        accelerate_state.GradientState._reset_state()
+
+
+def choose_precision(asked: str, bf16: bool | None, fp16: bool | None) -> tuple[bool, bool, str]:
+    """(bf16, fp16, why). `auto` takes the quickest precision that this device computes natively.
+
+    Raises:
+        InputError: an unknown word, or training.bf16/fp16 beside another precision.
+    """
+    if asked not in ("auto", "fp32", "bf16", "fp16"):
+        raise InputError(f"precision={asked}: give auto, fp32, bf16 or fp16")
+    if bf16 is not None or fp16 is not None:
+        if asked != "auto":
+            raise InputError(f"precision={asked} beside training.bf16 or training.fp16: give one of them")
+        name = "bf16" if bf16 else "fp16" if fp16 else "fp32"
+        return bool(bf16), bool(fp16), f"{name}: asked for by training.bf16 or training.fp16"
+    reason = f"{asked}: asked for"
+    if asked == "auto":
+        asked, reason = _native_precision()
+    logger.info("precision %s", reason)
+    return asked == "bf16", asked == "fp16", reason
+
+
+def _native_precision() -> tuple[str, str]:
+    import torch
+
+    if torch.cuda.is_available() and os.environ.get("ACCELERATE_USE_CPU", "").lower() not in ("1", "true"):
+        name = torch.cuda.get_device_name()
+        if torch.cuda.is_bf16_supported(including_emulation=False):
+            return "bf16", f"bf16: {name} computes it"
+        return "fp16", f"fp16: {name} has no bf16 units"
+    if torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported():
+        return "bf16", "bf16: this processor has units for it"
+    return "fp32", "fp32: this processor has no bf16 units"
+
+
+def set_threads(asked: int | None) -> int:
+    """Torch's threads: the cores that this process may use, shared among the local ranks (a launcher sets 1).
+
+    Raises:
+        InputError: fewer than one.
+    """
+    import torch
+
+    if asked is not None and asked < 1:
+        raise InputError(f"threads={asked}: give at least 1")
+    ranks = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    threads = asked or max(1, len(os.sched_getaffinity(0)) // ranks)
+    torch.set_num_threads(threads)
+    logger.info("threads %d", threads)
+    return threads
+
+
+def check_world_size(actual: int) -> None:
+    """Stop where the launcher asked for ranks that do not train together (accelerate's --cpu flag does that)."""
+    if actual != WORLD_SIZE:
+        raise InputError(
+            f"{WORLD_SIZE} processes were launched, but {actual} would train together: on CPU launch with"
+            " ACCELERATE_USE_CPU=true accelerate launch --multi_gpu (make train PROCESSES=2 does)"
+        )
+
+
+def agree(verdict: Any) -> Any:
+    """Rank 0's verdict on every rank."""
+    if WORLD_SIZE == 1:
+        return verdict
+    from accelerate import PartialState
+    from accelerate.utils import broadcast_object_list
+
+    PartialState(cpu=os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true"))
+    content = [verdict]
+    broadcast_object_list(content)
+    return content[0]
+
+
+class Run:
+    """One run directory.
+
+    Args:
+        directory: where.
+        resume: go on from the newest complete checkpoint.
+        overwrite: rename what is there aside and begin anew.
+
+    Raises:
+        InputError: the directory is in use, or holds an unfinished run and neither was asked for.
+    """
+
+    def __init__(self, directory: Path, resume: bool = False, overwrite: bool = False) -> None:
+        self.directory, self.resume, self.overwrite = directory, resume, overwrite
+        self.started = time.time()
+        self.stop_requested = False
+        verdict = agree(self._inspect() if RANK == 0 else None)
+        if verdict["error"]:
+            raise InputError(verdict["error"])
+        self.is_finished: bool = verdict["state"] == "finished" and not overwrite
+
+    def _inspect(self) -> dict[str, str]:
+        state = read_status(self.directory).get("state", "absent")
+        error = ""
+        where = self.directory
+        if self.resume and self.overwrite:
+            error = "resume=true and overwrite=true: give one of them"
+        elif self.directory.exists() and not self.directory.is_dir():
+            error = f"{where}: is a file, not a run directory; move it or give runs=DIR"
+        elif self.directory.is_dir() and is_locked(self.directory):
+            error = f"{where}: in use by another process; wait for it or change the configuration"
+        elif self.overwrite or state == "finished":
+            pass
+        elif self.resume and state == "absent":
+            error = f"resume=true: there is no run at {where}; leave resume out to start one"
+        elif not self.resume and (state != "absent" or (self.directory.is_dir() and any(self.directory.iterdir()))):
+            error = f"{where}: holds a run that did not finish; resume=true goes on, overwrite=true starts anew"
+        return {"state": state, "error": error}
+
+    @contextlib.contextmanager
+    def open(self, config_text: str) -> Iterator[Run]:
+        """Hold the directory's lock, write its log, and mark how the run ended.
+
+        Raises:
+            InputError: another process took the directory meanwhile.
+            StorageError: it can't be written.
+        """
+        if RANK:
+            with self._signals():
+                yield self
+            return
+        try:
+            if self.overwrite and self.directory.exists():
+                aside = next(p for n in range(1, 10_000) if not (p := _aside(self.directory, n)).exists())
+                self.directory.rename(aside)
+                logger.info("the run that was there is now %s", aside)
+            self.directory.mkdir(parents=True, exist_ok=True)
+            lock = (self.directory / ".lock").open("w")
+        except OSError as error:
+            raise StorageError(f"{self.directory}: can't be written: {error.strerror}") from error
+        handler: logging.Handler | None = None
+        try:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                raise InputError(f"{self.directory}: in use by another process; wait for it") from error
+            write_text(self.directory / "config.yaml", config_text)
+            write_json(self.directory / "status.json", {"state": "running", "exit_code": None})
+            handler = self._log_file()
+            with self._signals():
+                yield self
+            write_json(self.directory / "status.json", {"state": "finished", "exit_code": 0})
+        except BaseException as error:
+            self._mark(error)
+            raise
+        finally:
+            if handler is not None:
+                logging.getLogger().removeHandler(handler)
+                handler.close()
+            lock.close()
+
+    def _mark(self, error: BaseException) -> None:
+        code = error.exit_code if isinstance(error, RunError) else 1
+        if is_storage_error(error):
+            code = 4
+        if isinstance(error, KeyboardInterrupt):
+            code = 143
+        state = "interrupted" if code == 143 else "failed"
+        logger.error("%s: %s", state, " ".join(str(error).split()) or type(error).__name__)
+        with contextlib.suppress(OSError):  # the disk may be what failed
+            marker = {"state": state, "exit_code": code, "error": " ".join(str(error).split())[:500]}
+            write_json(self.directory / "status.json", marker)
+        if is_storage_error(error) and not isinstance(error, StorageError):
+            raise StorageError(f"{self.directory}: {' '.join(str(error).split())}") from error
+
+    def _log_file(self) -> logging.Handler:
+        handler = logging.FileHandler(self.directory / "log.txt", encoding="utf-8")
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+        for record in _early.buffer:
+            handler.handle(record)
+        _early.buffer.clear()
+        logging.getLogger().addHandler(handler)
+        return handler
+
+    @contextlib.contextmanager
+    def _signals(self) -> Iterator[None]:
+        """SIGTERM and SIGINT ask for a stop at the next step; a second one stops at once."""
+
+        def ask(number: int, frame: Any) -> None:
+            if self.stop_requested:
+                raise KeyboardInterrupt
+            self.stop_requested = True
+            logger.warning("%s: saving a checkpoint and stopping", signal.Signals(number).name)
+
+        before = {}
+        try:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                before[number] = signal.signal(number, ask)
+        except ValueError:  # not the main thread: signals stay the caller's
+            pass
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def check_stop(self) -> None:
+        """Raise `Stopped` where a signal asked for it."""
+        if self.stop_requested:
+            raise Stopped(f"{self.directory}: stopped by a signal and saved; go on with resume=true")
+
+
+def _aside(directory: Path, number: int) -> Path:
+    return directory.with_name(f"{directory.name}.old-{number}")
+
+
+def is_storage_error(error: BaseException) -> bool:
+    """Whether the disk is the cause; safetensors says so in words only."""
+    if isinstance(error, OSError):
+        return error.errno in STORAGE_ERRORS
+    return type(error).__name__ == "SafetensorError" and any(
+        word in str(error) for word in ("No space left", "Read-only", "Permission denied", "quota")
+    )
+
+
+def is_locked(directory: Path) -> bool:
+    """Whether a living process holds the run directory."""
+    path = directory / ".lock"
+    if not path.is_file():
+        return False
+    with path.open("r") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            return True
+    return False
+
+
+def read_status(directory: Path) -> dict[str, Any]:
+    """The marker of a run directory, or {}."""
+    try:
+        content = json.loads((directory / "status.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def write_text(path: Path, text: str) -> None:
+    """Whole or not at all: a file beside it, then a rename."""
+    staging = path.with_name(path.name + ".part")
+    try:
+        staging.write_text(text, encoding="utf-8")
+        staging.replace(path)
+    except OSError:
+        staging.unlink(missing_ok=True)
+        raise
+
+
+def write_json(path: Path, content: Any) -> None:
+    write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def describe_machine() -> dict[str, Any]:
+    """Versions, hardware and git state, for run.json."""
+    import torch
+
+    versions = {"python": platform.python_version()}
+    for package in PACKAGES:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            versions[package] = metadata.version(package)
+    processor = platform.processor() or platform.machine()
+    with contextlib.suppress(OSError, StopIteration):
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        processor = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    hardware: dict[str, Any] = {"processor": processor, "cores": len(os.sched_getaffinity(0))}
+    if torch.cuda.is_available():
+        hardware["gpus"] = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    return {"versions": versions, "hardware": hardware, "git": _git_state()}
+
+
+def _git_state() -> dict[str, Any] | None:
+    def git(*words: str) -> str:
+        root = Path(__file__).resolve().parent
+        return subprocess.run(["git", "-C", str(root), *words], capture_output=True, text=True, timeout=10).stdout.strip()
+
+    try:
+        commit = git("rev-parse", "HEAD")
+        return {"commit": commit, "dirty": bool(git("status", "--porcelain"))} if commit else None
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def peak_memory_mb() -> float:
+    """High-water mark of this process's resident memory, MB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def process_seconds() -> float:
+    """Seconds since this process began."""
+    import psutil
+
+    return time.time() - psutil.Process().create_time()

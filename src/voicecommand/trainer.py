@@ -1,0 +1,206 @@
+"""transformers.Trainer for short commands: exact batches grouped by length, one loss of ours, sorted evaluation."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Sampler
+from transformers import Trainer
+
+from voicecommand.errors import NonFiniteLoss
+
+# Examples are sorted by length inside windows of this many global batches: wide enough that batches need
+# hardly any padding, narrow enough that an epoch's batches still differ from the last one's.
+WINDOW = 50
+
+
+class GroupedBatches(Sampler[list[int]]):
+    """Batches of examples of like length, the same global batches for any split into ranks and accumulation.
+
+    An epoch is cut into global batches of `batch_size x accumulation x world_size` examples. Each is cut into
+    `accumulation` micro-batches, each of those into one part a rank, so that 1 x 16, 2 x 8 and 8 with an
+    accumulation of 2 make the same optimizer steps. The examples that do not fill a global batch come last, in
+    a smaller one; a rank left without an example there gets one that does not count, given as `~index`.
+
+    Args:
+        lengths: tokens (or samples) of each example, `[examples]`.
+        batch_size: examples a rank takes at a time (`per_device_train_batch_size`).
+        accumulation: micro-batches in an optimizer step (`gradient_accumulation_steps`).
+        seed: the order of epoch e is drawn from (seed, e) alone.
+        drop_last: leave out the smaller batch at the end of an epoch.
+    """
+
+    def __init__(
+        self, lengths: Any, batch_size: int, accumulation: int, rank: int, world_size: int, seed: int, drop_last: bool
+    ) -> None:
+        self.lengths = np.asarray(lengths)
+        self.batch_size, self.accumulation = batch_size, accumulation
+        self.rank, self.world_size = rank, world_size
+        self.seed, self.drop_last = seed, drop_last
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        whole, rest = divmod(len(self.lengths), self.batch_size * self.accumulation * self.world_size)
+        last = 0 if self.drop_last else math.ceil(rest / (self.batch_size * self.world_size))
+        return whole * self.accumulation + last
+
+    def _global_batches(self) -> list[np.ndarray]:
+        size = self.batch_size * self.accumulation * self.world_size
+        draws = np.random.default_rng((self.seed, self.epoch))
+        order = draws.permutation(len(self.lengths))
+        whole = len(order) // size * size
+        grouped = []
+        for start in range(0, whole, size * WINDOW):
+            window = order[start : min(start + size * WINDOW, whole)]
+            window = window[np.argsort(self.lengths[window], kind="stable")]
+            grouped += [window[i : i + size] for i in range(0, len(window), size)]
+        batches = [grouped[i] for i in draws.permutation(len(grouped))]
+        return batches if self.drop_last or whole == len(order) else [*batches, order[whole:]]
+
+    def __iter__(self) -> Iterator[list[int]]:
+        step = self.batch_size * self.world_size
+        for batch in self._global_batches():
+            for start in range(0, len(batch), step):
+                micro = batch[start : start + step]
+                share = math.ceil(len(micro) / self.world_size)
+                mine = micro[self.rank * share : (self.rank + 1) * share].tolist()
+                yield mine or [~int(micro[0])]
+
+
+class _Examples(torch.utils.data.Dataset):
+    """The encoded training split; an index `~i` is example i with a label that the loss leaves out."""
+
+    def __init__(self, dataset: Any) -> None:
+        self.dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitems__(self, indices: list[int]) -> list[dict[str, Any]]:
+        columns = self.dataset[[i if i >= 0 else ~i for i in indices]]
+        rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+        for row, index in zip(rows, indices, strict=True):
+            if index < 0:
+                row["labels"] = -100
+        return rows
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return self.__getitems__([index])[0]
+
+
+class _ByLength(Sampler[int]):
+    """Evaluation order: longest first, so that batches hardly pad and memory peaks at once."""
+
+    def __init__(self, lengths: Any) -> None:
+        self.order = np.argsort(-np.asarray(lengths), kind="stable")
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self.order.tolist())
+
+
+class CommandTrainer(Trainer):
+    """`Trainer` whose global step, loss and evaluation are right for any number of processes.
+
+    Args:
+        tuning: gives the optimizer's parameter groups (`voicecommand.tuning`).
+        class_weights: float32 `[labels]` or None.
+
+    The loss is the sum over examples of `class weight x cross-entropy` (smoothed by `label_smoothing_factor`),
+    divided by the number of examples in the global step.
+
+    Raises:
+        NonFiniteLoss: the loss of a step is NaN or infinite.
+    """
+
+    def __init__(self, *args: Any, tuning: Any, class_weights: torch.Tensor | None = None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        # True makes Trainer count the labels of a global step over micro-batches and ranks and hand the number to
+        # compute_loss; the model itself never sees labels or that number (its own scaling is wrong, see there).
+        self.model_accepts_loss_kwargs = True
+        self.tuning = tuning
+        self.class_weights = class_weights
+
+    def get_train_dataloader(self) -> DataLoader:
+        args = self.args
+        batches = GroupedBatches(
+            self.train_dataset["length"],
+            args.per_device_train_batch_size * max(1, args.n_gpu),
+            args.gradient_accumulation_steps,
+            args.process_index,
+            args.world_size,
+            args.seed if args.data_seed is None else args.data_seed,
+            args.dataloader_drop_last,
+        )
+        # Not prepared by accelerate: the batches are this rank's own already, and Trainer moves them to the device.
+        loader = DataLoader(
+            _Examples(self.train_dataset),
+            batch_sampler=batches,
+            collate_fn=self.data_collator,
+            num_workers=args.dataloader_num_workers,
+            pin_memory=args.dataloader_pin_memory and torch.cuda.is_available(),
+            persistent_workers=args.dataloader_persistent_workers,
+            prefetch_factor=args.dataloader_prefetch_factor,
+            multiprocessing_context=args.dataloader_multiprocessing_context,
+        )
+        loader.set_epoch = batches.set_epoch  # type: ignore[attr-defined]  # Trainer calls it where it exists
+        self._batches = batches
+        return loader
+
+    def _get_eval_sampler(self, eval_dataset: Any) -> Sampler:
+        return _ByLength(eval_dataset["length"])
+
+    def evaluation_loop(self, dataloader: DataLoader, *args: Any, **kwargs: Any) -> Any:
+        """Stock evaluation in order of length, with predictions and labels put back in the split's order."""
+        output = super().evaluation_loop(dataloader, *args, **kwargs)
+        order = _ByLength(dataloader.dataset["length"]).order  # type: ignore[index]
+        back = np.argsort(order)
+        predictions = output.predictions[back] if output.predictions is not None else None
+        labels = output.label_ids[back] if output.label_ids is not None else None
+        return output._replace(predictions=predictions, label_ids=labels)
+
+    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
+        if self.optimizer is None:
+            model = self.model if model is None else model
+            groups = self.tuning.parameter_groups(model, self.args.learning_rate, self.args.weight_decay)
+            optimizer_class, settings = self.get_optimizer_cls_and_kwargs(self.args, model)
+            self.optimizer = optimizer_class(groups, **settings)
+        return self.optimizer
+
+    def compute_loss(
+        self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        labels = inputs["labels"]
+        # The stock heads ignore num_items_in_batch and scale the loss by the world size (BERT), so they get no labels.
+        outputs = model(**{name: value for name, value in inputs.items() if name != "labels"})
+        losses = torch.nn.functional.cross_entropy(
+            outputs.logits.float(), labels, reduction="none", label_smoothing=self._smoothing()
+        )
+        if self.class_weights is not None and model.training:
+            losses = losses * self.class_weights.to(losses.device)[labels.clamp(min=0)]
+        if num_items_in_batch is None:
+            loss = losses.mean()
+        else:  # DistributedDataParallel averages gradients over ranks, hence the world size
+            loss = losses.sum() / num_items_in_batch * self.args.world_size
+        return (loss, outputs) if return_outputs else loss
+
+    def _smoothing(self) -> float:
+        return self.args.label_smoothing_factor if self.model.training else 0.0
+
+    def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> torch.Tensor:
+        loss = super().training_step(model, inputs, num_items_in_batch)
+        if not math.isfinite(loss.item()):
+            raise NonFiniteLoss(
+                f"step {self.state.global_step + 1}: the loss is {loss.item()}; lower training.learning_rate"
+                f" (now {self.args.learning_rate}), or try precision=fp32"
+            )
+        return loss

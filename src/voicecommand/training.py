@@ -1,0 +1,249 @@
+"""The way of a training run, step by step: encode, build the trainer, train. recipes/train.py is the sequence."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from voicecommand import checkpoints, runs
+from voicecommand.errors import InputError
+from voicecommand.evaluation import OUT_OF_SCOPE, Predictions
+
+logger = logging.getLogger(__name__)
+
+GROUP_COLUMNS = ("speaker", "template")
+
+
+def seed_everything(seed: int) -> None:
+    """Python, numpy and torch start from `seed`; the head of a new model is drawn from it."""
+    from transformers import set_seed
+
+    set_seed(seed)
+
+
+def find_label_names(dataset: Any) -> list[str]:
+    """The labels of train in alphabetical order: label i is `label_names[i]` in every split and in the model."""
+    return sorted(set(dataset["train"]["label"]))
+
+
+def encode(dataset: Any, task: Any, processor: Any, label_names: list[str], splits: list[str] | None = None) -> Any:
+    """DatasetDict of rows -> DatasetDict of model inputs, `labels` and `length`; cut examples are counted in the log.
+
+    Out-of-scope rows have the label -100, which the loss and the metrics leave out. Group columns stay in train,
+    where estimators need them.
+
+    Raises:
+        InputError: a label that is not in `label_names`.
+    """
+    from datasets import DatasetDict
+
+    number = {name: i for i, name in enumerate(label_names)}
+
+    def rows(batch: dict[str, list], origins: list[str]) -> dict[str, list]:
+        encoded = task.preprocess(batch, processor)
+        try:
+            encoded["labels"] = [-100 if name == OUT_OF_SCOPE else number[name] for name in batch["label"]]
+        except KeyError as error:
+            row = origins[batch["label"].index(error.args[0])]
+            raise InputError(
+                f"{row}: label {error.args[0]!r} is not one of the {len(number)} labels of train"
+            ) from error
+        return encoded
+
+    encoded = DatasetDict()
+    for name in splits or list(dataset):
+        keep = [c for c in GROUP_COLUMNS if c in dataset[name].column_names and name == "train"]
+        split = dataset[name]
+        columns = rows({c: split[c][:] for c in task.columns}, split["origin"])
+        cut = sum(columns.pop("truncated"))
+        if cut:
+            logger.warning("%s: %d of %d examples were cut to %d tokens", name, cut, len(split), task.max_length)
+        columns |= {c: split[c][:] for c in keep}
+        encoded[name] = type(split).from_dict(columns)
+        encoded[name].info.description = json.dumps({"truncated": cut})
+    return encoded
+
+
+def count_truncated(encoded: Any) -> dict[str, int]:
+    """How many examples `encode` cut, by split."""
+    return {name: json.loads(split.info.description)["truncated"] for name, split in encoded.items()}
+
+
+def build_trainer(
+    task: Any,
+    args: Any,
+    model: Any,
+    processor: Any,
+    encoded: Any,
+    label_names: list[str],
+    run: runs.Run,
+    tuning: Any = None,
+    early_stopping: int | None = None,
+    seed: int = 0,
+) -> Any:
+    """A Trainer with our callbacks, or an Estimator.
+
+    Raises:
+        InputError: `early_stopping` without evaluations to stop on.
+    """
+    callbacks: list[Any] = []
+    if args is not None:
+        from transformers import EarlyStoppingCallback
+
+        callbacks = [checkpoints.build_stop_callback(run)]
+        if early_stopping is not None:
+            if args.eval_strategy == "no" or not args.load_best_model_at_end:
+                raise InputError(
+                    f"early_stopping={early_stopping}: needs training.eval_strategy and"
+                    " training.load_best_model_at_end=true; or give early_stopping=null"
+                )
+            callbacks.append(EarlyStoppingCallback(early_stopping))
+    trainer = task.build_trainer(args, model, processor, encoded, label_names, tuning, callbacks, seed)
+    if args is not None:  # an estimator's are known once it is fitted
+        log_parameters(*count_parameters(trainer))
+    return trainer
+
+
+def count_parameters(trainer: Any) -> tuple[int, int]:
+    """(all, trainable) parameters of a Trainer's network or of a fitted Estimator."""
+    if hasattr(trainer, "count_parameters"):
+        return trainer.count_parameters()
+    from voicecommand import tuning
+
+    return tuning.count_parameters(trainer.model)
+
+
+def log_parameters(total: int, trainable: int) -> None:
+    logger.info("parameters %s, trainable %s (%.2f %%)", f"{total:,}", f"{trainable:,}", 100 * trainable / max(total, 1))
+
+
+def train(trainer: Any, run: runs.Run) -> dict[str, Any]:
+    """Fit, from the newest complete checkpoint where the run resumes; answers the training figures of run.json.
+
+    Raises:
+        Stopped: a signal asked for it; a checkpoint was saved.
+        NonFiniteLoss: the loss became NaN or infinite.
+    """
+    startup = runs.process_seconds()
+    newest = checkpoints.find_newest(run.directory / "checkpoints") if run.resume else None
+    if run.resume and newest is None:
+        logger.warning("no complete checkpoint to resume from: training starts at step 0")
+    start = time.perf_counter()
+    output = trainer.train(resume_from_checkpoint=str(newest) if newest else None)
+    run.check_stop()
+    total, trainable = count_parameters(trainer)
+    if not hasattr(trainer, "state"):
+        log_parameters(total, trainable)
+    figures = {
+        "parameters": total,
+        "trainable_parameters": trainable,
+        "samples_per_second": output.metrics.get("train_samples_per_second"),
+        "startup_seconds": round(startup, 2),
+        "train_seconds": round(time.perf_counter() - start, 2),
+        "steps": output.global_step,
+        "peak_memory_mb": round(runs.peak_memory_mb(), 1),
+    }
+    state = getattr(trainer, "state", None)
+    if state is not None:
+        figures |= {"epochs": state.epoch, "best_step": state.best_global_step, "best_objective": state.best_metric}
+        import torch
+
+        if torch.cuda.is_available():
+            figures["peak_gpu_memory_mb"] = round(torch.cuda.max_memory_allocated() / 2**20, 1)
+    return figures
+
+
+def save(trainer: Any, task: Any, processor: Any, label_names: list[str], directory: Path) -> None:
+    """The trained model in stock form (LoRA merged, its adapter beside), with its processor, all or nothing."""
+    with checkpoints.staged(directory) as staging:
+        if task.kind == "network":
+            from voicecommand.tuning import restore_embedding
+
+            model = trainer.accelerator.unwrap_model(trainer.model)
+            if hasattr(model, "merge_and_unload"):
+                model.save_pretrained(staging / "adapter")
+                model = model.merge_and_unload()
+            restore_embedding(model)
+            model.save_pretrained(staging)
+            processor.save_pretrained(staging)
+        else:
+            trainer.save_model(staging)
+        runs.write_json(
+            staging / "voicecommand.json",
+            {
+                "format": 1,
+                "task": task.name,
+                "kind": task.kind,
+                "label_names": label_names,
+                "max_length": getattr(task, "max_length", None),
+            },
+        )
+
+
+def choose_splits(dataset: Any, with_test: bool) -> list[str]:
+    """The splits that a run reports: validation, and test where it may be read (never in a multirun)."""
+    wanted = ["validation", "out_of_scope_validation"] + (["test", "out_of_scope_test"] if with_test else [])
+    return [name for name in wanted if name in dataset]
+
+
+def collect_predictions(rows: Any, split: str, probabilities: np.ndarray, label_names: list[str]) -> Predictions:
+    """Probabilities `[n, labels]` of a split beside its rows, for evaluation.
+
+    Raises:
+        InputError: a label that the model does not know.
+    """
+    number = {name: i for i, name in enumerate(label_names)} | {OUT_OF_SCOPE: -1}
+    labels = rows["label"][:]
+    unknown = sorted(set(labels) - set(number))
+    if unknown:
+        row = rows["origin"][labels.index(unknown[0])]
+        raise InputError(f"{row}: label {unknown[0]!r} is not one of the model's {len(label_names)} labels")
+    group = next((c for c in GROUP_COLUMNS if c in rows.column_names), None)
+    return Predictions(
+        split=split,
+        ids=rows["id"][:],
+        origins=rows["origin"][:],
+        texts=rows["text"][:],
+        references=np.array([number[name] for name in labels], dtype=np.int64),
+        probabilities=probabilities,
+        groups=rows[group][:] if group else None,
+        group_column=group,
+        label_names=label_names,
+    )
+
+
+def predict_split(trainer: Any, task: Any, encoded: Any, rows: Any, split: str, label_names: list[str]) -> Predictions:
+    """One split through the trained model, in the order of its rows."""
+    probabilities = task.decode(trainer.predict(encoded[split]).predictions)
+    return collect_predictions(rows[split], split, probabilities, label_names)
+
+
+def write_record(run: runs.Run, record: dict, task: Any, trainer: Any, dataset: Any, encoded: Any, figures: dict) -> None:
+    """run.json and history.json: what was run on what, and how it went."""
+    from voicecommand.data.checks import fingerprint
+
+    identity = fingerprint(dataset)
+    truncated = count_truncated(encoded)
+    for name, split in identity["splits"].items():
+        split["truncated"] = truncated.get(name, 0)
+    record |= runs.describe_machine()
+    record["data"] = {"name": record.pop("data"), **identity}
+    record["model"] = {
+        "name": record.pop("model"),
+        "checkpoint": getattr(task, "checkpoint", None),
+        "revision": getattr(task, "revision", None),
+        "licence": getattr(task, "licence", None),
+        "tuning": record.pop("tuning"),
+        "parameters": figures.pop("parameters"),
+        "trainable_parameters": figures.pop("trainable_parameters"),
+        "size_bytes": sum(p.stat().st_size for p in (run.directory / "model").rglob("*") if p.is_file()),
+    }
+    record["training"] = figures | {"total_seconds": round(time.time() - run.started, 2)}
+    runs.write_json(run.directory / "run.json", record)
+    state = getattr(trainer, "state", None)
+    runs.write_json(run.directory / "history.json", [] if state is None else state.log_history)
