@@ -35,6 +35,7 @@ def main(config):
             training.save(trainer, task, processor, label_names, run.directory / "model")
             metrics = evaluation.evaluate_predictions(predictions)
             evaluation.write_evaluation(run.directory, predictions, metrics)
+            training.write_threshold(run.directory / "model", metrics)
             training.write_record(run, door.record(config, args), task, trainer, dataset, encoded, figures)
             report.write_report(run.directory)
             report.write_model_card(run.directory)

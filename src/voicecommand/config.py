@@ -11,6 +11,7 @@ import difflib
 import functools
 import hashlib
 import importlib.util
+import itertools
 import json
 import logging
 import os
@@ -108,6 +109,7 @@ class EvaluateSchema:
 class AuditSchema:
     """Types of conf/audit.yaml."""
 
+    columns: list[str] = dataclasses.field(default_factory=lambda: ["text", "label"])
     data: Any = None
 
 
@@ -144,19 +146,21 @@ def run_recipe(name: str, main: Callable[[DictConfig], Any]) -> int:
         _register()
         _check_prefixes(name, sys.argv[1:])
 
+        failures: list[BaseException] = []
+        jobs = itertools.count(1)
+
         def job(config: DictConfig) -> Any:
-            current = HydraConfig.get()
-            config = _finish(config, dict(current.runtime.choices), list(current.overrides.task), name)
-            is_multirun = current.mode == RunMode.MULTIRUN
-            if is_multirun:
-                runs.start_job(job.__dict__.setdefault("count", 0))
-                job.__dict__["count"] += 1
-            result = main(config)
-            if is_multirun:
-                logger.info("job %d: objective %s  (%s)", job.__dict__["count"], result, " ".join(current.overrides.task))
-            return result
+            if failures:  # a job before this one failed: the sweep is over
+                return None
+            try:
+                return _run_job(name, main, config, next(jobs))
+            except BaseException as error:  # kept from Hydra, which would print a line of its own
+                failures.append(error)
+                return None
 
         hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(job)()
+        if failures:
+            raise failures[0]
         return 0
     except errors.RunError as error:
         return runs.fail(error, error.exit_code)
@@ -168,6 +172,18 @@ def run_recipe(name: str, main: Callable[[DictConfig], Any]) -> int:
         raise
     except KeyboardInterrupt:
         return runs.fail(errors.Stopped("stopped before training began; nothing was written"), 143)
+
+
+def _run_job(name: str, main: Callable[[DictConfig], Any], config: DictConfig, number: int) -> Any:
+    current = HydraConfig.get()
+    overrides = list(current.overrides.task)
+    config = _finish(config, dict(current.runtime.choices), overrides, name)
+    if not is_multirun():
+        return main(config)
+    runs.start_job(number)
+    objective = main(config)
+    logger.info("job %d: objective %s  (%s)", number, objective, " ".join(overrides))
+    return objective
 
 
 def compose(name: str, overrides: list[str]) -> DictConfig:
@@ -206,7 +222,7 @@ def _finish(config: DictConfig, choices: dict[str, Any], overrides: list[str], n
     """The checks that need the whole configuration; notes which option of each group was taken."""
     groups = {g: c for g, c in choices.items() if not g.startswith("hydra") and g in {"model", "data", "training", "tuning"}}
     _check_targets(config, name)
-    if "model" in groups and name == "train":
+    if name == "train":
         _check_unused(groups, overrides, name)
     missing = sorted(OmegaConf.missing_keys(config))
     missing = [key for key in missing if not key.startswith("training.")]
@@ -392,7 +408,7 @@ def build_training_arguments(config: DictConfig, directory: Path) -> Any:
     from transformers import TrainingArguments
 
     bf16, fp16, reason = runs.choose_precision(config.precision, settings.get("bf16"), settings.get("fp16"))
-    settings |= {"bf16": bf16, "fp16": fp16, "use_cpu": os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true")}
+    settings |= {"bf16": bf16, "fp16": fp16, "use_cpu": not runs.has_accelerator()}
     os.environ["TENSORBOARD_LOGGING_DIR"] = str(directory / "tensorboard")
     try:
         args = TrainingArguments(output_dir=str(directory / "checkpoints"), **settings)
@@ -426,13 +442,18 @@ def is_main_process() -> bool:
     return runs.RANK == 0
 
 
+def command() -> list[str]:
+    """The command as it was typed, without the paths of this machine."""
+    return ["python", f"recipes/{Path(sys.argv[0]).name}", *sys.argv[1:]]
+
+
 def record(config: DictConfig, args: Any) -> dict[str, Any]:
     """What run.json says of the command and the choices."""
     import torch
 
     choices = config.choices
     return {
-        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "command": command(),
         "task": "text_classification",
         "seed": config.seed,
         "world_size": runs.WORLD_SIZE,

@@ -18,7 +18,7 @@ import io
 import json
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,6 @@ FEW_GROUPS = 10
 LINE_WIDTH = 120
 MATRIX_LABELS = 30
 MAIN_SPLITS = ("test", "validation")
-GROUP_COLUMNS = ("speaker", "template")
 
 
 @dataclass(frozen=True)
@@ -86,24 +85,6 @@ class Predictions:
     def predicted(self) -> NDArray[np.int64]:
         """The most probable label of each example [n]; the first of equals."""
         return self.probabilities.argmax(axis=1)
-
-
-def choose_splits(dataset: Mapping[str, Any], with_test: bool) -> list[str]:
-    """What a run evaluates, of what there is: validation, and test only where it may be read; out of scope last."""
-    wanted = ["validation", "test"] if with_test else ["validation"]
-    return [name for prefix in ("", OUT_OF_SCOPE + "_") for s in wanted if (name := prefix + s) in dataset]
-
-
-def figure_columns(rows: Any) -> dict[str, Any]:
-    """From a split's rows (a Dataset) what Predictions carries along: ids, origins, texts, groups, group_column."""
-    column = next((name for name in GROUP_COLUMNS if name in rows.column_names), None)
-    return {
-        "ids": list(rows["id"]),
-        "origins": list(rows["origin"]),
-        "texts": list(rows["text"] if "text" in rows.column_names else rows["origin"]),
-        "groups": None if column is None else list(rows[column]),
-        "group_column": column,
-    }
 
 
 def evaluate_predictions(

@@ -7,11 +7,16 @@ window, no global state, safe in a thread and beside a user's own plots.
 from __future__ import annotations
 
 import io
+import logging
+import re
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+logger = logging.getLogger(__name__)
 
 BLUE, ORANGE, GREY, INK = "#2563a8", "#c2571a", "#9aa3ad", "#1f2933"
 DPI = 144  # twice the CSS pixel's 72 per unit used below, so that figures stay sharp on dense screens
@@ -32,7 +37,14 @@ def new_figure(width: float, height: float) -> Any:
 def to_png(figure: Any, dpi: int = DPI) -> bytes:
     """The figure as PNG, without matplotlib's version in it, so that equal runs give equal files."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None})
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        figure.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None})
+    # matplotlib warns once a glyph, on several lines each: Japanese labels would fill the terminal.
+    codes = {code for w in caught for code in re.findall(r"^Glyph (\d+) ", str(w.message))}
+    if codes:
+        lacking = "".join(sorted(chr(int(code)) for code in codes))
+        logger.warning("a figure shows boxes for characters its font lacks: %s", lacking[:40])
     return buffer.getvalue()
 
 

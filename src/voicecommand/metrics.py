@@ -180,7 +180,7 @@ def auroc(in_scope: ArrayLike, out_of_scope: ArrayLike) -> float:
 
 
 def reliability_bins(scores: ArrayLike, correct: ArrayLike, bins: int = ECE_BINS) -> dict[str, NDArray]:
-    """Equal-width bins (low, high] of confidence: `count`, mean `confidence`, `accuracy` [bins], 0 if empty."""
+    """Equal-width bins (low, high] of confidence: `count`, mean `confidence`, `accuracy`, 0 if empty."""
     values, hits = np.asarray(scores, dtype=np.float64), np.asarray(correct, dtype=np.float64)
     index = np.clip(np.ceil(values * bins).astype(int) - 1, 0, bins - 1)
     count = np.bincount(index, minlength=bins)

@@ -15,7 +15,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -45,6 +45,9 @@ def set_up_logging() -> None:
         root.addHandler(handler)
     root.setLevel(logging.WARNING)
     logging.getLogger("voicecommand").setLevel(logging.INFO)
+    # transformers reports every loading of weights and its missing head at length; we say what matters ourselves
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("TQDM_MININTERVAL", "1")
 
 
 def fail(error: Exception, code: int) -> int:
@@ -54,13 +57,28 @@ def fail(error: Exception, code: int) -> int:
     return code
 
 
+def run_program(main: Callable[[], None]) -> None:
+    """For recipes without a configuration: errors as one line, with their exit code."""
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    try:
+        main()
+    except RunError as error:
+        sys.exit(fail(error, error.exit_code))
+    except BrokenPipeError:  # whoever reads us has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        if error.errno not in STORAGE_ERRORS:
+            raise
+        sys.exit(fail(StorageError(f"{error.filename or 'storage'}: {error.strerror}"), 4))
+
+
 def start_job(number: int) -> None:
     """Before each job of a multirun: forget what the job before left in the process."""
     if WORLD_SIZE > 1:
         raise InputError(f"-m under {WORLD_SIZE} processes: run a sweep in one process")
     _early.buffer.clear()
     accelerate_state = sys.modules.get("accelerate.state")
-    if number and accelerate_state is not None:
+    if number > 1 and accelerate_state is not None:
         accelerate_state.AcceleratorState._reset_state(reset_partial_state=True)
         accelerate_state.GradientState._reset_state()
 
@@ -85,10 +103,17 @@ def choose_precision(asked: str, bf16: bool | None, fp16: bool | None) -> tuple[
     return asked == "bf16", asked == "fp16", reason
 
 
+def has_accelerator() -> bool:
+    """Whether torch sees a GPU and the launcher did not choose the CPU."""
+    import torch
+
+    return torch.accelerator.is_available() and os.environ.get("ACCELERATE_USE_CPU", "").lower() not in ("1", "true")
+
+
 def _native_precision() -> tuple[str, str]:
     import torch
 
-    if torch.cuda.is_available() and os.environ.get("ACCELERATE_USE_CPU", "").lower() not in ("1", "true"):
+    if torch.cuda.is_available() and has_accelerator():
         name = torch.cuda.get_device_name()
         if torch.cuda.is_bf16_supported(including_emulation=False):
             return "bf16", f"bf16: {name} computes it"
@@ -131,7 +156,7 @@ def agree(verdict: Any) -> Any:
     from accelerate import PartialState
     from accelerate.utils import broadcast_object_list
 
-    PartialState(cpu=os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true"))
+    PartialState(cpu=not has_accelerator())
     content = [verdict]
     broadcast_object_list(content)
     return content[0]

@@ -156,6 +156,11 @@ class CommandTrainer(Trainer):
         self._batches = batches
         return loader
 
+    def _set_signature_columns_if_needed(self) -> None:
+        super()._set_signature_columns_if_needed()
+        if "length" not in self._signature_columns:  # the samplers read it; the collator leaves it out
+            self._signature_columns.append("length")
+
     def _get_eval_sampler(self, eval_dataset: Any) -> Sampler:
         return _ByLength(eval_dataset["length"])
 

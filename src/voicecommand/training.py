@@ -20,9 +20,11 @@ GROUP_COLUMNS = ("speaker", "template")
 
 
 def seed_everything(seed: int) -> None:
-    """Python, numpy and torch start from `seed`; the head of a new model is drawn from it."""
+    """Python, numpy and torch start from `seed` (the head of a new model is drawn from it); no bars but training's."""
     from transformers import set_seed
+    from transformers.utils.logging import disable_progress_bar
 
+    disable_progress_bar()  # one bar for each loading and saving of weights would bury the one of training
     set_seed(seed)
 
 
@@ -191,6 +193,17 @@ def choose_splits(dataset: Any, with_test: bool) -> list[str]:
     return [name for name in wanted if name in dataset]
 
 
+def choose_evaluation(dataset: Any, split: str) -> Any:
+    """The split to measure a saved run on, with the out-of-scope split of the same name where there is one.
+
+    Raises:
+        InputError: no such split.
+    """
+    if split not in dataset:
+        raise InputError(f"split={split}: no such split; the data has {', '.join(dataset)}")
+    return type(dataset)({name: dataset[name] for name in (split, f"{OUT_OF_SCOPE}_{split}") if name in dataset})
+
+
 def collect_predictions(rows: Any, split: str, probabilities: np.ndarray, label_names: list[str]) -> Predictions:
     """Probabilities `[n, labels]` of a split beside its rows, for evaluation.
 
@@ -219,8 +232,31 @@ def collect_predictions(rows: Any, split: str, probabilities: np.ndarray, label_
 
 def predict_split(trainer: Any, task: Any, encoded: Any, rows: Any, split: str, label_names: list[str]) -> Predictions:
     """One split through the trained model, in the order of its rows."""
-    probabilities = task.decode(trainer.predict(encoded[split]).predictions)
+    # without labels: evaluation measures, and out-of-scope rows have none that Trainer's metrics could take
+    probabilities = task.decode(trainer.predict(encoded[split].remove_columns("labels")).predictions)
     return collect_predictions(rows[split], split, probabilities, label_names)
+
+
+def write_evaluation_record(directory: Path, run_directory: Path, name: str, rows: Any, command: list[str]) -> None:
+    """run.json of an evaluation: the run's own, with the data and the command of this measurement."""
+    from voicecommand.data.checks import fingerprint
+
+    try:
+        record = json.loads((run_directory / "run.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        record = {}
+    record |= {"command": command, "data": {"name": name, **fingerprint(rows)}}
+    runs.write_json(directory / "run.json", record)
+
+
+def write_threshold(directory: Path, metrics: dict[str, Any]) -> None:
+    """Keep the rejection threshold with the model, so that predict and evaluate use it."""
+    rejection = metrics["rejection"]
+    if rejection is not None:
+        path = directory / "voicecommand.json"
+        saved = json.loads(path.read_text(encoding="utf-8"))
+        saved |= {"threshold": rejection["threshold"], "threshold_keeps": rejection["keeps"]}
+        runs.write_json(path, saved)
 
 
 def write_record(run: runs.Run, record: dict, task: Any, trainer: Any, dataset: Any, encoded: Any, figures: dict) -> None:

@@ -35,8 +35,8 @@ class SeenRowsEmbedding(nn.Embedding):
 
     def __init__(self, embedding: nn.Embedding, token_ids: torch.Tensor) -> None:
         table = embedding.weight.detach()
-        super().__init__(1, 1, _weight=table[token_ids].clone())
-        self.num_embeddings, self.embedding_dim = embedding.num_embeddings, embedding.embedding_dim
+        super().__init__(len(token_ids), table.shape[1], _weight=table[token_ids].clone())
+        self.num_embeddings = embedding.num_embeddings
         row_of = torch.full((embedding.num_embeddings,), -1, dtype=torch.long, device=table.device)
         row_of[token_ids] = torch.arange(len(token_ids), device=table.device)
         self.register_buffer("table", table, persistent=False)

@@ -6,5 +6,5 @@ A loader is a function ``load_x(columns, ...) -> datasets.DatasetDict`` in a fil
 ``template`` and ``response``. Labels stay strings. The splits are train, validation, test and, optionally,
 out_of_scope_validation and out_of_scope_test.
 
-``checks`` is what training and ``recipes/audit.py`` run on any of them, ``splits`` holds the declared split rule.
+``checks`` is what training and ``recipes/audit.py`` run on all of them; ``splits`` the declared split rule.
 """

@@ -391,7 +391,7 @@ def _find_shared_groups(splits: list[_Split]) -> list[Problem]:
             if rows:
                 groups = len({split.columns[column][row] for row in rows})
                 message = (
-                    f"{groups:,} {column}(s) of {split.name} are also in train, so its figures say little about "
+                    f"{groups:,} {column}(s) of {split.name} are also in train: its figures say little about "
                     f"a new {column}; data.split.by={column} keeps them apart where the split is made here"
                 )
                 problems.append(Problem("warning", "shared_group", message, _rows(split, rows)))

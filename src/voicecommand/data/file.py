@@ -24,7 +24,10 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-LIKELY_NAMES = {"dev": "validation", "val": "validation", "valid": "validation", "eval": "validation"}
+# What people call the splits; reading such a directory without them would quietly make others.
+LIKELY_NAMES = {"training": "train", "testing": "test"} | dict.fromkeys(
+    ("dev", "val", "valid", "validate", "eval"), "validation"
+)
 
 
 def load_files(
@@ -44,11 +47,11 @@ def load_files(
         split: how missing splits are made, see ``SplitRule``; a file named by a split is that split.
 
     Returns:
-        Splits of string columns: id, origin ("file:row", a CSV file's header is row 1), the asked columns, and
-        speaker, template and response where the files have them. Out-of-scope files need no label.
+        Splits of string columns: id, origin ("file:row", a CSV file's header is row 1), the asked columns
+        and, where the files have them, speaker, template and response. Out-of-scope files need no label.
 
     Raises:
-        InputError: nothing there, a file of another form, a missing column, or bad rows; none is dropped.
+        InputError: nothing there, a foreign form, a missing column, bad rows.
     """
     rule = SplitRule.of(split)
     renamed = read_map(column_map, columns)
@@ -154,7 +157,7 @@ def _find_in_directory(path: str) -> dict[str, str]:
         else:
             others.append(file)
     for file in others:
-        meant = LIKELY_NAMES.get(Path(file).stem.lower()) or nearest(Path(file).stem, SPLITS)
+        meant = LIKELY_NAMES.get(Path(file).stem.lower()) or nearest(Path(file).stem, SPLITS, 0.8)
         if meant and meant not in by_split:
             raise InputError(
                 f"{file}: no split has this name; rename it to {meant}{Path(file).suffix}, or give "

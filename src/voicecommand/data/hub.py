@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
 from collections.abc import Iterator, Mapping
@@ -96,6 +97,8 @@ def _fetch(path: str, name: str | None, revision: str | None) -> DatasetDict:
             f"{what}: the hub cannot be reached, and the data set is not in the cache; {INSTEAD}"
         ) from None
     except Exception as error:  # a loader of other people's files: anything may come out of it
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+            raise  # the disk's fault: the door has an exit code for it
         reason = " ".join(str(error).split())[:300] or type(error).__name__
         raise InputError(f"{what}: cannot be loaded: {reason}; {INSTEAD}") from None
 

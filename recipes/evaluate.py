@@ -1,0 +1,39 @@
+"""Measure a saved run on any data with its labels: the same report as after training.
+
+    python recipes/evaluate.py run=runs/commands/bert-full-s42-1a2b3c4d data=commands split=test
+
+The files go to evaluations/<data>-<split>/ of the run.
+"""
+
+from pathlib import Path
+
+from voicecommand import config as door
+
+
+@door.recipe("evaluate")
+def main(config):
+    import voicecommand
+    from voicecommand import evaluation, inference, report, runs, training
+    from voicecommand.data import checks
+
+    run = inference.find_model(config.run).parent
+    runs.set_threads(config.threads)
+    model = voicecommand.load(run)
+    dataset = training.choose_evaluation(door.load_data(config, ("text", "label")), config.split)
+    checks.check(dataset, ("text", "label"), required=(config.split,))
+    predictions = [
+        training.collect_predictions(rows, split, model.probabilities(rows["text"][:]), model.label_names)
+        for split, rows in dataset.items()
+    ]
+    metrics = evaluation.evaluate_predictions(predictions, model.threshold)
+
+    directory = run / "evaluations" / f"{config.choices.data}-{config.split}"
+    directory.mkdir(parents=True, exist_ok=True)
+    evaluation.write_evaluation(directory, predictions, metrics)
+    training.write_evaluation_record(directory, run, config.choices.data, dataset, door.command())
+    page = report.write_report(directory, run_directory=Path(run))
+    print(evaluation.format_summary(metrics), f"report: {page}", sep="\n")
+
+
+if __name__ == "__main__":
+    main()

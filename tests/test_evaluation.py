@@ -1,0 +1,220 @@
+"""From predictions to metrics.json, its files and the lines on the terminal."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from voicecommand import evaluation
+from voicecommand import metrics as m
+from voicecommand.errors import InputError, StorageError
+from voicecommand.evaluation import Predictions
+
+LABELS = ["call", "play", "turn_off"]
+
+
+def predictions_of(split: str, references: list[int], predicted: list[int], **changes: Any) -> Predictions:
+    """A split whose predictions are given; confidence falls from 0.95 with the row, no two alike."""
+    k = len(changes.get("label_names", LABELS))
+    n = len(references)
+    top = 0.95 - 0.4 * np.arange(n) / n
+    probabilities = np.repeat(((1 - top) / (k - 1))[:, None], k, axis=1)
+    probabilities[np.arange(n), predicted] = top
+    fields = {
+        "split": split,
+        "ids": [f"{split}-{i}" for i in range(n)],
+        "origins": [f"{split}.csv:{i + 2}" for i in range(n)],
+        "texts": [f"text {i}" for i in range(n)],
+        "references": np.array(references, dtype=np.int64),
+        "probabilities": probabilities,
+        "groups": None,
+        "group_column": None,
+        "label_names": LABELS,
+    }
+    return Predictions(**(fields | changes))
+
+
+@pytest.fixture
+def splits() -> list[Predictions]:
+    groups = [f"template {i % 12}" for i in range(60)]
+    return [
+        predictions_of("validation", [0, 1, 2] * 20, [0, 1, 2] * 18 + [1, 1, 2] * 2),
+        predictions_of(
+            "test", [0, 1, 2] * 20, [0, 1, 2] * 16 + [0, 2, 2] * 4, groups=groups, group_column="template"
+        ),
+        predictions_of("out_of_scope_test", [-1] * 10, [0] * 10),
+    ]
+
+
+def test_metrics_hold_each_split_and_the_test_split_is_the_main_one(splits: list[Predictions]) -> None:
+    metrics = evaluation.evaluate_predictions(splits)
+    assert metrics["main_split"] == "test"
+    assert list(metrics["splits"]) == ["validation", "test"], "out-of-scope splits have no accuracy"
+    test = metrics["splits"]["test"]
+    assert test["accuracy"]["value"] == 56 / 60
+    assert test["confusion_matrix"] == [[20, 0, 0], [0, 16, 4], [0, 0, 20]]
+    assert test["per_label"]["play"] == {
+        "precision": 1.0,
+        "recall": 0.8,
+        "f1": pytest.approx(8 / 9),
+        "support": 20,
+    }
+    assert evaluation.evaluate_predictions(splits[:1])["main_split"] == "validation"
+    assert json.loads(json.dumps(metrics)) == metrics, "plain JSON, nothing of numpy"
+
+
+def test_groups_give_a_bootstrap_over_groups_and_no_groups_give_wilson(splits: list[Predictions]) -> None:
+    metrics = evaluation.evaluate_predictions(splits)["splits"]
+    accuracy = metrics["validation"]["accuracy"]
+    assert (accuracy["method"], accuracy["groups"], accuracy["note"]) == ("Wilson", None, None)
+    assert (accuracy["low"], accuracy["high"]) == m.wilson(58, 60)
+    assert metrics["validation"]["macro_f1"]["method"] == "bootstrap over 60 examples"
+    for name in ("accuracy", "macro_f1"):
+        figure = metrics["test"][name]
+        assert figure["method"] == "bootstrap over 12 groups (template)"
+        assert (figure["groups"], figure["level"], figure["note"]) == (12, 0.95, None)
+        assert figure["low"] < figure["value"] < figure["high"]
+
+
+@pytest.mark.parametrize(("count", "noted"), [(9, True), (10, False)])
+def test_fewer_than_ten_groups_are_said(count: int, noted: bool) -> None:
+    groups = [f"speaker {i % count}" for i in range(60)]
+    split = predictions_of(
+        "test", [0, 1, 2] * 20, [0, 1, 0] + [0, 1, 2] * 19, groups=groups, group_column="speaker"
+    )
+    figure = evaluation.evaluate_predictions([split])["splits"]["test"]["accuracy"]
+    assert ("fewer than 10 groups" in (figure["note"] or "")) is noted
+
+
+def test_a_row_without_a_group_stands_alone_and_an_interval_of_no_width_is_explained() -> None:
+    groups = ["a"] * 10 + ["b"] * 10 + [None] * 10
+    split = predictions_of("test", [0, 1, 2] * 10, [0, 1, 2] * 10, groups=groups, group_column="speaker")
+    figure = evaluation.evaluate_predictions([split])["splits"]["test"]["accuracy"]
+    assert figure["groups"] == 12
+    assert (figure["low"], figure["high"]) == (1.0, 1.0)
+    assert "every resample" in figure["note"]
+
+
+def test_the_threshold_keeps_95_percent_of_validation_and_ignores_out_of_scope(
+    splits: list[Predictions],
+) -> None:
+    rejection = evaluation.evaluate_predictions(splits)["rejection"]
+    assert rejection["threshold"] == m.acceptance_threshold(splits[0].probabilities)
+    assert rejection["threshold"] == evaluation.evaluate_predictions(splits[:1])["rejection"]["threshold"]
+    assert rejection["splits"]["validation"]["accepted"] == 0.95
+    outside = rejection["splits"]["out_of_scope_test"]
+    scores = m.confidence(splits[2].probabilities)
+    assert outside["false_accepts"] == np.mean(scores >= rejection["threshold"])
+    assert outside["auroc"] == m.auroc(m.confidence(splits[1].probabilities), scores)
+
+
+def test_a_given_threshold_is_used_and_without_one_nothing_is_rejected(splits: list[Predictions]) -> None:
+    given = evaluation.evaluate_predictions(splits[1:], threshold=0.9)["rejection"]
+    assert given["threshold"] == 0.9
+    taken = m.confidence(splits[1].probabilities) >= 0.9
+    right = (splits[1].predicted == splits[1].references)[taken]
+    assert given["splits"]["test"]["accepted"] == taken.mean()
+    assert given["splits"]["test"]["accuracy_accepted"] == right.mean()
+    assert evaluation.evaluate_predictions(splits[1:])["rejection"] is None
+    none = evaluation.evaluate_predictions(splits[1:], threshold=1.0)["rejection"]["splits"]["test"]
+    assert none["accuracy_accepted"] is None
+
+
+def test_out_of_scope_alone_can_be_evaluated(splits: list[Predictions], tmp_path: Path) -> None:
+    metrics = evaluation.evaluate_predictions(splits[2:], threshold=0.7)
+    assert metrics["main_split"] is None
+    assert metrics["rejection"]["splits"]["out_of_scope_test"]["auroc"] is None
+    evaluation.write_evaluation(tmp_path, splits[2:], metrics)
+    assert not (tmp_path / "confusion_matrix.csv").exists()
+    assert "out_of_scope_test: accepts" in evaluation.format_summary(metrics)
+
+
+@pytest.mark.parametrize(
+    ("references", "message"),
+    [([0, -1], r"test\.csv:3.*does not know \(1 of 2 rows\)"), ([], "'test' has no examples")],
+)
+def test_splits_that_cannot_be_measured_are_input_errors(references: list[int], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        predictions_of("test", references, [0] * len(references))
+
+
+def test_probabilities_that_are_not_finite_name_their_row() -> None:
+    with pytest.raises(ValueError, match=r"test\.csv:3 are not finite"):
+        predictions_of("test", [0, 1], [0, 1], probabilities=np.array([[0.5, 0.3, 0.2], [np.nan] * 3]))
+
+
+def test_the_files_hold_the_metrics_the_matrix_and_every_example(
+    splits: list[Predictions], tmp_path: Path
+) -> None:
+    import pyarrow.parquet
+
+    metrics = evaluation.evaluate_predictions(splits)
+    evaluation.write_evaluation(tmp_path / "new", splits, metrics)
+    folder = tmp_path / "new"
+    assert sorted(p.name for p in folder.iterdir()) == [
+        "confusion_matrix.csv",
+        "metrics.json",
+        "predictions.parquet",
+    ]
+    assert {p.stat().st_mode & 0o777 for p in folder.iterdir()} == {0o644}
+    text = (folder / "metrics.json").read_text()
+    assert json.loads(text) == metrics
+    assert "[ 0, 16, 4 ]" in text, "one row of the matrix on one line"
+    with (folder / "confusion_matrix.csv").open() as file:
+        assert list(csv.reader(file))[2] == ["play", "0", "16", "4"]
+    rows = pyarrow.parquet.read_table(folder / "predictions.parquet").to_pylist()
+    assert len(rows) == 130
+    wrong = next(row for row in rows if row["id"] == "test-49")
+    assert (wrong["split"], wrong["origin"], wrong["text"]) == ("test", "test.csv:51", "text 49")
+    assert (wrong["label"], wrong["prediction"], wrong["group"]) == ("play", "turn_off", "template 1")
+    assert [top["label"] for top in wrong["top_5"]] == ["turn_off", "call", "play"]
+    assert wrong["probability"] == wrong["top_5"][0]["probability"]
+    assert wrong["accepted"] == (wrong["probability"] >= metrics["rejection"]["threshold"])
+    assert {row["label"] for row in rows if row["split"] == "out_of_scope_test"} == {"out_of_scope"}
+
+
+def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path, monkeypatch: Any) -> None:
+    path = tmp_path / "metrics.json"
+    evaluation.write_atomically(path, b"old")
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(evaluation.os, "fsync", full)
+    with pytest.raises(StorageError, match=r"metrics\.json: No space left"):
+        evaluation.write_atomically(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_the_summary_gives_figures_with_intervals_and_a_readable_matrix(splits: list[Predictions]) -> None:
+    lines = evaluation.format_summary(evaluation.evaluate_predictions(splits)).splitlines()
+    assert lines[0].startswith("validation  accuracy 96.7 % (88.6 to 99.1, Wilson)  macro F1 96.7 % (")
+    assert lines[1].startswith("test        accuracy 93.3 % (")
+    assert "bootstrap over 12 groups (template))  macro F1" in lines[1]
+    assert [line.split() for line in lines[-4:]] == [
+        ["call", "play", "turn_off"],
+        ["1", "call", "20", ".", "."],
+        ["2", "play", ".", "16", "4"],
+        ["3", "turn_off", ".", ".", "20"],
+    ]
+    assert len({len(line) for line in lines[-4:]}) == 1, "columns are aligned"
+
+
+@pytest.mark.parametrize("k", [2, 8, 20, 30, 31, 150])
+def test_the_matrix_as_text_fits_120_columns_with_whole_label_names(k: int) -> None:
+    names = [f"a_label_of_some_length_{i}" for i in range(k)]
+    matrix = np.diag(np.full(k, 7))
+    matrix[0, 1] = 3
+    lines = evaluation.format_confusion_matrix(matrix.tolist(), names, "test")
+    assert max(map(len, lines)) <= 120
+    if k <= 20:
+        assert len(lines) == k + 2 and all(name in line for name, line in zip(names, lines[2:], strict=True))
+    else:
+        expected = "     3 x a_label_of_some_length_0 taken for a_label_of_some_length_1"
+        assert "confusion_matrix.csv" in lines[0] and lines[1:] == [expected]
