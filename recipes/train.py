@@ -1,6 +1,6 @@
 """Train a command model, measure it, save it: one run in one directory.
 
-    accelerate launch recipes/train.py model=bert data=commands
+accelerate launch recipes/train.py model=bert data=commands
 """
 
 from voicecommand import config as door
@@ -26,11 +26,22 @@ def main(config):
 
     with run.open(door.to_yaml(config)):
         trainer = training.build_trainer(
-            task, args, model, processor, encoded, label_names, run, tuning, config.early_stopping, config.seed
+            task,
+            args,
+            model,
+            processor,
+            encoded,
+            label_names,
+            run,
+            tuning,
+            config.early_stopping,
+            config.seed,
         )
         figures = training.train(trainer, run)
         splits = training.choose_splits(dataset, with_test=not door.is_multirun())
-        predictions = [training.predict_split(trainer, task, encoded, dataset, s, label_names) for s in splits]
+        predictions = [
+            training.predict_split(trainer, task, encoded, dataset, s, label_names) for s in splits
+        ]
         if door.is_main_process():
             training.save(trainer, task, processor, label_names, run.directory / "model")
             metrics = evaluation.evaluate_predictions(predictions)

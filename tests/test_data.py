@@ -468,6 +468,17 @@ def test_a_missing_class_label_is_refused_by_its_row(tmp_path: Path, monkeypatch
         load_hub(COLUMNS, str(tmp_path), revision="abc")
 
 
+def test_hub_data_with_none_of_our_splits_says_which_there_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import datasets
+
+    rows = datasets.Dataset.from_dict({"text": ["a"], "label": ["x"]})
+    monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: datasets.DatasetDict(full=rows))
+    with pytest.raises(InputError, match=r"none of its splits 'full' is named .*data\.splits\.train=NAME"):
+        load_hub(COLUMNS, str(tmp_path))
+
+
 def _answer(error: Exception) -> Any:
     def ask(*_: Any, **__: Any) -> Any:
         raise error

@@ -73,6 +73,7 @@ def run_facts(run: dict[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
             "training": _seconds(training.get("train_seconds")),
             "in all": _seconds(training.get("total_seconds")),
             "peak memory": _unit(training.get("peak_memory_mb"), "MB"),
+            "peak GPU memory": _unit(training.get("peak_gpu_memory_mb"), "MB"),
             "steps": _number(training.get("steps")),
             "epochs": _number(training.get("epochs")),
             "kept step": _number(training.get("best_step")),
@@ -82,7 +83,10 @@ def run_facts(run: dict[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
             "precision": _joined(run.get("precision"), run.get("precision_reason")),
             "processes": run.get("world_size"),
             "threads": run.get("threads"),
-            **{name.replace("_", " "): value for name, value in hardware.items()},
+            **{
+                name.replace("_", " "): ", ".join(map(str, value)) if isinstance(value, list) else value
+                for name, value in hardware.items()
+            },
             "git": commit,
             "versions": ", ".join(
                 f"{name} {version}" for name, version in (run.get("versions") or {}).items()

@@ -33,7 +33,9 @@ def find_label_names(dataset: Any) -> list[str]:
     return sorted(set(dataset["train"]["label"]))
 
 
-def encode(dataset: Any, task: Any, processor: Any, label_names: list[str], splits: list[str] | None = None) -> Any:
+def encode(
+    dataset: Any, task: Any, processor: Any, label_names: list[str], splits: list[str] | None = None
+) -> Any:
     """DatasetDict of rows -> DatasetDict of model inputs, `labels` and `length`; cut examples are counted in the log.
 
     Out-of-scope rows have the label -100, which the loss and the metrics leave out. Group columns stay in train,
@@ -64,7 +66,9 @@ def encode(dataset: Any, task: Any, processor: Any, label_names: list[str], spli
         columns = rows({c: split[c][:] for c in task.columns}, split["origin"])
         cut = sum(columns.pop("truncated"))
         if cut:
-            logger.warning("%s: %d of %d examples were cut to %d tokens", name, cut, len(split), task.max_length)
+            logger.warning(
+                "%s: %d of %d examples were cut to %d tokens", name, cut, len(split), task.max_length
+            )
         columns |= {c: split[c][:] for c in keep}
         encoded[name] = type(split).from_dict(columns)
         encoded[name].info.description = json.dumps({"truncated": cut})
@@ -121,7 +125,12 @@ def count_parameters(trainer: Any) -> tuple[int, int]:
 
 
 def log_parameters(total: int, trainable: int) -> None:
-    logger.info("parameters %s, trainable %s (%.2f %%)", f"{total:,}", f"{trainable:,}", 100 * trainable / max(total, 1))
+    logger.info(
+        "parameters %s, trainable %s (%.2f %%)",
+        f"{total:,}",
+        f"{trainable:,}",
+        100 * trainable / max(total, 1),
+    )
 
 
 def train(trainer: Any, run: runs.Run) -> dict[str, Any]:
@@ -152,7 +161,11 @@ def train(trainer: Any, run: runs.Run) -> dict[str, Any]:
     }
     state = getattr(trainer, "state", None)
     if state is not None:
-        figures |= {"epochs": state.epoch, "best_step": state.best_global_step, "best_objective": state.best_metric}
+        figures |= {
+            "epochs": state.epoch,
+            "best_step": state.best_global_step,
+            "best_objective": state.best_metric,
+        }
         import torch
 
         if torch.cuda.is_available():
@@ -201,10 +214,14 @@ def choose_evaluation(dataset: Any, split: str) -> Any:
     """
     if split not in dataset:
         raise InputError(f"split={split}: no such split; the data has {', '.join(dataset)}")
-    return type(dataset)({name: dataset[name] for name in (split, f"{OUT_OF_SCOPE}_{split}") if name in dataset})
+    return type(dataset)(
+        {name: dataset[name] for name in (split, f"{OUT_OF_SCOPE}_{split}") if name in dataset}
+    )
 
 
-def collect_predictions(rows: Any, split: str, probabilities: np.ndarray, label_names: list[str]) -> Predictions:
+def collect_predictions(
+    rows: Any, split: str, probabilities: np.ndarray, label_names: list[str]
+) -> Predictions:
     """Probabilities `[n, labels]` of a split beside its rows, for evaluation.
 
     Raises:
@@ -230,14 +247,18 @@ def collect_predictions(rows: Any, split: str, probabilities: np.ndarray, label_
     )
 
 
-def predict_split(trainer: Any, task: Any, encoded: Any, rows: Any, split: str, label_names: list[str]) -> Predictions:
+def predict_split(
+    trainer: Any, task: Any, encoded: Any, rows: Any, split: str, label_names: list[str]
+) -> Predictions:
     """One split through the trained model, in the order of its rows."""
     # without labels: evaluation measures, and out-of-scope rows have none that Trainer's metrics could take
     probabilities = task.decode(trainer.predict(encoded[split].remove_columns("labels")).predictions)
     return collect_predictions(rows[split], split, probabilities, label_names)
 
 
-def write_evaluation_record(directory: Path, run_directory: Path, name: str, rows: Any, command: list[str]) -> None:
+def write_evaluation_record(
+    directory: Path, run_directory: Path, name: str, rows: Any, command: list[str]
+) -> None:
     """run.json of an evaluation: the run's own, with the data and the command of this measurement."""
     from voicecommand.data.checks import fingerprint
 
@@ -259,7 +280,9 @@ def write_threshold(directory: Path, metrics: dict[str, Any]) -> None:
         runs.write_json(path, saved)
 
 
-def write_record(run: runs.Run, record: dict, task: Any, trainer: Any, dataset: Any, encoded: Any, figures: dict) -> None:
+def write_record(
+    run: runs.Run, record: dict, task: Any, trainer: Any, dataset: Any, encoded: Any, figures: dict
+) -> None:
     """run.json and history.json: what was run on what, and how it went."""
     from voicecommand.data.checks import fingerprint
 

@@ -157,7 +157,7 @@ def _find_in_directory(path: str) -> dict[str, str]:
         else:
             others.append(file)
     for file in others:
-        meant = LIKELY_NAMES.get(Path(file).stem.lower()) or nearest(Path(file).stem, SPLITS, 0.8)
+        meant = LIKELY_NAMES.get(Path(file).stem.lower()) or nearest(Path(file).stem, SPLITS)
         if meant and meant not in by_split:
             raise InputError(
                 f"{file}: no split has this name; rename it to {meant}{Path(file).suffix}, or give "

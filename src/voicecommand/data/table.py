@@ -33,10 +33,10 @@ class Table:
     bad: list[str] = field(default_factory=list)
 
 
-def nearest(name: str, names: Iterable[str], likeness: float = 0.6) -> str | None:
+def nearest(name: str, names: Iterable[str]) -> str | None:
     """The one of ``names`` that ``name`` was most likely meant to be."""
     folded = {other.strip().casefold(): other for other in reversed(list(names))}
-    matches = difflib.get_close_matches(name.strip().casefold(), folded, 1, likeness)
+    matches = difflib.get_close_matches(name.strip().casefold(), folded, 1, 0.75)
     return folded[matches[0]] if matches else None
 
 
