@@ -1,8 +1,8 @@
 """One arm of text_training.py, in a process of its own so that its peak memory is its own.
 
 Told what to do by JSON lines on standard input, answers with JSON lines on standard output. The first line is
-the job; `{"steps": N}` trains N more steps and times them, `{"seed": S}` (in an accuracy job) trains a whole run,
-`{"stop": true}` ends. Between two commands the process waits, so that arms take turns on the same cores.
+the job; `{"steps": N}` trains N more steps and times them, `{"seed": S}` (in an accuracy job) trains a whole
+run, `{"stop": true}` ends. Between two commands the process waits, so that arms take turns on the same cores.
 """
 
 from __future__ import annotations

@@ -99,12 +99,25 @@ def native_precision() -> tuple[str, str]:
     return ("bf16" if bf16 else "fp16" if fp16 else "fp32"), reason
 
 
-def describe_machine(threads: int) -> dict[str, Any]:
-    """Processor, cores, GPUs, versions and threads; nothing that names a place or a time."""
+def note(line: str) -> None:
+    """A line on how far it is; the results go to standard output."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def check_load() -> float:
+    """How many processes want a core now; says so where they will disturb what is measured."""
+    load = os.getloadavg()[0]
+    if load > 0.5:
+        note(f"load {load:.1f}: other processes are at work, so expect a wide spread")
+    return load
+
+
+def describe_machine(threads: int, load: float) -> dict[str, Any]:
+    """Processor, cores, GPUs, versions, threads, load before; nothing that names a place or a time."""
     from voicecommand import runs
 
     facts = runs.describe_machine()
-    return {**facts["hardware"], "threads": threads, "versions": facts["versions"]}
+    return {**facts["hardware"], "threads": threads, "load": load, "versions": facts["versions"]}
 
 
 def command_line(

@@ -1,4 +1,4 @@
-"""Speed of training on short texts, ours against the stock transformers.Trainer, and what accuracy that costs.
+"""Speed of training on short texts, ours against the stock Trainer, and what accuracy that costs.
 
     python benchmarks/text_training.py                       the built-in commands
     python benchmarks/text_training.py --accuracy-seeds 0    speed alone: minutes
@@ -8,9 +8,9 @@
 Arms: `padded` (stock, padding="max_length" to 128, the example script's default), `dynamic` (stock,
 DataCollatorWithPadding, random batches) and `ours` (CommandTrainer, tuning=full), each in fp32 and bf16. The
 same checkpoint, data, optimizer, learning rate, schedule, clipping, batch size, threads and log; nothing is
-evaluated or saved in the timed steps. Each arm is a process of its own; they train one at a time and take turns
-every round, and ratios are taken within a round. Rates are examples per second from a step's end to a step's
-end, after a warm-up. Padded takes fewer steps a round, since it is slow: its rate is per second all the same.
+evaluated or saved in the timed steps. Each arm is a process of its own; they train one at a time and take
+turns every round, and ratios are taken within a round. Rates are examples per second from a step's end to a
+step's end, after a warm-up. Padded takes fewer steps a round, since it is slow: its rate is per second too.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import measuring
-from measuring import format_spread, paired_difference, ratios, spread, table
+from measuring import format_spread, note, paired_difference, ratios, spread, table
 
 ARMS = ("padded", "dynamic", "ours")
 NAMES = {"padded": "stock, padded to {}", "dynamic": "stock, dynamic padding", "ours": "ours"}
@@ -81,6 +81,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
 def main() -> int:
     options = parse()
     measuring.use_checkout()
+    load = measuring.check_load()
     if options.network == "base" and options.device == "auto" and not has_gpu():
         print("--network base: no GPU here, nothing was measured (--device cpu: on the processor, slowly)")
         return 0
@@ -94,7 +95,7 @@ def main() -> int:
         "command": measuring.command_line(),
         "data": data,
         "network": options.network,
-        "machine": measuring.describe_machine(options.threads),
+        "machine": measuring.describe_machine(options.threads, load),
         "settings": {
             "batch_size": options.batch_size,
             "max_length": options.max_length,
@@ -271,10 +272,6 @@ def measure_accuracy(options: argparse.Namespace, job: dict[str, Any]) -> dict[s
     }
 
 
-def note(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
-
-
 def summarise(speed: dict[str, dict[str, Any]], data: str) -> dict[str, Any]:
     """Rates, and ratios taken round by round with the goals of `data`."""
     arms = {}
@@ -311,7 +308,8 @@ def report(content: dict[str, Any]) -> str:
     lines = [
         f"{content['data']}, {content['network']}, batches of {settings['batch_size']},"
         f" {settings['rounds']} rounds of {settings['steps_a_round']} steps",
-        f"{machine['processor']}, {machine['cores']} cores, {machine['threads']} threads{gpu}",
+        f"{machine['processor']}, {machine['cores']} cores, {machine['threads']} threads{gpu},"
+        f" load {machine['load']:.1f} before",
         "",
         rate_table(content),
         "",
@@ -366,8 +364,8 @@ def accuracy_table(accuracy: dict[str, Any]) -> str:
         interval = "-" if d["low"] is None else f"{100 * d['low']:+.2f} to {100 * d['high']:+.2f}"
         rows.append([f"{split}, difference", f"{100 * d['mean']:+.2f}", interval])
     title = (
-        f"Accuracy in percent, {len(accuracy['seeds'])} seeds, {accuracy['precision']}, {accuracy['epochs']:g}"
-        " epochs, last weights; the interval is paired over seeds (95 %, Student's t)."
+        f"Accuracy in percent, {len(accuracy['seeds'])} seeds, {accuracy['precision']},"
+        f" {accuracy['epochs']:g} epochs, last weights; the interval is paired over seeds (95 %, Student's t)."
     )
     return f"{title}\n\n{table(['split, arm', 'mean', 'seeds, or interval'], rows)}"
 

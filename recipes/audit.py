@@ -24,9 +24,7 @@ def main(config: DictConfig) -> None:
     print(f"{len(findings.errors)} errors, {len(findings.warnings)} warnings; ", end="")
     print(f"fingerprint {fingerprint(dataset)['fingerprint']}")
     if findings.errors:
-        raise InputError(
-            f"the data has {len(findings.errors)} error(s), named above: training would refuse it"
-        )
+        raise InputError(f"the data has {len(findings.errors)} error(s), named above: training would refuse it")
 
 
 if __name__ == "__main__":

@@ -18,15 +18,11 @@ from voicecommand.errors import InputError
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("directory", metavar="DIR", help="a run directory, or its model folder")
     parser.add_argument("text", nargs="*", help="commands, each in quotes")
     parser.add_argument("--input", metavar="FILE", help="a file of commands; - reads standard input")
-    parser.add_argument(
-        "--output", metavar="FILE", help="where the JSON lines go; standard output without it"
-    )
+    parser.add_argument("--output", metavar="FILE", help="where the JSON lines go; standard output without it")
     options = parser.parse_args()
     if bool(options.text) == (options.input is not None):
         raise InputError("give either commands or --input FILE")
@@ -42,8 +38,7 @@ def main() -> None:
     if cut:
         sys.stderr.write(f"{cut} of {len(texts)} texts were cut to {model.max_length} tokens\n")
     lines = (
-        json.dumps(row | answer, ensure_ascii=False)
-        for row, answer in zip(rows, model.predict(texts), strict=True)
+        json.dumps(row | answer, ensure_ascii=False) for row, answer in zip(rows, model.predict(texts), strict=True)
     )
     if options.output in (None, "-"):
         for line in lines:

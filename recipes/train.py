@@ -39,9 +39,7 @@ def main(config):
         )
         figures = training.train(trainer, run)
         splits = training.choose_splits(dataset, with_test=not door.is_multirun())
-        predictions = [
-            training.predict_split(trainer, task, encoded, dataset, s, label_names) for s in splits
-        ]
+        predictions = [training.predict_split(trainer, task, encoded, dataset, s, label_names) for s in splits]
         if door.is_main_process():
             training.save(trainer, task, processor, label_names, run.directory / "model")
             metrics = evaluation.evaluate_predictions(predictions)

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
+from pathlib import Path
+from typing import Any
+
+import pytest
 
 # Its own cache, so that a test cannot pass on what an earlier run left in the user's; removed at exit.
 _CACHE = tempfile.TemporaryDirectory(prefix="voicecommand-tests-")
@@ -19,4 +24,102 @@ os.environ.update(
 # Many threads on tiny tensors only wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", str(min(2, os.cpu_count() or 1)))
 
-# Fixtures for tiny checkpoints go below this line.
+SENTENCES = [
+    "turn on the kitchen lights",
+    "turn off the lights",
+    "please switch the fan on",
+    "set a timer for ten minutes",
+    "wake me at seven tomorrow morning please",
+    "play some jazz in the living room",
+    "stop the music",
+    "call anna",
+    "send a message to ben that i am late",
+    "what",
+]
+FAMILIES = ("bert_cased", "bert_uncased", "roberta", "distilbert", "modernbert", "gpt2")
+
+
+@pytest.fixture(scope="session")
+def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A checkpoint of each family, 2 layers, 32 wide, random weights: {family: directory}."""
+    root = tmp_path_factory.mktemp("checkpoints")
+    for family in FAMILIES:
+        _write_checkpoint(family, root / family)
+    return {family: root / family for family in FAMILIES}
+
+
+@pytest.fixture(scope="session")
+def commands_csv(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """70 distinct commands with three labels, as a file of one's own."""
+    path = tmp_path_factory.mktemp("data") / "commands.csv"
+    verbs = {"on": "turn on the {}", "off": "please turn the {} off now", "play": "play {}"}
+    things = [f"{room} {what}" for room in ("kitchen", "living room", "hall") for what in ("lights", "fan", "music")]
+    rows = [f"{verb.format(f'{thing} {n}'.strip())},{label}" for label, verb in verbs.items()
+            for thing in things for n in ("", "one", "ten")]
+    path.write_text("text,label\n" + "\n".join(rows) + "\n", encoding="utf-8")
+    return path
+
+
+def _write_checkpoint(family: str, directory: Path) -> None:
+    """Made without dropout, so that a forward pass in training gives what it gives in evaluation."""
+    import torch
+    import transformers as t
+
+    tokenizer = _build_tokenizer(family)
+    size = {"vocab_size": len(tokenizer), "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    mlp = {"intermediate_size": 64, "max_position_embeddings": 64, "pad_token_id": tokenizer.pad_token_id}
+    still = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    torch.manual_seed(0)
+    model: t.PreTrainedModel
+    if family.startswith("bert"):
+        model = t.BertForMaskedLM(t.BertConfig(**size, **mlp, **still))
+    elif family == "roberta":
+        model = t.RobertaForMaskedLM(t.RobertaConfig(**size, **mlp, **still, type_vocab_size=1))
+    elif family == "distilbert":
+        model = t.DistilBertForMaskedLM(
+            t.DistilBertConfig(
+                vocab_size=len(tokenizer), dim=32, n_layers=2, n_heads=2, hidden_dim=64, max_position_embeddings=64,
+                pad_token_id=tokenizer.pad_token_id, dropout=0.0, attention_dropout=0.0, seq_classif_dropout=0.0,
+            )
+        )  # fmt: skip
+    elif family == "modernbert":
+        ends = {"cls_token_id": 2, "sep_token_id": 3, "bos_token_id": 2, "eos_token_id": 3}
+        model = t.ModernBertForMaskedLM(t.ModernBertConfig(**size, **mlp, **ends))
+    else:
+        model = t.GPT2LMHeadModel(
+            t.GPT2Config(
+                vocab_size=len(tokenizer), n_embd=32, n_layer=2, n_head=2, n_positions=64, bos_token_id=0,
+                eos_token_id=0, resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0,
+            )
+        )  # fmt: skip
+    model.save_pretrained(directory)
+    tokenizer.save_pretrained(directory)
+
+
+def _build_tokenizer(family: str) -> Any:
+    """A stock tokenizer of the family over the words and letters of `SENTENCES`."""
+    import tokenizers as tk
+    import transformers as t
+
+    if family in ("roberta", "modernbert", "gpt2"):
+        first = {"roberta": ["<s>", "<pad>", "</s>", "<unk>", "<mask>"], "gpt2": ["<|endoftext|>"]}
+        special = first.get(family, ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"])
+        trained = tk.ByteLevelBPETokenizer()
+        trained.train_from_iterator(SENTENCES, vocab_size=400, min_frequency=1, special_tokens=special, show_progress=False)
+        content = json.loads(trained.to_str())["model"]
+        if family == "gpt2":
+            return t.GPT2Tokenizer(vocab=content["vocab"], merges=[tuple(m) for m in content["merges"]], model_max_length=64)
+        if family == "roberta":
+            return t.RobertaTokenizer(vocab=content["vocab"], merges=[tuple(m) for m in content["merges"]], model_max_length=62)
+        trained.post_processor = tk.processors.TemplateProcessing(
+            single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+        )
+        return t.PreTrainedTokenizerFast(
+            tokenizer_object=tk.Tokenizer.from_str(trained.to_str()), unk_token="[UNK]", pad_token="[PAD]",
+            cls_token="[CLS]", sep_token="[SEP]", mask_token="[MASK]", model_max_length=64,
+            model_input_names=["input_ids", "attention_mask"],
+        )  # fmt: skip
+    trained = tk.BertWordPieceTokenizer(lowercase=family != "bert_cased")
+    trained.train_from_iterator(SENTENCES, vocab_size=400, min_frequency=1, show_progress=False)
+    cls = t.DistilBertTokenizer if family == "distilbert" else t.BertTokenizer
+    return cls(vocab=trained.get_vocab(), do_lower_case=family != "bert_cased", model_max_length=64)

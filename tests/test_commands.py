@@ -9,6 +9,7 @@ from collections import Counter
 import pytest
 
 from voicecommand.data import commands
+from voicecommand.errors import InputError
 
 # Another text, label or order is another data set: raise VERSION, then put the new value here.
 FINGERPRINT = "25a6af5a33b974d4acadbf8f5def650d2bad659934dc4b6f0e9eb6947fb618b5"
@@ -118,12 +119,12 @@ def test_the_data_are_those_of_this_version(splits):
 
 
 def test_another_version_is_refused_and_both_are_named():
-    with pytest.raises(ValueError, match=r"'2'.*'1'"):
+    with pytest.raises(InputError, match=r"'2'.*'1'"):
         commands.load_commands(columns=["text"], version="2")
 
 
 def test_a_column_that_is_not_there_is_refused_and_those_there_are_named():
-    with pytest.raises(ValueError, match=r"audio.*text.*response"):
+    with pytest.raises(InputError, match=r"audio.*text.*response"):
         commands.load_commands(columns=["audio", "label"])
 
 

@@ -12,7 +12,9 @@ LIBRARY = ROOT / "src" / "voicecommand"
 BOTTOM = {"features", "augmentation", "audio", "metrics"}
 MIDDLE = {"estimators", "trainer", "tuning", "models"}
 SIDE = {"config", "data", "checkpoints", "report", "runs"}
-EVERYTHING = BOTTOM | MIDDLE | SIDE | {"tasks", "evaluation", "evaluate_metrics", "training", "voicecommand"}
+EVERYTHING = (
+    BOTTOM | MIDDLE | SIDE | {"tasks", "evaluation", "evaluate_metrics", "inference", "training", "voicecommand"}
+)
 MAY_IMPORT: dict[str, set[str]] = {
     "recipes": EVERYTHING,
     "voicecommand": EVERYTHING,  # the package itself: `voicecommand.load` opens every run
@@ -24,7 +26,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "config": {"runs"},
     "runs": set(),
     "checkpoints": set(),
-    "report": {"evaluation", "figures", "metrics"},
+    "report": {"evaluation", "figures", "metrics", "model_card", "run_facts"},
+    "model_card": {"evaluation", "run_facts"},
+    "run_facts": {"evaluation"},
+    "inference": {"estimators"},
     "figures": set(),
     "evaluate_metrics": {"metrics"},
     **{part: set() for part in BOTTOM},
@@ -48,7 +53,7 @@ def imported_names(file: Path) -> list[str]:
 def part_of(name: str) -> str:
     """`voicecommand.tasks.x.Task` belongs to `tasks`, `voicecommand.load` to `voicecommand`."""
     second = [*name.split("."), ""][1]
-    is_part = (LIBRARY / f"{second}.py").exists() or (LIBRARY / second).is_dir()
+    is_part = second != "__init__" and ((LIBRARY / f"{second}.py").exists() or (LIBRARY / second).is_dir())
     return second if second and is_part else "voicecommand"
 
 

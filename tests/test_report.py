@@ -268,7 +268,7 @@ def test_the_card_is_valid_for_the_hub(run_directory: Path) -> None:
     from huggingface_hub import ModelCard
 
     text = report.write_model_card(run_directory).read_text()
-    data = ModelCard(text).data
+    data: Any = ModelCard(text).data
     assert (data.license, data.library_name, data.pipeline_tag) == (
         "apache-2.0",
         "transformers",

@@ -1,6 +1,6 @@
 """The door: overrides are checked, the configuration is composed, and turned into plain typed arguments.
 
-Nothing behind it knows Hydra. `recipe` wraps a recipe's `main`; the rest of this file is what `main` calls first.
+Nothing behind it knows Hydra. `recipe` wraps a recipe's `main`; the rest of this file is what `main` calls.
 """
 
 from __future__ import annotations
@@ -10,22 +10,29 @@ import dataclasses
 import difflib
 import functools
 import hashlib
+import importlib
 import importlib.util
-import itertools
 import json
 import logging
+import math
 import os
+import re
 import sys
+import types
+import typing
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import hydra
+from hydra._internal.utils import get_args_parser
 from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException, OverrideParseException
 from hydra.types import RunMode
-from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf import MISSING, DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from voicecommand import errors, runs
@@ -34,47 +41,59 @@ from voicecommand.errors import InputError
 logger = logging.getLogger(__name__)
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
-# Keys that cannot change a weight: left out of a run's identity.
-NOT_IDENTITY = {"resume", "overwrite", "runs", "choices", "hydra"}
-NOT_IDENTITY_TRAINING = {
-    "disable_tqdm", "log_level", "log_level_replica", "log_on_each_node", "logging_first_step", "logging_steps",
-    "logging_strategy", "report_to", "run_name", "project", "save_total_limit", "dataloader_num_workers",
-    "dataloader_pin_memory", "dataloader_prefetch_factor", "dataloader_persistent_workers",
-    "per_device_eval_batch_size", "skip_memory_metrics", "include_num_input_tokens_seen",
-}  # fmt: skip
+# What cannot change a weight, and so is no part of a run's identity.
+NOT_IDENTITY = {"resume", "overwrite", "runs", "choices"}
+NOT_IDENTITY_TRAINING = re.compile(
+    r"disable_tqdm|log_level.*|log_on_each_node|logging_(first_step|steps|strategy)|report_to|run_name|project"
+    r"|trackio_.*|push_to_hub|hub_.*|save_total_limit|dataloader_(num_workers|pin_memory|prefetch_factor"
+    r"|persistent_workers)|per_device_eval_batch_size|skip_memory_metrics|include_num_input_tokens_seen"
+)
 # Fields of TrainingArguments that are decided elsewhere, and where.
 ELSEWHERE = {
     "training.output_dir": "runs=DIR",
     "training.resume_from_checkpoint": "resume=true",
+    "training.seed": "seed=N",
     "training.use_cpu": "the environment variable ACCELERATE_USE_CPU=true",
     "training.auto_find_batch_size": "training.per_device_train_batch_size=N (it would change the batch unseen)",
 }
-# Settings that only a network reads, besides the groups training and tuning.
+# Settings that only a network reads, besides its groups training and tuning.
 NETWORK_ONLY = ("training", "tuning", "precision", "early_stopping", "resume")
+# The least value of fields that TrainingArguments takes as they come.
+LEAST = {
+    "per_device_train_batch_size": 1,
+    "per_device_eval_batch_size": 1,
+    "gradient_accumulation_steps": 1,
+    "learning_rate": 0,
+    "weight_decay": 0,
+    "max_grad_norm": 0,
+    "num_train_epochs": 0,
+    "label_smoothing_factor": 0,
+}
 
 
 @functools.cache
 def _training_schema() -> type:
     """A dataclass with the fields of the installed TrainingArguments, typed, all unset.
 
-    The names are read from the source: importing transformers takes seconds, and `--help` and a misspelt key should not.
+    The names are read from the source: importing transformers takes seconds, and `--help` and a misspelt key
+    should not.
     """
     spec = importlib.util.find_spec("transformers")
     assert spec and spec.submodule_search_locations
     source = (Path(spec.submodule_search_locations[0]) / "training_args.py").read_text(encoding="utf-8")
-    arguments = next(
-        n for n in ast.parse(source).body if isinstance(n, ast.ClassDef) and n.name == "TrainingArguments"
-    )
+    classes = [node for node in ast.parse(source).body if isinstance(node, ast.ClassDef)]
+    body = next(node.body for node in classes if node.name == "TrainingArguments")
     simple = {"int": int, "float": float, "bool": bool, "str": str}
     fields: list[Any] = []
-    for node in arguments.body:
+    for node in body:
         if not isinstance(node, ast.AnnAssign) or not isinstance(node.target, ast.Name):
             continue
-        if "training." + node.target.id in ELSEWHERE or "ClassVar" in ast.unparse(node.annotation):
+        if f"training.{node.target.id}" in ELSEWHERE or "ClassVar" in ast.unparse(node.annotation):
             continue
-        parts = {p.strip() for p in ast.unparse(node.annotation).split("|")} - {"None"}
-        kind = simple.get(next(iter(parts))) if len(parts) == 1 else None
-        fields.append((node.target.id, Any if kind is None else kind | None, dataclasses.field(default=MISSING)))
+        parts = {part.strip() for part in ast.unparse(node.annotation).split("|")} - {"None"}
+        kind: Any = simple.get(parts.pop()) if len(parts) == 1 else None
+        kind = Any if kind is None else kind | None
+        fields.append((node.target.id, kind, dataclasses.field(default=MISSING)))
     return dataclasses.make_dataclass("TrainingSchema", fields)
 
 
@@ -90,9 +109,9 @@ class TrainSchema:
     resume: bool = False
     overwrite: bool = False
     data: Any = None
+    model: Any = None
     training: Any = None
     tuning: Any = None
-    model: Any = None
 
 
 @dataclasses.dataclass
@@ -121,6 +140,9 @@ def _register() -> None:
     store.store(name="audit_schema", node=AuditSchema)
 
 
+# --- a program ---------------------------------------------------------------------------------------------------
+
+
 def recipe(name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], None]]:
     """Make `main(config)` a program: conf/<name>.yaml, errors as one line, exit codes of `voicecommand.errors`."""
 
@@ -137,52 +159,64 @@ def recipe(name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], No
 
 
 def run_recipe(name: str, main: Callable[[DictConfig], Any]) -> int:
-    """Compose from sys.argv, call `main` (once for each job of a multirun), and answer the exit code."""
+    """Compose from sys.argv, call `main` (once for each job of a multirun), and answer the exit code.
+
+    An error that is nobody's input is a bug: it leaves with its traceback.
+    """
     # python puts the recipe's folder first on the path, where recipes/evaluate.py would hide the package evaluate
     sys.path[:] = [p for p in sys.path if Path(p or ".").resolve() != CONF.parent / "recipes"]
     runs.set_up_logging()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come to us instead of Hydra's own page
+    return runs.answer_exit_code(lambda: _run_hydra(name, main))
+
+
+def _run_hydra(name: str, main: Callable[[DictConfig], Any]) -> None:
+    _register()
+    options = _parse_options()
+    _check_overrides(name, options.overrides, options.multirun)
+    failures: list[BaseException] = []
+    jobs: list[DictConfig] = []
+
+    def job(config: DictConfig) -> Any:
+        if failures:  # a job before this one failed: the sweep is over
+            return None
+        try:
+            jobs.append(config)
+            return _run_job(name, main, config, len(jobs))
+        except BaseException as error:  # kept from Hydra, which would print a page of its own
+            failures.append(error)
+            return None
+
     try:
-        _register()
-        _check_prefixes(name, sys.argv[1:])
-
-        failures: list[BaseException] = []
-        jobs = itertools.count(1)
-
-        def job(config: DictConfig) -> Any:
-            if failures:  # a job before this one failed: the sweep is over
-                return None
-            try:
-                return _run_job(name, main, config, next(jobs))
-            except BaseException as error:  # kept from Hydra, which would print a line of its own
-                failures.append(error)
-                return None
-
         hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(job)()
-        if failures:
-            raise failures[0]
-        return 0
-    except errors.RunError as error:
-        return runs.fail(error, error.exit_code)
     except (HydraException, OmegaConfBaseException) as error:
-        return runs.fail(InputError(explain(name, error, sys.argv[1:])), 2)
-    except OSError as error:
-        if error.errno in runs.STORAGE_ERRORS:
-            return runs.fail(errors.StorageError(f"{error.filename or 'storage'}: {error.strerror}"), 4)
-        raise
-    except KeyboardInterrupt:
-        return runs.fail(errors.Stopped("stopped before training began; nothing was written"), 143)
+        raise InputError(_explain(name, error, options.overrides)) from error
+    if failures:
+        raise failures[0]
+
+
+def _parse_options() -> Any:
+    parser = get_args_parser()
+
+    def refuse(message: str) -> typing.NoReturn:
+        raise InputError(f"{message}; see --help")
+
+    parser.error = refuse  # type: ignore[method-assign]
+    options = parser.parse_args()
+    if options.multirun and runs.WORLD_SIZE > 1:
+        raise InputError(f"-m under {runs.WORLD_SIZE} processes: run a sweep in one process")
+    return options
 
 
 def _run_job(name: str, main: Callable[[DictConfig], Any], config: DictConfig, number: int) -> Any:
     current = HydraConfig.get()
     overrides = list(current.overrides.task)
-    config = _finish(config, dict(current.runtime.choices), overrides, name)
+    config = _finish(name, config, dict(current.runtime.choices), overrides)
     if not is_multirun():
         return main(config)
     runs.start_job(number)
     objective = main(config)
-    logger.info("job %d: objective %s  (%s)", number, objective, " ".join(overrides))
+    logger.info("job %d: objective %.4f, macro F1 on validation (%s)", number, objective, " ".join(overrides))
     return objective
 
 
@@ -193,177 +227,194 @@ def compose(name: str, overrides: list[str]) -> DictConfig:
         InputError: an override that the recipe would refuse.
     """
     _register()
-    _check_prefixes(name, overrides)
+    _check_overrides(name, overrides)
     try:
         config = _compose(name, overrides)
     except (HydraException, OmegaConfBaseException) as error:
-        raise InputError(explain(name, error, overrides)) from error
+        raise InputError(_explain(name, error, overrides)) from error
     choices = dict(config.hydra.runtime.choices)
-    with _open(config):
+    with open_dict(config):
         del config["hydra"]
-    return _finish(config, choices, overrides, name)
-
-
-def _open(config: DictConfig) -> Any:
-    from omegaconf import open_dict
-
-    return open_dict(config)
+    return _finish(name, config, choices, overrides)
 
 
 def _compose(name: str, overrides: list[str]) -> DictConfig:
-    from hydra.core.global_hydra import GlobalHydra
-
     GlobalHydra.instance().clear()
     with hydra.initialize_config_dir(config_dir=str(CONF), version_base="1.3"):
         return hydra.compose(config_name=name, overrides=overrides, return_hydra_config=True)
 
 
-def _finish(config: DictConfig, choices: dict[str, Any], overrides: list[str], name: str) -> DictConfig:
-    """The checks that need the whole configuration; notes which option of each group was taken."""
-    groups = {g: c for g, c in choices.items() if not g.startswith("hydra") and g in {"model", "data", "training", "tuning"}}
-    _check_targets(config, name)
-    if name == "train":
-        _check_unused(groups, overrides, name)
-    missing = sorted(OmegaConf.missing_keys(config))
-    missing = [key for key in missing if not key.startswith("training.")]
+# --- checks ------------------------------------------------------------------------------------------------------
+
+
+def _groups() -> set[str]:
+    return {path.name for path in CONF.iterdir() if path.is_dir()}
+
+
+def _check_overrides(name: str, overrides: list[str], multirun: bool = False) -> None:
+    """What Hydra would take in silence, or refuse in words that help nobody."""
+    try:
+        parsed = OverridesParser.create().parse_overrides(overrides)
+    except OverrideParseException as error:
+        key, equals, value = error.override.partition("=")
+        if not equals:
+            raise InputError(f"{error.override}: settings are given as KEY=VALUE; see --help") from error
+        raise InputError(f"{error.override}: can't be read; put quotes around it: '{key}=\"{value}\"'") from error
+    for override in parsed:
+        key, text = override.key_or_group, override.input_line
+        if override.is_hydra_override():
+            continue
+        if override.is_add() or override.is_force_add() or override.is_delete():
+            known = _known_keys(name, overrides)
+            verb = "deleted" if override.is_delete() else "added"
+            hint = f"write {key}=VALUE" if key in known else _nearest(key, known)
+            raise InputError(f"{text}: keys can't be {verb}; {hint}")
+        if override.is_sweep_override() and not multirun:
+            value = text.partition("=")[2]
+            raise InputError(f"{text}: several values need -m; if it is one value, quote it: '{key}=\"{value}\"'")
+        if key in _groups() and not override.is_sweep_override() and not isinstance(override.value(), str | int):
+            raise InputError(f"{text}: give one name; {_list_options(key)}")
+        if key in ELSEWHERE:
+            raise InputError(f"{key}: not set here; use {ELSEWHERE[key]}")
+
+
+def _finish(name: str, config: DictConfig, choices: dict[str, Any], overrides: list[str]) -> DictConfig:
+    """The checks that need the whole configuration; notes in `choices` which option of each group was taken."""
+    choices = {group: choices[group] for group in ("data", "model", "tuning", "training") if group in choices}
+    _check_targets(OmegaConf.to_container(config, resolve=False))
+    if name == "train" and "training" not in choices:
+        for key in NETWORK_ONLY:
+            for override in overrides:
+                if override.split("=")[0].split(".")[0] == key:
+                    raise InputError(f"{override}: model={choices['model']} does not use {key}; leave it out")
+    missing = sorted(key for key in OmegaConf.missing_keys(config) if not key.startswith("training."))
     if missing:
-        raise InputError(f"{missing[0]}: {_group_of(missing[0], groups)}needs it; add {missing[0]}=...")
-    with _open(config):
-        config.choices = groups
+        group = missing[0].split(".")[0]
+        who = f"{group}={choices[group]}" if group in choices else "the recipe"
+        raise InputError(f"{missing[0]}: {who} needs it; add {missing[0]}=...")
+    with open_dict(config):
+        config.choices = choices
     try:
         OmegaConf.resolve(config)
     except OmegaConfBaseException as error:
-        raise InputError(explain(name, error, overrides)) from error
+        raise InputError(_explain(name, error, overrides)) from error
+    for key, least in (("seed", 0), ("early_stopping", 1), ("threads", 1)):
+        if config.get(key) is not None and not least <= config[key] < 2**32:
+            raise InputError(f"{key}={config[key]}: give at least {least}, below 2^32")
     return config
 
 
-def _group_of(key: str, choices: dict[str, Any]) -> str:
-    group = key.split(".")[0]
-    return f"{group}={choices[group]} " if group in choices else "the recipe "
-
-
-def _check_prefixes(name: str, overrides: list[str]) -> None:
-    """`+key` and `~key` would add a key that nobody reads or delete one that somebody needs."""
-    for override in overrides:
-        if override.startswith(("+", "~")) and not override.lstrip("+~").startswith("hydra"):
-            key = override.lstrip("+~").split("=")[0]
-            known = _known_keys(name, overrides)
-            verb = "deleted" if override.startswith("~") else "added"
-            hint = f"write {key}=VALUE" if key in known else _nearest(key, known)
-            raise InputError(f"{override}: keys can't be {verb}; {hint}")
-
-
-def _check_unused(choices: dict[str, Any], overrides: list[str], name: str) -> None:
-    """Refuse an override that the chosen model would not read."""
-    mine = [o for o in overrides if o.split("=")[0] in ("model", "experiment")]
-    base = _unwrapped_choices(name, mine)
-    keys = {o.split("=")[0]: o for o in overrides}
-    unused = base.get("training") in (None, "none")
-    for key, override in keys.items():
-        if unused and key.split(".")[0] in NETWORK_ONLY:
-            raise InputError(f"{override}: model={choices['model']} does not use {key.split('.')[0]}; leave it out")
-    if not unused and "none" in (choices.get("training"), choices.get("tuning")):
-        raise InputError(f"model={choices['model']} needs training and tuning; none is for models that are fitted in one go")
-
-
-def _unwrapped_choices(name: str, overrides: list[str]) -> dict[str, Any]:
-    from hydra._internal.config_loader_impl import ConfigLoaderImpl
-    from hydra._internal.utils import create_config_search_path
-
-    loader = ConfigLoaderImpl(config_search_path=create_config_search_path(str(CONF)))
-    config = loader.load_configuration(name, overrides, run_mode=RunMode.RUN)
-    return dict(config.hydra.runtime.choices)
-
-
-def _check_targets(config: DictConfig, name: str) -> None:
-    """Only our own classes are ever instantiated, whatever a configuration says."""
-
-    def walk(node: Any, path: str) -> None:
-        if isinstance(node, dict):
-            target = node.get("_target_")
-            if target is not None and not str(target).startswith("voicecommand."):
-                raise InputError(f"{path}_target_={target}: only voicecommand.* may be named there")
-            for key, value in node.items():
-                walk(value, f"{path}{key}.")
-        elif isinstance(node, list):
-            for i, value in enumerate(node):
-                walk(value, f"{path}{i}.")
-
-    walk(OmegaConf.to_container(config, resolve=False), "")
+def _check_targets(node: Any, path: str = "") -> None:
+    """Only our own classes are ever called, whatever a configuration says."""
+    if isinstance(node, dict):
+        target = node.get("_target_")
+        if target is not None and not str(target).startswith("voicecommand."):
+            raise InputError(f"{path}_target_={target}: only voicecommand.* may be named there")
+        for key, value in node.items():
+            _check_targets(value, f"{path}{key}.")
+    elif isinstance(node, list):
+        for i, value in enumerate(node):
+            _check_targets(value, f"{path}{i}.")
 
 
 def _known_keys(name: str, overrides: list[str]) -> set[str]:
     """Every key of the configuration with the groups of `overrides`, and the groups themselves."""
-    groups = {p.name for p in CONF.iterdir() if p.is_dir()}
-    chosen = [o for o in overrides if o.split("=")[0] in groups and "=" in o and "," not in o]
+    chosen = [o for o in overrides if o.split("=")[0] in _groups() and "," not in o]
     try:
         config = _compose(name, chosen)
-    except HydraException:
+    except (HydraException, OmegaConfBaseException):
         config = _compose(name, [])
-    with _open(config):
+    groups = {group for group in _groups() if group in config.hydra.runtime.choices}
+    with open_dict(config):
         del config["hydra"]
-    keys: set[str] = set()
 
-    def walk(node: Any, prefix: str) -> None:
+    def walk(node: Any, prefix: str) -> typing.Iterator[str]:
         for key, value in node.items():
-            keys.add(prefix + str(key))
+            yield f"{prefix}{key}"
             if isinstance(value, dict):
-                walk(value, f"{prefix}{key}.")
+                yield from walk(value, f"{prefix}{key}.")
 
-    walk(OmegaConf.to_container(config, resolve=False), "")
-    return keys | (groups & set(config)) | ({"experiment"} if name == "train" else set())
+    return groups | set(walk(OmegaConf.to_container(config, resolve=False), ""))
 
 
 def _nearest(key: str, known: set[str]) -> str:
-    match = difflib.get_close_matches(key, sorted(known), n=1, cutoff=0.5)
-    if not match:
-        last = key.rsplit(".", 1)[-1]
-        match = [k for k in sorted(known) if k.rsplit(".", 1)[-1] == last][:1]
-    return f"did you mean {match[0]}?" if match else "see --help for the keys there are"
+    """A hint: the key that was likely meant, also where its group was left out."""
+
+    def likeness(other: str) -> float:
+        whole = difflib.SequenceMatcher(None, key, other).ratio()
+        return max(whole, difflib.SequenceMatcher(None, key.split(".")[-1], other.split(".")[-1]).ratio() - 0.01)
+
+    best = max(sorted(known), key=likeness)
+    return f"did you mean {best}?" if likeness(best) >= 0.6 else "see --help for what there is"
 
 
-def explain(name: str, error: Exception, overrides: list[str]) -> str:
+def _list_options(group: str, near: str = "") -> str:
+    options = sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+    close = difflib.get_close_matches(near, options, n=1)
+    return (f"did you mean {close[0]}? " if close else "") + f"there are {', '.join(options)}"
+
+
+def _explain(name: str, error: Exception, overrides: list[str]) -> str:
     """Hydra's and OmegaConf's errors as one line that names the key and what to do."""
-    import re
-
     text = str(error)
-    root: BaseException = error
-    while root.__cause__ is not None:
-        root = root.__cause__
     if found := re.search(r"Could not find '(\w+)/([^']*)'", text):
         group, choice = found.groups()
-        options = sorted(p.stem for p in (CONF / group).glob("*.yaml")) if (CONF / group).is_dir() else []
-        close = difflib.get_close_matches(choice, options, n=1)
-        guess = f"did you mean {close[0]}? " if close else ""
-        return f"{group}={choice}: no such {group}; {guess}there are {', '.join(options)}"
-    if found := re.search(r"Could not override '([^']+)'", text):
-        key = found.group(1)
-        if key in ELSEWHERE:
-            return f"{key}: not set here; use {ELSEWHERE[key]}"
-        if "not in struct" in str(root) or "not in struct" in text or "No match in the defaults list" in text or "not in" in str(root):
-            if key.split(".")[0] == "training" and "training" not in {k.split(".")[0] for k in _known_keys(name, overrides)}:
-                model = next((o for o in overrides if o.startswith("model=")), "this model")
-                return f"{key}: {model} does not use training; leave it out"
-            return f"{key}: unknown key; {_nearest(key, _known_keys(name, overrides))}"
+        return f"{group}={choice}: no such {group}; {_list_options(group, choice)}"
+    if found := re.search(r"Could not override '([^'@]+)[^']*'", text):
+        key = found[1]
+        group = key.split(".")[0]
+        known = _known_keys(name, overrides)
+        if name == "train" and group in ("training", "tuning") and f"{group}._target_" not in known | {"training._target_"}:
+            model = next((o for o in overrides if o.split("=")[0] in ("model", "experiment")), "the model")
+            return f"{key}: {model} does not use {group}; leave it out"
+        return f"{key}: unknown key; {_nearest(key, known)}"
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    key = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("full_key:")), "")
-    first = lines[0] if lines else type(error).__name__
-    return f"{key}: {first}" if key and key not in first else first
+    key = next((line.removeprefix("full_key:").strip() for line in lines if line.startswith("full_key:")), "")
+    if found := re.match(r"Error merging override (.*)", lines[0]):
+        return f"{found[1]}: {str(error.__cause__).splitlines()[0]}"
+    return f"{key}: {lines[0]}" if key and key not in lines[0] else lines[0]
 
 
-def build(section: Any, **kwargs: Any) -> Any:
-    """The object that a section's `_target_` names, called with the section's keys and `kwargs`."""
+# --- from configuration to objects -------------------------------------------------------------------------------
+
+
+def build(section: DictConfig | None, **kwargs: Any) -> Any:
+    """What a section's `_target_` names, called with the section's keys and `kwargs`; None for no section.
+
+    Raises:
+        InputError: no such target, or a value of another type than it declares; and what the target raises.
+    """
     if section is None:
         return None
+    settings: dict[str, Any] = OmegaConf.to_container(section, resolve=True)  # type: ignore[assignment]
+    name = settings.pop("_target_")
+    module, _, member = name.rpartition(".")
     try:
-        return hydra.utils.instantiate(section, _convert_="all", **kwargs)
-    except hydra.errors.InstantiationException as error:
-        cause: BaseException = error
-        while cause.__cause__ is not None:
-            cause = cause.__cause__
-            if isinstance(cause, errors.RunError | OSError):
-                raise cause from error
-        raise InputError(f"{section.get('_target_')}: {cause}".splitlines()[0]) from error
+        target = getattr(importlib.import_module(module), member)
+    except (ModuleNotFoundError, AttributeError) as error:
+        if isinstance(error, ModuleNotFoundError) and not str(error.name).startswith("voicecommand"):
+            raise
+        raise InputError(f"_target_={name}: there is no such class or function") from error
+    group = section._key()
+    hints = typing.get_type_hints(target if not isinstance(target, type) else target.__init__)
+    for key, value in settings.items():
+        if key in hints and not _fits(value, hints[key]):
+            kind = getattr(hints[key], "__name__", None) or str(hints[key])
+            raise InputError(f"{group}.{key}={value}: is not of type {kind}")
+    return target(**settings, **kwargs)
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Whether a configuration's value is what a signature declares; texts and mappings are checked where read."""
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        return any(_fits(value, part) for part in typing.get_args(hint))
+    if typing.get_origin(hint) is tuple:
+        kinds = typing.get_args(hint)
+        return isinstance(value, list) and len(value) == len(kinds) and all(map(_fits, value, kinds))
+    if hint in (int, float):
+        kinds = (int,) if hint is int else (int, float)
+        return isinstance(value, kinds) and not isinstance(value, bool)
+    return isinstance(value, hint) if hint in (bool, type(None)) else True
 
 
 def load_data(config: DictConfig, columns: tuple[str, ...]) -> Any:
@@ -375,25 +426,34 @@ def plain(config: DictConfig) -> dict[str, Any]:
     """The resolved configuration without unset keys, as plain Python."""
     content: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
     if isinstance(content.get("training"), dict):
-        content["training"] = {k: v for k, v in content["training"].items() if v != "???"}
+        content["training"] = {k: v for k, v in content["training"].items() if v != MISSING}
     return content
+
+
+def to_yaml(config: DictConfig) -> str:
+    """The resolved configuration, as config.yaml keeps it."""
+    return OmegaConf.to_yaml(OmegaConf.create(plain(config)))
 
 
 def run_directory(config: DictConfig) -> Path:
     """`runs/<data>/<model>-<tuning>-s<seed>-<8 hex>`: the same command gives the same directory, on every rank."""
-    content = plain(config)
-    choices = content["choices"]
-    identity = {k: v for k, v in content.items() if k not in NOT_IDENTITY and v is not None}
+    choices = config.choices
+    identity = {k: v for k, v in plain(config).items() if k not in NOT_IDENTITY and v is not None}
     if "training" in identity:
-        identity["training"] = {k: v for k, v in identity["training"].items() if k not in NOT_IDENTITY_TRAINING}
-    digest = hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode()).hexdigest()[:8]
-    tuning = "" if choices.get("tuning") in (None, "none") else f"-{choices['tuning']}"
-    return Path(config.runs) / str(choices["data"]) / f"{choices['model']}{tuning}-s{config.seed}-{digest}"
+        kept = {k: v for k, v in identity["training"].items() if not NOT_IDENTITY_TRAINING.fullmatch(k)}
+        identity["training"] = kept
 
+    def same(node: Any) -> Any:
+        """2.0 is 2, wherever the schema could not say which it is."""
+        if isinstance(node, dict):
+            return {str(key): same(value) for key, value in node.items()}
+        if isinstance(node, list):
+            return [same(value) for value in node]
+        return int(node) if isinstance(node, float) and node.is_integer() else node
 
-def is_multirun() -> bool:
-    """Whether this is one job of `-m`."""
-    return HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
+    digest = hashlib.sha256(json.dumps(same(identity), sort_keys=True).encode()).hexdigest()[:8]
+    way = "-".join(str(choices[group]) for group in ("model", "tuning") if group in choices)
+    return Path(config.runs) / str(choices["data"]) / f"{way}-s{config.seed}-{digest}"
 
 
 def build_training_arguments(config: DictConfig, directory: Path) -> Any:
@@ -403,25 +463,31 @@ def build_training_arguments(config: DictConfig, directory: Path) -> Any:
         InputError: a value that TrainingArguments refuses, or another world size than was asked for.
     """
     settings = plain(config).get("training")
-    if not settings:
+    if settings is None:
         return None
     from transformers import TrainingArguments
+    from transformers.integrations import get_available_reporting_integrations
 
+    for key, least in LEAST.items():
+        if key in settings and not (least <= settings[key] < math.inf):
+            raise InputError(f"training.{key}={settings[key]}: give a number of at least {least}")
     bf16, fp16, reason = runs.choose_precision(config.precision, settings.get("bf16"), settings.get("fp16"))
-    settings |= {"bf16": bf16, "fp16": fp16, "use_cpu": not runs.has_accelerator()}
+    settings |= {"bf16": bf16, "fp16": fp16, "use_cpu": not runs.has_accelerator(), "seed": config.seed}
     os.environ["TENSORBOARD_LOGGING_DIR"] = str(directory / "tensorboard")
     try:
         args = TrainingArguments(output_dir=str(directory / "checkpoints"), **settings)
     except (ValueError, TypeError, ImportError, RuntimeError) as error:
         raise InputError(f"training: {str(error).strip().splitlines()[0]}") from error
+    unknown = set(args.report_to) - set(get_available_reporting_integrations())
+    if unknown:
+        there = ", ".join(sorted(get_available_reporting_integrations()))
+        raise InputError(f"training.report_to={', '.join(unknown)}: not installed here; there are none, {there}")
     args.precision_reason = reason
     runs.check_world_size(args.world_size)
     return args
 
 
-def to_yaml(config: DictConfig) -> str:
-    """The resolved configuration, as config.yaml keeps it."""
-    return OmegaConf.to_yaml(OmegaConf.create(plain(config)))
+# --- what else recipes/train.py asks of the door -----------------------------------------------------------------
 
 
 def open_run(config: DictConfig) -> runs.Run:
@@ -435,6 +501,11 @@ def prepare_process(config: DictConfig) -> None:
 
     runs.set_threads(config.threads)
     training.seed_everything(config.seed)
+
+
+def is_multirun() -> bool:
+    """Whether this is one job of `-m`."""
+    return HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
 
 
 def is_main_process() -> bool:
@@ -451,7 +522,6 @@ def record(config: DictConfig, args: Any) -> dict[str, Any]:
     """What run.json says of the command and the choices."""
     import torch
 
-    choices = config.choices
     return {
         "command": command(),
         "task": "text_classification",
@@ -460,9 +530,9 @@ def record(config: DictConfig, args: Any) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "precision": None if args is None else "bf16" if args.bf16 else "fp16" if args.fp16 else "fp32",
         "precision_reason": None if args is None else args.precision_reason,
-        "data": choices.data,
-        "model": choices.model,
-        "tuning": None if choices.tuning == "none" else choices.tuning,
+        "data": config.choices.data,
+        "model": config.choices.model,
+        "tuning": config.choices.get("tuning"),
     }
 
 
@@ -473,10 +543,9 @@ def show_result(run: runs.Run) -> float | None:
     if not is_main_process():
         return None
     metrics = json.loads((run.directory / "metrics.json").read_text(encoding="utf-8"))
-    saved = json.loads((run.directory / "run.json").read_text(encoding="utf-8"))
-    model = saved["model"]
+    model = json.loads((run.directory / "run.json").read_text(encoding="utf-8"))["model"]
     at = f" at {model['revision'][:12]}" if model["revision"] else ""
-    print(f"\n{model['name']} is {model['checkpoint'] or 'fitted on this data alone'}{at}")
-    print(format_summary(metrics))
-    print(f"report: {run.directory / 'report.html'}")
+    sys.stdout.write(f"\n{model['name']} is {model['checkpoint'] or 'fitted on this data alone'}{at}\n")
+    sys.stdout.write(f"{format_summary(metrics)}\nreport: {run.directory / 'report.html'}\n")
+    sys.stdout.flush()
     return metrics["splits"]["validation"]["macro_f1"]["value"]

@@ -116,7 +116,7 @@ def group_bootstrap(
     statistic: Statistic,
     predictions: ArrayLike,
     references: ArrayLike,
-    groups: Sequence[Any] | None,
+    groups: ArrayLike | None,
     *,
     seed: int = 0,
     resamples: int = RESAMPLES,

@@ -11,12 +11,11 @@ from typing import Any
 import numpy as np
 
 from voicecommand import checkpoints, runs
+from voicecommand.data.splits import GROUP_COLUMNS, OUT_OF_SCOPE
 from voicecommand.errors import InputError
-from voicecommand.evaluation import OUT_OF_SCOPE, Predictions
+from voicecommand.evaluation import Predictions
 
 logger = logging.getLogger(__name__)
-
-GROUP_COLUMNS = ("speaker", "template")
 
 
 def seed_everything(seed: int) -> None:
@@ -33,9 +32,7 @@ def find_label_names(dataset: Any) -> list[str]:
     return sorted(set(dataset["train"]["label"]))
 
 
-def encode(
-    dataset: Any, task: Any, processor: Any, label_names: list[str], splits: list[str] | None = None
-) -> Any:
+def encode(dataset: Any, task: Any, processor: Any, label_names: list[str], splits: list[str] | None = None) -> Any:
     """DatasetDict of rows -> DatasetDict of model inputs, `labels` and `length`; cut examples are counted in the log.
 
     Out-of-scope rows have the label -100, which the loss and the metrics leave out. Group columns stay in train,
@@ -66,9 +63,7 @@ def encode(
         columns = rows({c: split[c][:] for c in task.columns}, split["origin"])
         cut = sum(columns.pop("truncated"))
         if cut:
-            logger.warning(
-                "%s: %d of %d examples were cut to %d tokens", name, cut, len(split), task.max_length
-            )
+            logger.warning("%s: %d of %d examples were cut to %d tokens", name, cut, len(split), task.max_length)
         columns |= {c: split[c][:] for c in keep}
         encoded[name] = type(split).from_dict(columns)
         encoded[name].info.description = json.dumps({"truncated": cut})
@@ -214,14 +209,10 @@ def choose_evaluation(dataset: Any, split: str) -> Any:
     """
     if split not in dataset:
         raise InputError(f"split={split}: no such split; the data has {', '.join(dataset)}")
-    return type(dataset)(
-        {name: dataset[name] for name in (split, f"{OUT_OF_SCOPE}_{split}") if name in dataset}
-    )
+    return type(dataset)({name: dataset[name] for name in (split, f"{OUT_OF_SCOPE}_{split}") if name in dataset})
 
 
-def collect_predictions(
-    rows: Any, split: str, probabilities: np.ndarray, label_names: list[str]
-) -> Predictions:
+def collect_predictions(rows: Any, split: str, probabilities: np.ndarray, label_names: list[str]) -> Predictions:
     """Probabilities `[n, labels]` of a split beside its rows, for evaluation.
 
     Raises:
@@ -247,18 +238,14 @@ def collect_predictions(
     )
 
 
-def predict_split(
-    trainer: Any, task: Any, encoded: Any, rows: Any, split: str, label_names: list[str]
-) -> Predictions:
+def predict_split(trainer: Any, task: Any, encoded: Any, rows: Any, split: str, label_names: list[str]) -> Predictions:
     """One split through the trained model, in the order of its rows."""
     # without labels: evaluation measures, and out-of-scope rows have none that Trainer's metrics could take
     probabilities = task.decode(trainer.predict(encoded[split].remove_columns("labels")).predictions)
     return collect_predictions(rows[split], split, probabilities, label_names)
 
 
-def write_evaluation_record(
-    directory: Path, run_directory: Path, name: str, rows: Any, command: list[str]
-) -> None:
+def write_evaluation_record(directory: Path, run_directory: Path, name: str, rows: Any, command: list[str]) -> None:
     """run.json of an evaluation: the run's own, with the data and the command of this measurement."""
     from voicecommand.data.checks import fingerprint
 

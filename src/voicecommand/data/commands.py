@@ -12,6 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from voicecommand.data.splits import OUT_OF_SCOPE
+from voicecommand.errors import InputError
+
 if TYPE_CHECKING:
     import datasets
 
@@ -31,7 +34,6 @@ ROWS_PER_LABEL = {"train": 500, "validation": 100, "test": 150}
 PHRASINGS_UP_TO = {"train": 0.65, "validation": 0.79, "test": 1.0}
 # Sections of a label's file. People mostly say the direct thing.
 WEIGHTS = {"common": 4, "requests": 1, "remarks": 1}
-OUT_OF_SCOPE = "out_of_scope"
 
 # The pure-Python parser takes most of a second for this corpus.
 _YamlLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -76,14 +78,14 @@ class _Draws:
 def load_commands(columns: Sequence[str], version: str = VERSION) -> "datasets.DatasetDict":
     """Returns all splits with all `COLUMNS`, as strings, in a fixed shuffled order.
 
-    `columns` are those that the caller needs. ValueError where one of them, or the version,
+    `columns` are those that the caller needs. InputError where one of them, or the version,
     isn't there. Source: written for this project, Apache-2.0.
     """
     if str(version) != VERSION:
-        raise ValueError(f"commands: version {version!r} was asked for, this is {VERSION!r}")
+        raise InputError(f"commands: version {version!r} was asked for, this is {VERSION!r}")
     missing = [column for column in columns if column not in COLUMNS]
     if missing:
-        raise ValueError(f"commands: columns {missing} were asked for, it has {list(COLUMNS)}")
+        raise InputError(f"commands: columns {missing} were asked for, it has {list(COLUMNS)}")
     import datasets
 
     features = datasets.Features({column: datasets.Value("string") for column in COLUMNS})
