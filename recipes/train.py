@@ -1,6 +1,6 @@
 """Train a command model, measure it, save it: one run in one directory.
 
-accelerate launch recipes/train.py model=bert data=commands
+    accelerate launch recipes/train.py model=bert data=commands
 """
 
 from voicecommand import config as door
@@ -9,12 +9,21 @@ from voicecommand import config as door
 @door.recipe("train")
 def main(config):
     run = door.open_run(config)
-    if run.is_finished:
-        return door.show_result(run)
-    from voicecommand import evaluation, report, training
+    from voicecommand import training
+
+    if not run.is_finished:
+        train(config, run)
+    if door.is_main_process():
+        print(training.format_result(run.directory))
+    return training.read_objective(run.directory) if door.is_main_process() else None
+
+
+def train(config, run):
+    from voicecommand import evaluation, report, runs, training
     from voicecommand.data import checks
 
-    door.prepare_process(config)
+    runs.set_threads(config.threads)
+    training.seed_everything(config.seed)
     task, tuning = door.build(config.model), door.build(config.get("tuning"))
     args = door.build_training_arguments(config, run.directory)
     dataset = door.load_data(config, task.columns)
@@ -26,16 +35,7 @@ def main(config):
 
     with run.open(door.to_yaml(config)):
         trainer = training.build_trainer(
-            task,
-            args,
-            model,
-            processor,
-            encoded,
-            label_names,
-            run,
-            tuning,
-            config.early_stopping,
-            config.seed,
+            task, args, model, processor, encoded, label_names, run, tuning, config.early_stopping, config.seed
         )
         figures = training.train(trainer, run)
         splits = training.choose_splits(dataset, with_test=not door.is_multirun())
@@ -48,7 +48,6 @@ def main(config):
             training.write_record(run, door.record(config, args), task, trainer, dataset, encoded, figures)
             report.write_report(run.directory)
             report.write_model_card(run.directory)
-    return door.show_result(run)
 
 
 if __name__ == "__main__":

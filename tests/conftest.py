@@ -20,9 +20,10 @@ os.environ.update(
     HF_HUB_OFFLINE="1",
     MPLBACKEND="Agg",
     TOKENIZERS_PARALLELISM="false",
+    TRANSFORMERS_VERBOSITY="error",
 )
 # Many threads on tiny tensors only wait for each other.
-os.environ.setdefault("OMP_NUM_THREADS", str(min(2, os.cpu_count() or 1)))
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 SENTENCES = [
     "turn on the kitchen lights",

@@ -42,13 +42,24 @@ def staged(directory: Path) -> Iterator[Path]:
 
 
 def build_stop_callback(run: Any) -> Any:
-    """A TrainerCallback that saves and stops at the end of the step in which a signal came."""
+    """A TrainerCallback that saves and stops at the end of the step in which a signal came, on all ranks at once."""
+    import torch
     from transformers import TrainerCallback
 
     class StopOnSignal(TrainerCallback):
+        def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            run.can_save = True
+
         def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
+            if args.world_size > 1:  # a signal reaches the ranks in different steps, and all must stop in the same one
+                asked = torch.tensor(float(run.stop_requested), device=args.device)
+                torch.distributed.all_reduce(asked, op=torch.distributed.ReduceOp.MAX)
+                run.stop_requested = bool(asked.item())
             if run.stop_requested:
                 control.should_save = control.should_training_stop = True
             return control
+
+        def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            run.can_save = False
 
     return StopOnSignal()

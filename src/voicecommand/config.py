@@ -12,12 +12,14 @@ import functools
 import hashlib
 import importlib
 import importlib.util
+import inspect
 import json
 import logging
 import math
 import os
 import re
 import sys
+import tempfile
 import types
 import typing
 from collections.abc import Callable
@@ -35,7 +37,7 @@ from hydra.types import RunMode
 from omegaconf import MISSING, DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from voicecommand import errors, runs
+from voicecommand import runs
 from voicecommand.errors import InputError
 
 logger = logging.getLogger(__name__)
@@ -52,7 +54,6 @@ NOT_IDENTITY_TRAINING = re.compile(
 ELSEWHERE = {
     "training.output_dir": "runs=DIR",
     "training.resume_from_checkpoint": "resume=true",
-    "training.seed": "seed=N",
     "training.use_cpu": "the environment variable ACCELERATE_USE_CPU=true",
     "training.auto_find_batch_size": "training.per_device_train_batch_size=N (it would change the batch unseen)",
 }
@@ -188,7 +189,9 @@ def _run_hydra(name: str, main: Callable[[DictConfig], Any]) -> None:
             return None
 
     try:
-        hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(job)()
+        with tempfile.TemporaryDirectory() as scratch:  # where Hydra leaves a note of its own on each multirun
+            OmegaConf.register_new_resolver("scratch", lambda: scratch, replace=True)
+            hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(job)()
     except (HydraException, OmegaConfBaseException) as error:
         raise InputError(_explain(name, error, options.overrides)) from error
     if failures:
@@ -261,7 +264,7 @@ def _check_overrides(name: str, overrides: list[str], multirun: bool = False) ->
             raise InputError(f"{error.override}: settings are given as KEY=VALUE; see --help") from error
         raise InputError(f"{error.override}: can't be read; put quotes around it: '{key}=\"{value}\"'") from error
     for override in parsed:
-        key, text = override.key_or_group, override.input_line
+        key, text = override.key_or_group, str(override.input_line)
         if override.is_hydra_override():
             continue
         if override.is_add() or override.is_force_add() or override.is_delete():
@@ -287,17 +290,17 @@ def _finish(name: str, config: DictConfig, choices: dict[str, Any], overrides: l
             for override in overrides:
                 if override.split("=")[0].split(".")[0] == key:
                     raise InputError(f"{override}: model={choices['model']} does not use {key}; leave it out")
-    missing = sorted(key for key in OmegaConf.missing_keys(config) if not key.startswith("training."))
+    try:
+        missing = sorted(key for key in OmegaConf.missing_keys(config) if not key.startswith("training."))
+        OmegaConf.resolve(config)
+    except OmegaConfBaseException as error:
+        raise InputError(_explain(name, error, overrides)) from error
     if missing:
         group = missing[0].split(".")[0]
         who = f"{group}={choices[group]}" if group in choices else "the recipe"
         raise InputError(f"{missing[0]}: {who} needs it; add {missing[0]}=...")
     with open_dict(config):
         config.choices = choices
-    try:
-        OmegaConf.resolve(config)
-    except OmegaConfBaseException as error:
-        raise InputError(_explain(name, error, overrides)) from error
     for key, least in (("seed", 0), ("early_stopping", 1), ("threads", 1)):
         if config.get(key) is not None and not least <= config[key] < 2**32:
             raise InputError(f"{key}={config[key]}: give at least {least}, below 2^32")
@@ -364,9 +367,9 @@ def _explain(name: str, error: Exception, overrides: list[str]) -> str:
         key = found[1]
         group = key.split(".")[0]
         known = _known_keys(name, overrides)
-        if name == "train" and group in ("training", "tuning") and f"{group}._target_" not in known | {"training._target_"}:
-            model = next((o for o in overrides if o.split("=")[0] in ("model", "experiment")), "the model")
-            return f"{key}: {model} does not use {group}; leave it out"
+        if group in ("training", "tuning") and (key in known or not any(k.startswith(f"{group}.") for k in known)):
+            chosen = (o for o in overrides if o.split("=")[0] in ("model", "experiment"))
+            return f"{key}: {next(chosen, 'the model')} does not use {group}; leave it out"
         return f"{key}: unknown key; {_nearest(key, known)}"
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     key = next((line.removeprefix("full_key:").strip() for line in lines if line.startswith("full_key:")), "")
@@ -388,19 +391,19 @@ def build(section: DictConfig | None, **kwargs: Any) -> Any:
         return None
     settings: dict[str, Any] = OmegaConf.to_container(section, resolve=True)  # type: ignore[assignment]
     name = settings.pop("_target_")
-    module, _, member = name.rpartition(".")
+    path, _, member = name.rpartition(".")
     try:
-        target = getattr(importlib.import_module(module), member)
+        module = importlib.import_module(path)
+        target = getattr(module, member)
     except (ModuleNotFoundError, AttributeError) as error:
         if isinstance(error, ModuleNotFoundError) and not str(error.name).startswith("voicecommand"):
             raise
         raise InputError(f"_target_={name}: there is no such class or function") from error
-    group = section._key()
-    hints = typing.get_type_hints(target if not isinstance(target, type) else target.__init__)
-    for key, value in settings.items():
-        if key in hints and not _fits(value, hints[key]):
-            kind = getattr(hints[key], "__name__", None) or str(hints[key])
-            raise InputError(f"{group}.{key}={value}: is not of type {kind}")
+    annotations = {k: v.annotation for k, v in inspect.signature(target).parameters.items() if k in settings}
+    hints = typing.get_type_hints(types.SimpleNamespace(__annotations__=annotations), vars(module))
+    for key, hint in hints.items():
+        if not _fits(settings[key], hint):
+            raise InputError(f"{section._key()}.{key}={settings[key]}: is not of type {annotations[key]}")
     return target(**settings, **kwargs)
 
 
@@ -472,17 +475,19 @@ def build_training_arguments(config: DictConfig, directory: Path) -> Any:
         if key in settings and not (least <= settings[key] < math.inf):
             raise InputError(f"training.{key}={settings[key]}: give a number of at least {least}")
     bf16, fp16, reason = runs.choose_precision(config.precision, settings.get("bf16"), settings.get("fp16"))
-    settings |= {"bf16": bf16, "fp16": fp16, "use_cpu": not runs.has_accelerator(), "seed": config.seed}
+    settings |= {"bf16": bf16, "fp16": fp16, "use_cpu": not runs.has_accelerator()}
     os.environ["TENSORBOARD_LOGGING_DIR"] = str(directory / "tensorboard")
     try:
         args = TrainingArguments(output_dir=str(directory / "checkpoints"), **settings)
     except (ValueError, TypeError, ImportError, RuntimeError) as error:
         raise InputError(f"training: {str(error).strip().splitlines()[0]}") from error
-    unknown = set(args.report_to) - set(get_available_reporting_integrations())
-    if unknown:
-        there = ", ".join(sorted(get_available_reporting_integrations()))
-        raise InputError(f"training.report_to={', '.join(unknown)}: not installed here; there are none, {there}")
-    args.precision_reason = reason
+    there = get_available_reporting_integrations()
+    for logger_name in args.report_to or ():
+        if logger_name not in there:
+            raise InputError(
+                f"training.report_to={logger_name}: not installed here; there are none, {', '.join(there)}"
+            )
+    args.precision_reason = reason  # type: ignore[attr-defined]
     runs.check_world_size(args.world_size)
     return args
 
@@ -493,14 +498,6 @@ def build_training_arguments(config: DictConfig, directory: Path) -> Any:
 def open_run(config: DictConfig) -> runs.Run:
     """The run directory of `config`; see `runs.Run` for what it refuses."""
     return runs.Run(run_directory(config), config.resume, config.overwrite)
-
-
-def prepare_process(config: DictConfig) -> None:
-    """Threads and seeds, before anything is drawn or computed."""
-    from voicecommand import training
-
-    runs.set_threads(config.threads)
-    training.seed_everything(config.seed)
 
 
 def is_multirun() -> bool:
@@ -534,18 +531,3 @@ def record(config: DictConfig, args: Any) -> dict[str, Any]:
         "model": config.choices.model,
         "tuning": config.choices.get("tuning"),
     }
-
-
-def show_result(run: runs.Run) -> float | None:
-    """The last lines of a run on the terminal; answers the sweep's objective, macro F1 on validation."""
-    from voicecommand.evaluation import format_summary
-
-    if not is_main_process():
-        return None
-    metrics = json.loads((run.directory / "metrics.json").read_text(encoding="utf-8"))
-    model = json.loads((run.directory / "run.json").read_text(encoding="utf-8"))["model"]
-    at = f" at {model['revision'][:12]}" if model["revision"] else ""
-    sys.stdout.write(f"\n{model['name']} is {model['checkpoint'] or 'fitted on this data alone'}{at}\n")
-    sys.stdout.write(f"{format_summary(metrics)}\nreport: {run.directory / 'report.html'}\n")
-    sys.stdout.flush()
-    return metrics["splits"]["validation"]["macro_f1"]["value"]

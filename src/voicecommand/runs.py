@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import itertools
 import json
 import logging
 import logging.handlers
 import os
 import platform
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,12 +22,22 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from voicecommand.errors import InputError, RunError, StorageError, Stopped
+from voicecommand.errors import InputError, RunError, Stopped, StorageError
 
 logger = logging.getLogger(__name__)
 
 STORAGE_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EACCES, errno.EPERM}
-PACKAGES = ("voicecommand", "torch", "transformers", "datasets", "evaluate", "accelerate", "peft", "scikit-learn", "numpy")
+PACKAGES = (
+    "voicecommand",
+    "torch",
+    "transformers",
+    "datasets",
+    "evaluate",
+    "accelerate",
+    "peft",
+    "scikit-learn",
+    "numpy",
+)
 RANK = int(os.environ.get("RANK", "0"))
 WORLD_SIZE = int(os.environ.get("WORLD_SIZE", "1"))
 
@@ -35,13 +47,13 @@ _early = logging.handlers.MemoryHandler(10_000, flushLevel=logging.CRITICAL + 1,
 def set_up_logging() -> None:
     """Our lines and warnings of others to the terminal on rank 0; all kept for the run's log.txt."""
     root = logging.getLogger()
-    for handler in [h for h in root.handlers if getattr(h, "_voicecommand", False)]:
+    for handler in [h for h in root.handlers if h.get_name() == "voicecommand"]:
         root.removeHandler(handler)
     terminal = logging.StreamHandler(sys.stderr)
     terminal.setLevel(logging.INFO if RANK == 0 else logging.ERROR)
     terminal.setFormatter(logging.Formatter("%(message)s"))
     for handler in (terminal, _early):
-        handler._voicecommand = True  # type: ignore[attr-defined]
+        handler.set_name("voicecommand")
         root.addHandler(handler)
     root.setLevel(logging.WARNING)
     logging.getLogger("voicecommand").setLevel(logging.INFO)
@@ -50,32 +62,40 @@ def set_up_logging() -> None:
     os.environ.setdefault("TQDM_MININTERVAL", "1")
 
 
-def fail(error: Exception, code: int) -> int:
+def fail(error: BaseException, code: int) -> int:
     """One line on standard error; the run's marker was written by `Run.open`."""
-    message = " ".join(str(error).split())
-    sys.stderr.write(f"error: {message}\n")
+    sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
     return code
+
+
+def answer_exit_code(main: Callable[[], None]) -> int:
+    """Call `main`; an error that a user can cause becomes one line and an exit code. Bugs keep their traceback."""
+    try:
+        main()
+    except RunError as error:
+        return fail(error, error.exit_code)
+    except BrokenPipeError:  # whoever reads us has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except KeyboardInterrupt:
+        return fail(Stopped("stopped by a signal; nothing was written"), Stopped.exit_code)
+    except Exception as error:
+        if not is_storage_error(error):
+            raise
+        where = getattr(error, "filename", None) or "storage"
+        return fail(StorageError(f"{where}: {getattr(error, 'strerror', None) or error}"), StorageError.exit_code)
+    return 0
 
 
 def run_program(main: Callable[[], None]) -> None:
     """For recipes without a configuration: errors as one line, with their exit code."""
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    try:
-        main()
-    except RunError as error:
-        sys.exit(fail(error, error.exit_code))
-    except BrokenPipeError:  # whoever reads us has enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except OSError as error:
-        if error.errno not in STORAGE_ERRORS:
-            raise
-        sys.exit(fail(StorageError(f"{error.filename or 'storage'}: {error.strerror}"), 4))
+    code = answer_exit_code(main)
+    if code:
+        sys.exit(code)
 
 
 def start_job(number: int) -> None:
     """Before each job of a multirun: forget what the job before left in the process."""
-    if WORLD_SIZE > 1:
-        raise InputError(f"-m under {WORLD_SIZE} processes: run a sweep in one process")
     _early.buffer.clear()
     accelerate_state = sys.modules.get("accelerate.state")
     if number > 1 and accelerate_state is not None:
@@ -170,6 +190,11 @@ class Run:
         resume: go on from the newest complete checkpoint.
         overwrite: rename what is there aside and begin anew.
 
+    Attributes:
+        is_finished: the run that is asked for has been done already.
+        stop_requested: a signal asked for a stop at the end of the step.
+        can_save: between two steps of a training, where a stop can be waited for; set by the training.
+
     Raises:
         InputError: the directory is in use, or holds an unfinished run and neither was asked for.
     """
@@ -177,26 +202,29 @@ class Run:
     def __init__(self, directory: Path, resume: bool = False, overwrite: bool = False) -> None:
         self.directory, self.resume, self.overwrite = directory, resume, overwrite
         self.started = time.time()
-        self.stop_requested = False
+        self.stop_requested = self.can_save = False
         verdict = agree(self._inspect() if RANK == 0 else None)
         if verdict["error"]:
             raise InputError(verdict["error"])
         self.is_finished: bool = verdict["state"] == "finished" and not overwrite
 
     def _inspect(self) -> dict[str, str]:
-        state = read_status(self.directory).get("state", "absent")
+        status = read_status(self.directory)
+        state = status.get("state", "absent")
+        where, world_size = self.directory, status.get("world_size", WORLD_SIZE)
         error = ""
-        where = self.directory
         if self.resume and self.overwrite:
             error = "resume=true and overwrite=true: give one of them"
         elif self.directory.exists() and not self.directory.is_dir():
             error = f"{where}: is a file, not a run directory; move it or give runs=DIR"
-        elif self.directory.is_dir() and is_locked(self.directory):
+        elif is_locked(self.directory):
             error = f"{where}: in use by another process; wait for it or change the configuration"
         elif self.overwrite or state == "finished":
             pass
         elif self.resume and state == "absent":
             error = f"resume=true: there is no run at {where}; leave resume out to start one"
+        elif self.resume and world_size != WORLD_SIZE:
+            error = f"{where}: ran on {world_size} processes, and these are {WORLD_SIZE}; resume it on {world_size}"
         elif not self.resume and (state != "absent" or (self.directory.is_dir() and any(self.directory.iterdir()))):
             error = f"{where}: holds a run that did not finish; resume=true goes on, overwrite=true starts anew"
         return {"state": state, "error": error}
@@ -205,57 +233,100 @@ class Run:
     def open(self, config_text: str) -> Iterator[Run]:
         """Hold the directory's lock, write its log, and mark how the run ended.
 
+        A new directory in which nothing but bad input came to light is taken away again.
+
         Raises:
             InputError: another process took the directory meanwhile.
+            Stopped: a signal came.
             StorageError: it can't be written.
         """
         if RANK:
             with self._signals():
                 yield self
             return
-        try:
-            if self.overwrite and self.directory.exists():
-                aside = next(p for n in range(1, 10_000) if not (p := _aside(self.directory, n)).exists())
-                self.directory.rename(aside)
-                logger.info("the run that was there is now %s", aside)
-            self.directory.mkdir(parents=True, exist_ok=True)
-            lock = (self.directory / ".lock").open("w")
-        except OSError as error:
-            raise StorageError(f"{self.directory}: can't be written: {error.strerror}") from error
+        is_new = not self.directory.exists()
+        aside = self._move_aside() if self.overwrite and not is_new else None
+        lock = self._lock()
         handler: logging.Handler | None = None
         try:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                raise InputError(f"{self.directory}: in use by another process; wait for it") from error
             write_text(self.directory / "config.yaml", config_text)
-            write_json(self.directory / "status.json", {"state": "running", "exit_code": None})
+            self._write_status("running", None)
             handler = self._log_file()
             with self._signals():
                 yield self
-            write_json(self.directory / "status.json", {"state": "finished", "exit_code": 0})
+            self._write_status("finished", 0)
         except BaseException as error:
-            self._mark(error)
-            raise
+            if isinstance(error, InputError) and (is_new or aside):
+                self._take_away(aside)
+                raise
+            ending = self._ending(error)
+            self._mark(ending, handler)
+            if ending is error:
+                raise
+            raise ending from error
         finally:
             if handler is not None:
                 logging.getLogger().removeHandler(handler)
                 handler.close()
             lock.close()
 
-    def _mark(self, error: BaseException) -> None:
-        code = error.exit_code if isinstance(error, RunError) else 1
-        if is_storage_error(error):
-            code = 4
+    def _lock(self) -> Any:
+        """The open lock file; the lock goes with the process, however that ends."""
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True)
+            lock = (self.directory / ".lock").open("w")
+        except OSError as error:
+            raise StorageError(f"{self.directory}: can't be written: {error.strerror}") from error
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            lock.close()
+            raise InputError(f"{self.directory}: in use by another process; wait for it") from error
+        if read_status(self.directory).get("state") == "finished":
+            lock.close()
+            raise InputError(f"{self.directory}: another process has just finished it; the same command shows it")
+        return lock
+
+    def _move_aside(self) -> Path:
+        numbered = (self.directory.with_name(f"{self.directory.name}.old-{n}") for n in itertools.count(1))
+        aside = next(path for path in numbered if not path.exists())
+        try:
+            self.directory.rename(aside)
+        except OSError as error:
+            raise StorageError(f"{self.directory}: can't be renamed: {error.strerror}") from error
+        logger.info("the run that was there is now %s", aside)
+        return aside
+
+    def _take_away(self, aside: Path | None) -> None:
+        shutil.rmtree(self.directory, ignore_errors=True)
+        if aside is not None:
+            aside.rename(self.directory)
+            return
+        with contextlib.suppress(OSError):  # runs/<data> and runs, where they were made for this and are empty
+            self.directory.parent.rmdir()
+            self.directory.parent.parent.rmdir()
+
+    def _ending(self, error: BaseException) -> BaseException:
+        """What is raised for `error`: signals and failures of the disk have a class of their own."""
         if isinstance(error, KeyboardInterrupt):
-            code = 143
-        state = "interrupted" if code == 143 else "failed"
-        logger.error("%s: %s", state, " ".join(str(error).split()) or type(error).__name__)
-        with contextlib.suppress(OSError):  # the disk may be what failed
-            marker = {"state": state, "exit_code": code, "error": " ".join(str(error).split())[:500]}
-            write_json(self.directory / "status.json", marker)
+            return Stopped(f"{self.directory}: stopped by a signal; resume=true goes on, overwrite=true starts anew")
         if is_storage_error(error) and not isinstance(error, StorageError):
-            raise StorageError(f"{self.directory}: {' '.join(str(error).split())}") from error
+            return StorageError(f"{self.directory}: {' '.join(str(error).split())}")
+        return error
+
+    def _mark(self, error: BaseException, log: logging.Handler | None) -> None:
+        """The end in log.txt (a bug with its traceback) and in the marker; the terminal hears it from the program."""
+        code = error.exit_code if isinstance(error, RunError) else 1
+        message = " ".join(str(error).split()) or type(error).__name__
+        if log is not None:
+            trace = None if isinstance(error, RunError) else (type(error), error, error.__traceback__)
+            log.handle(logging.LogRecord(__name__, logging.ERROR, __file__, 0, message, None, trace))
+        with contextlib.suppress(OSError):  # the disk may be what failed
+            self._write_status("interrupted" if code == Stopped.exit_code else "failed", code, error=message[:500])
+
+    def _write_status(self, state: str, code: int | None, **more: Any) -> None:
+        content = {"state": state, "exit_code": code, "world_size": WORLD_SIZE, **more}
+        write_json(self.directory / "status.json", content)
 
     def _log_file(self) -> logging.Handler:
         handler = logging.FileHandler(self.directory / "log.txt", encoding="utf-8")
@@ -268,13 +339,14 @@ class Run:
 
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:
-        """SIGTERM and SIGINT ask for a stop at the next step; a second one stops at once."""
+        """SIGTERM and SIGINT ask for a stop at the end of a training step; a second one stops at once."""
 
         def ask(number: int, frame: Any) -> None:
-            if self.stop_requested:
+            if self.stop_requested or not self.can_save:
                 raise KeyboardInterrupt
             self.stop_requested = True
-            logger.warning("%s: saving a checkpoint and stopping", signal.Signals(number).name)
+            name = signal.Signals(number).name
+            logger.warning("%s: saving a checkpoint after this step; a second signal stops at once", name)
 
         before = {}
         try:
@@ -292,10 +364,6 @@ class Run:
         """Raise `Stopped` where a signal asked for it."""
         if self.stop_requested:
             raise Stopped(f"{self.directory}: stopped by a signal and saved; go on with resume=true")
-
-
-def _aside(directory: Path, number: int) -> Path:
-    return directory.with_name(f"{directory.name}.old-{number}")
 
 
 def is_storage_error(error: BaseException) -> bool:
@@ -365,7 +433,9 @@ def describe_machine() -> dict[str, Any]:
 def _git_state() -> dict[str, Any] | None:
     def git(*words: str) -> str:
         root = Path(__file__).resolve().parent
-        return subprocess.run(["git", "-C", str(root), *words], capture_output=True, text=True, timeout=10).stdout.strip()
+        return subprocess.run(
+            ["git", "-C", str(root), *words], capture_output=True, text=True, timeout=10
+        ).stdout.strip()
 
     try:
         commit = git("rev-parse", "HEAD")
@@ -381,6 +451,6 @@ def peak_memory_mb() -> float:
 
 def process_seconds() -> float:
     """Seconds since this process began."""
-    import psutil
+    import psutil  # type: ignore[import-untyped]
 
     return time.time() - psutil.Process().create_time()

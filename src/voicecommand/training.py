@@ -13,7 +13,7 @@ import numpy as np
 from voicecommand import checkpoints, runs
 from voicecommand.data.splits import GROUP_COLUMNS, OUT_OF_SCOPE
 from voicecommand.errors import InputError
-from voicecommand.evaluation import Predictions
+from voicecommand.evaluation import Predictions, format_summary
 
 logger = logging.getLogger(__name__)
 
@@ -293,3 +293,18 @@ def write_record(
     runs.write_json(run.directory / "run.json", record)
     state = getattr(trainer, "state", None)
     runs.write_json(run.directory / "history.json", [] if state is None else state.log_history)
+
+
+def format_result(directory: Path) -> str:
+    """The last lines of a run on the terminal, read from its files."""
+    metrics = json.loads((directory / "metrics.json").read_text(encoding="utf-8"))
+    model = json.loads((directory / "run.json").read_text(encoding="utf-8"))["model"]
+    at = f" at {model['revision'][:12]}" if model["revision"] else ""
+    what = f"{model['checkpoint']}{at}" if model["checkpoint"] else "fitted on this data alone"
+    return f"\n{model['name']} is {what}\n{format_summary(metrics)}\nreport: {directory / 'report.html'}"
+
+
+def read_objective(directory: Path) -> float:
+    """What a sweep compares: macro F1 on validation."""
+    metrics = json.loads((directory / "metrics.json").read_text(encoding="utf-8"))
+    return metrics["splits"]["validation"]["macro_f1"]["value"]

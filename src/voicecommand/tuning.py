@@ -35,20 +35,22 @@ class SeenRowsEmbedding(nn.Embedding):
 
     def __init__(self, embedding: nn.Embedding, token_ids: torch.Tensor) -> None:
         table = embedding.weight.detach()
-        super().__init__(len(token_ids), table.shape[1], _weight=table[token_ids].clone())
+        token_ids = token_ids.to(table.device)
+        super().__init__(len(token_ids), table.shape[1], _weight=table[token_ids])
         self.num_embeddings = embedding.num_embeddings
+        self.padding_token = embedding.padding_idx
         row_of = torch.full((embedding.num_embeddings,), -1, dtype=torch.long, device=table.device)
         row_of[token_ids] = torch.arange(len(token_ids), device=table.device)
         self.register_buffer("table", table, persistent=False)
-        self.register_buffer("token_ids", token_ids.to(table.device), persistent=False)
+        self.register_buffer("token_ids", token_ids, persistent=False)
         self.register_buffer("row_of", row_of, persistent=False)
-        padding = embedding.padding_idx
-        self.padding_idx = None if padding is None or row_of[padding] < 0 else int(row_of[padding])
+        if self.padding_token is not None and row_of[self.padding_token] >= 0:
+            self.padding_idx = int(row_of[self.padding_token])
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         rows = self.row_of[input]
         seen = nn.functional.embedding(rows.clamp(min=0), self.weight, self.padding_idx)
-        if self.training:  # every token of a training batch is in the table of seen rows
+        if self.training:  # every token of a training batch has a row
             return seen
         return torch.where((rows < 0).unsqueeze(-1), nn.functional.embedding(input, self.table), seen)
 
@@ -61,7 +63,12 @@ class SeenRowsEmbedding(nn.Embedding):
     def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
         destination[prefix + "weight"] = self.whole_table()
 
-    def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any, **kwargs: Any) -> None:
+    def _load_from_state_dict(
+        self, state_dict: Any, prefix: str, metadata: Any, strict: bool, missing_keys: list[str], *args: Any
+    ) -> None:
+        if prefix + "weight" not in state_dict:
+            missing_keys.append(prefix + "weight")
+            return
         with torch.no_grad():
             self.table.copy_(state_dict[prefix + "weight"])
             self.weight.copy_(self.table[self.token_ids])
@@ -71,7 +78,11 @@ def train_seen_rows(model: Any, token_ids: torch.Tensor) -> None:
     """Replace a trainable input embedding of `model` by one that moves only the rows in `token_ids`."""
     embedding = model.get_input_embeddings()
     if type(embedding) is nn.Embedding and embedding.weight.requires_grad:
-        model.set_input_embeddings(SeenRowsEmbedding(embedding, token_ids))
+        seen = SeenRowsEmbedding(embedding, token_ids)
+        model.set_input_embeddings(seen)
+        # DistributedDataParallel sends every buffer to every rank before each forward; these never change
+        prefix = next(name for name, module in model.named_modules() if module is seen)
+        model._ddp_params_and_buffers_to_ignore = [f"{prefix}.{name}" for name, _ in seen.named_buffers()]
 
 
 def restore_embedding(model: Any) -> None:
@@ -79,8 +90,7 @@ def restore_embedding(model: Any) -> None:
     seen = model.get_input_embeddings()
     if isinstance(seen, SeenRowsEmbedding):
         table = seen.whole_table()
-        padding = None if seen.padding_idx is None else int(seen.token_ids[seen.padding_idx])
-        model.set_input_embeddings(nn.Embedding.from_pretrained(table, freeze=False, padding_idx=padding))
+        model.set_input_embeddings(nn.Embedding.from_pretrained(table, freeze=False, padding_idx=seen.padding_token))
 
 
 def count_parameters(model: nn.Module) -> tuple[int, int]:

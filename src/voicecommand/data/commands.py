@@ -3,6 +3,8 @@
 The text lies in `corpus/`; docs/data.md says how it was made and what it can't show.
 """
 
+from __future__ import annotations
+
 import hashlib
 import re
 from collections.abc import Iterator, Sequence
