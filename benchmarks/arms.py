@@ -94,9 +94,7 @@ def build_ours(job: dict[str, Any], data: Any, seed: int) -> Any:
     from voicecommand.training import encode, find_label_names
     from voicecommand.tuning import Full
 
-    task = TextClassification(
-        checkpoint=job["checkpoint"], max_length=job["max_length"], pretrained=job["pretrained"]
-    )
+    task = TextClassification(checkpoint=job["checkpoint"], max_length=job["max_length"], pretrained=job["pretrained"])
     label_names = find_label_names(data)
     processor = task.load_processor()
     encoded = encode(data, task, processor, label_names, splits=["train", "validation", "test"])

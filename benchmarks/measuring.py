@@ -67,9 +67,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     widths = [max(3, *(len(row[i]) for row in cells)) for i in range(len(header))]
 
     def line(row: Sequence[str]) -> str:
-        padded = [
-            c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))
-        ]
+        padded = [c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))]
         return f"| {' | '.join(padded)} |"
 
     rule = [("-" * w) if i == 0 else "-" * (w - 1) + ":" for i, w in enumerate(widths)]
@@ -120,9 +118,7 @@ def describe_machine(threads: int, load: float) -> dict[str, Any]:
     return {**facts["hardware"], "threads": threads, "load": load, "versions": facts["versions"]}
 
 
-def command_line(
-    arguments: Sequence[str] | None = None, directories: Sequence[str] = ("--path", "--run")
-) -> str:
+def command_line(arguments: Sequence[str] | None = None, directories: Sequence[str] = ("--path", "--run")) -> str:
     """The command as a reader would repeat it: directories of this machine become DIR."""
     arguments = sys.argv if arguments is None else arguments
     words = ["python", f"benchmarks/{Path(arguments[0]).name}"]

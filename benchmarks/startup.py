@@ -144,9 +144,7 @@ print(json.dumps([where, len(names)]))
 def cpu_seconds(words: list[str], scratch: Path, name: str) -> float:
     """Run python with `words` until the first optimizer step; user + system seconds with children."""
     marker = scratch / f"{name}.done"
-    filled = [
-        word.replace("MARKER", str(marker)).replace("RUNS", str(scratch / f"{name}.runs")) for word in words
-    ]
+    filled = [word.replace("MARKER", str(marker)).replace("RUNS", str(scratch / f"{name}.runs")) for word in words]
     with (scratch / f"{name}.log").open("w+", encoding="utf-8") as log:
         process = subprocess.Popen([sys.executable, *filled], stdout=log, stderr=log, cwd=scratch)
         _, status, usage = os.wait4(process.pid, 0)

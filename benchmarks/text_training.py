@@ -246,9 +246,7 @@ def measure_accuracy(options: argparse.Namespace, job: dict[str, Any]) -> dict[s
     workers: dict[str, Worker] = {}
     try:
         for arm in runs:
-            workers[arm] = Worker(
-                {**job, "arm": arm, "precision": precision, "settings": settings, "accuracy": True}
-            )
+            workers[arm] = Worker({**job, "arm": arm, "precision": precision, "settings": settings, "accuracy": True})
         for seed in seeds:
             for arm, worker in workers.items():
                 runs[arm].append(worker.ask(seed=seed))
@@ -295,9 +293,7 @@ def summarise(speed: dict[str, dict[str, Any]], data: str) -> dict[str, Any]:
             if over and under:
                 rates = [arm["examples_per_second"]["values"] for arm in (over, under)]
                 figures = {"ours": ours, "stock": f"{stock} {theirs}", "ratio": ratios(*rates), "goal": goal}
-                comparisons.append(
-                    {**figures, "memory_ratio": over["peak_memory_mb"] / under["peak_memory_mb"]}
-                )
+                comparisons.append({**figures, "memory_ratio": over["peak_memory_mb"] / under["peak_memory_mb"]})
     return {"arms": arms, "comparisons": comparisons}
 
 

@@ -68,7 +68,8 @@ def _write_checkpoint(family: str, directory: Path) -> None:
 
     tokenizer = _build_tokenizer(family)
     size = {"vocab_size": len(tokenizer), "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
-    mlp = {"intermediate_size": 64, "max_position_embeddings": 64, "pad_token_id": tokenizer.pad_token_id}
+    wide = {"initializer_range": 0.2}  # so that logits depend on the text as much as those of a trained network
+    mlp = {**wide, "intermediate_size": 64, "max_position_embeddings": 64, "pad_token_id": tokenizer.pad_token_id}
     still = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
     torch.manual_seed(0)
     model: t.PreTrainedModel
@@ -80,7 +81,7 @@ def _write_checkpoint(family: str, directory: Path) -> None:
         model = t.DistilBertForMaskedLM(
             t.DistilBertConfig(
                 vocab_size=len(tokenizer), dim=32, n_layers=2, n_heads=2, hidden_dim=64, max_position_embeddings=64,
-                pad_token_id=tokenizer.pad_token_id, dropout=0.0, attention_dropout=0.0, seq_classif_dropout=0.0,
+                pad_token_id=tokenizer.pad_token_id, dropout=0.0, attention_dropout=0.0, seq_classif_dropout=0.0, **wide,
             )
         )  # fmt: skip
     elif family == "modernbert":
@@ -90,7 +91,7 @@ def _write_checkpoint(family: str, directory: Path) -> None:
         model = t.GPT2LMHeadModel(
             t.GPT2Config(
                 vocab_size=len(tokenizer), n_embd=32, n_layer=2, n_head=2, n_positions=64, bos_token_id=0,
-                eos_token_id=0, resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0,
+                eos_token_id=0, resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0, **wide,
             )
         )  # fmt: skip
     model.save_pretrained(directory)

@@ -186,6 +186,8 @@ def _run_hydra(name: str, main: Callable[[DictConfig], Any]) -> None:
             return _run_job(name, main, config, len(jobs))
         except BaseException as error:  # kept from Hydra, which would print a page of its own
             failures.append(error)
+            if options.multirun:
+                logger.info("job %d stops the multirun (%s)", len(jobs), " ".join(_job_overrides()))
             return None
 
     try:
@@ -212,15 +214,19 @@ def _parse_options() -> Any:
 
 
 def _run_job(name: str, main: Callable[[DictConfig], Any], config: DictConfig, number: int) -> Any:
-    current = HydraConfig.get()
-    overrides = list(current.overrides.task)
-    config = _finish(name, config, dict(current.runtime.choices), overrides)
+    overrides = _job_overrides()
+    config = _finish(name, config, dict(HydraConfig.get().runtime.choices), overrides)
     if not is_multirun():
         return main(config)
     runs.start_job(number)
     objective = main(config)
     logger.info("job %d: objective %.4f, macro F1 on validation (%s)", number, objective, " ".join(overrides))
     return objective
+
+
+def _job_overrides() -> list[str]:
+    overrides: list[str] = OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False)  # type: ignore[assignment]
+    return overrides
 
 
 def compose(name: str, overrides: list[str]) -> DictConfig:
@@ -476,6 +482,7 @@ def build_training_arguments(config: DictConfig, directory: Path) -> Any:
             raise InputError(f"training.{key}={settings[key]}: give a number of at least {least}")
     bf16, fp16, reason = runs.choose_precision(config.precision, settings.get("bf16"), settings.get("fp16"))
     settings |= {"bf16": bf16, "fp16": fp16, "use_cpu": not runs.has_accelerator()}
+    settings.setdefault("disable_tqdm", False)  # left to itself it follows transformers' verbosity
     os.environ["TENSORBOARD_LOGGING_DIR"] = str(directory / "tensorboard")
     try:
         args = TrainingArguments(output_dir=str(directory / "checkpoints"), **settings)

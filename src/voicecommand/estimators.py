@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import time
+import warnings
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -55,15 +56,20 @@ class TfidfFeatures:
 
     @classmethod
     def load(cls, directory: Path, tensors: dict[str, np.ndarray]) -> TfidfFeatures:
-        saved = json.loads((directory / "features.json").read_text(encoding="utf-8"))
+        saved = _read_json(directory / "features.json")
         features = cls(tuple(saved["ngrams"]["word"]), tuple(saved["ngrams"]["char_wb"]))
         for name, vectorizer in features.vectorizers.items():
             vectorizer.vocabulary = {term: i for i, term in enumerate(saved["terms"][name])}
+            if len(vectorizer.vocabulary) != len(tensors[f"idf_{name}"]):
+                raise ValueError(f"features.json: {name} has another number of terms than estimator.safetensors")
             vectorizer.idf_ = tensors[f"idf_{name}"]
         return features
 
-    def parameters(self) -> int:
+    def width(self) -> int:
         return sum(len(v.idf_) for v in self.vectorizers.values())
+
+    def parameters(self) -> int:
+        return self.width()
 
 
 class EncoderFeatures:
@@ -85,7 +91,7 @@ class EncoderFeatures:
         self.encoder.to(device)
         rows = dataset["input_ids"][:]
         order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
-        vectors = np.zeros((len(rows), self.encoder.config.hidden_size), dtype=np.float32)
+        vectors = np.zeros((len(rows), self.width()), dtype=np.float32)
         for start in range(0, len(order), batch_size):
             chosen = order[start : start + batch_size]
             longest = len(rows[chosen[-1]])
@@ -114,6 +120,9 @@ class EncoderFeatures:
         where = str(directory / "encoder")
         encoder = AutoModel.from_pretrained(where, trust_remote_code=False, use_safetensors=True)
         return cls(encoder, AutoTokenizer.from_pretrained(where, trust_remote_code=False))
+
+    def width(self) -> int:
+        return self.encoder.config.hidden_size
 
     def parameters(self) -> int:
         return sum(p.numel() for p in self.encoder.parameters())
@@ -145,11 +154,13 @@ class Estimator:
         classifier = LinearSVC(C=self.C, class_weight=weights, random_state=self.seed)
         scores = _out_of_fold(classifier, matrix, labels, self._groups(), self.seed)
         classifier.fit(matrix, labels)
-        self.coefficients, self.intercepts = classifier.coef_, classifier.intercept_
+        # single precision, as saved: the figures of the run are those of the file
+        self.coefficients = classifier.coef_.astype(np.float32)
+        self.intercepts = classifier.intercept_.astype(np.float32)
         if len(self.label_names) == 2:  # scikit-learn keeps one row for two labels
             self.coefficients = np.concatenate([-self.coefficients, self.coefficients])
             self.intercepts = np.concatenate([-self.intercepts, self.intercepts])
-        self.temperature = _fit_temperature(scores, labels)
+        self.temperature = float(np.float32(_fit_temperature(scores, labels)))
         seconds = time.perf_counter() - start
         return SimpleNamespace(
             global_step=0, metrics={"train_runtime": seconds, "train_samples_per_second": len(labels) / seconds}
@@ -166,24 +177,34 @@ class Estimator:
         directory.mkdir(parents=True, exist_ok=True)
         tensors = self.features.save(directory)
         tensors |= {
-            "coefficients": np.ascontiguousarray(self.coefficients, dtype=np.float32),
-            "intercepts": np.asarray(self.intercepts, dtype=np.float32),
+            "coefficients": np.ascontiguousarray(self.coefficients),
+            "intercepts": self.intercepts,
             "temperature": np.array([self.temperature], dtype=np.float32),
         }
         save_file(tensors, directory / "estimator.safetensors")
 
     @classmethod
     def load(cls, directory: str | Path, label_names: list[str]) -> Estimator:
-        """Open what `save_model` wrote."""
+        """Open what `save_model` wrote.
+
+        Raises:
+            OSError, ValueError, KeyError, TypeError, SafetensorError: the files are not whole, or do not fit together.
+        """
         from safetensors.numpy import load_file
 
         directory = Path(directory)
         tensors = load_file(directory / "estimator.safetensors")
-        kind = json.loads((directory / "features.json").read_text(encoding="utf-8"))["kind"]
-        features = {c.kind: c for c in (TfidfFeatures, EncoderFeatures)}[kind].load(directory, tensors)
+        kinds: dict[str, Any] = {c.kind: c for c in (TfidfFeatures, EncoderFeatures)}
+        kind = _read_json(directory / "features.json")["kind"]
+        if kind not in kinds:
+            raise ValueError(f"features.json: kind {kind!r} is none of {', '.join(kinds)}")
+        features = kinds[kind].load(directory, tensors)
         estimator = cls(features, None, label_names, C=1.0)
         estimator.coefficients, estimator.intercepts = tensors["coefficients"], tensors["intercepts"]
         estimator.temperature = float(tensors["temperature"][0])
+        wanted = (len(label_names), features.width())
+        if estimator.coefficients.shape != wanted or estimator.intercepts.shape != wanted[:1]:
+            raise ValueError(f"estimator.safetensors: not a classifier of {wanted[0]} labels and {wanted[1]} features")
         return estimator
 
     def count_parameters(self) -> tuple[int, int]:
@@ -203,12 +224,16 @@ def _out_of_fold(classifier: Any, matrix: Any, labels: np.ndarray, groups: Any, 
     from sklearn.model_selection import StratifiedGroupKFold
 
     groups = np.arange(len(labels)) if groups is None else groups
-    count = int(labels.max()) + 1
+    counts = np.bincount(labels)
+    count = len(counts)
     scores = np.full((len(labels), count), np.nan)
-    folds = min(FOLDS, len(np.unique(groups)))
+    folds = min(FOLDS, len(np.unique(groups)), int(counts.max()))
     if folds < 2:
         return scores
-    for fit, held in StratifiedGroupKFold(folds, shuffle=True, random_state=seed).split(matrix, labels, groups):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of labels with fewer examples than folds, see below
+        splits = list(StratifiedGroupKFold(folds, shuffle=True, random_state=seed).split(matrix, labels, groups))
+    for fit, held in splits:
         if len(np.unique(labels[fit])) < count:
             continue
         decision = clone(classifier).fit(matrix[fit], labels[fit]).decision_function(matrix[held])
@@ -230,6 +255,10 @@ def _fit_temperature(scores: np.ndarray, labels: np.ndarray) -> float:
         return -log_softmax(scores / np.exp(log_temperature), axis=1)[np.arange(len(labels)), labels].mean()
 
     return float(np.exp(minimize_scalar(log_loss, bounds=(-5, 5), method="bounded").x))
+
+
+def _read_json(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def _write_json(path: Path, content: dict) -> None:

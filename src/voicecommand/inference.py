@@ -50,15 +50,18 @@ class CommandModel:
 
     def count_truncated(self, texts: list[str]) -> int:
         """How many of the texts are longer than the model reads."""
-        if self.max_length is None:
-            return 0
-        return sum(len(ids) > self.max_length for ids in self.processor(texts)["input_ids"])
+        limit = self._limit()
+        return 0 if limit is None else sum(len(ids) > limit for ids in self.processor(texts)["input_ids"])
+
+    def _limit(self) -> int | None:
+        """Tokens that a text is cut to: the run's setting, or fewer where the checkpoint reads fewer."""
+        return None if self.max_length is None else min(self.max_length, self.processor.model_max_length)
 
     def _network(self, texts: list[str], batch_size: int) -> np.ndarray:
         import torch
 
         ids = self.processor(
-            texts, truncation=True, max_length=self.max_length, return_attention_mask=False, return_token_type_ids=False
+            texts, truncation=True, max_length=self._limit(), return_attention_mask=False, return_token_type_ids=False
         )["input_ids"]
         order = sorted(range(len(ids)), key=lambda i: len(ids[i]))  # like lengths together: hardly any padding
         logits = np.zeros((len(ids), len(self.label_names)), dtype=np.float32)
@@ -78,7 +81,7 @@ class CommandModel:
     def _estimator(self, texts: list[str]) -> np.ndarray:
         if self.kind == "tfidf":
             return self.model.predict({"text": texts}).predictions
-        ids = self.processor(texts, truncation=True, max_length=self.max_length)["input_ids"]
+        ids = self.processor(texts, truncation=True, max_length=self._limit())["input_ids"]
         return self.model.predict({"input_ids": ids}).predictions
 
 
@@ -102,17 +105,31 @@ def load(directory: str | Path) -> CommandModel:
     Raises:
         InputError: not a saved model, or one that does not open.
     """
+    from safetensors import SafetensorError
+
     path = find_model(directory)
     try:
         saved = json.loads((path / "voicecommand.json").read_text(encoding="utf-8"))
         names, kind = saved["label_names"], saved["kind"]
-        processor, model = _open_network(path) if kind == "network" else _open_estimator(path, names)
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
-        raise InputError(f"{path}: does not open: {' '.join(str(error).split())[:200]}") from error
-    return CommandModel(names, saved.get("threshold"), saved.get("max_length"), processor, model, kind)
+        threshold, max_length = saved.get("threshold"), saved.get("max_length")
+        _check_settings(names, kind, threshold, max_length)
+        processor, model = _open_network(path, names) if kind == "network" else _open_estimator(path, names, kind)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(f"{path}: does not open: {type(error).__name__}: {reason}") from error
+    return CommandModel(names, threshold, max_length, processor, model, kind)
 
 
-def _open_network(path: Path) -> tuple[Any, Any]:
+def _check_settings(names: Any, kind: Any, threshold: Any, max_length: Any) -> None:
+    if not isinstance(names, list) or len(names) < 2 or not all(isinstance(name, str) for name in names):
+        raise ValueError("voicecommand.json: label_names must be a list of at least two names")
+    if kind not in ("network", "tfidf", "embedding"):
+        raise ValueError(f"voicecommand.json: kind {kind!r} is none of network, tfidf, embedding")
+    if not isinstance(threshold, float | int | None) or not isinstance(max_length, int | None):
+        raise ValueError("voicecommand.json: threshold and max_length must be numbers or null")
+
+
+def _open_network(path: Path, label_names: list[str]) -> tuple[Any, Any]:
     import torch
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
@@ -120,12 +137,16 @@ def _open_network(path: Path) -> tuple[Any, Any]:
     model = AutoModelForSequenceClassification.from_pretrained(
         str(path), trust_remote_code=False, use_safetensors=True, dtype=torch.float32
     )
+    if [model.config.id2label.get(i) for i in range(model.config.num_labels)] != label_names:
+        raise ValueError("config.json and voicecommand.json name different labels")
     device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else "cpu"
     return tokenizer, model.eval().to(device)
 
 
-def _open_estimator(path: Path, label_names: list[str]) -> tuple[Any, Any]:
+def _open_estimator(path: Path, label_names: list[str], kind: str) -> tuple[Any, Any]:
     from voicecommand.estimators import Estimator
 
     estimator = Estimator.load(path, label_names)
+    if estimator.features.kind != kind:
+        raise ValueError("features.json and voicecommand.json name different kinds")
     return getattr(estimator.features, "processor", None), estimator

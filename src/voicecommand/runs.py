@@ -44,12 +44,21 @@ WORLD_SIZE = int(os.environ.get("WORLD_SIZE", "1"))
 _early = logging.handlers.MemoryHandler(10_000, flushLevel=logging.CRITICAL + 1, flushOnClose=False)
 
 
+class _Terminal(logging.StreamHandler):
+    """Lines that do not tear a progress bar."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        bars = sys.modules.get("tqdm")
+        with bars.tqdm.external_write_mode(file=self.stream) if bars else contextlib.nullcontext():
+            super().emit(record)
+
+
 def set_up_logging() -> None:
     """Our lines and warnings of others to the terminal on rank 0; all kept for the run's log.txt."""
     root = logging.getLogger()
     for handler in [h for h in root.handlers if h.get_name() == "voicecommand"]:
         root.removeHandler(handler)
-    terminal = logging.StreamHandler(sys.stderr)
+    terminal = _Terminal(sys.stderr)
     terminal.setLevel(logging.INFO if RANK == 0 else logging.ERROR)
     terminal.setFormatter(logging.Formatter("%(message)s"))
     for handler in (terminal, _early):

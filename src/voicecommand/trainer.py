@@ -134,6 +134,9 @@ class CommandTrainer(Trainer):
         NonFiniteLoss: the loss of a step is NaN or infinite.
     """
 
+    model: Any
+    _signature_columns: Any
+
     def __init__(self, *args: Any, tuning: Any, class_weights: torch.Tensor | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         # True makes Trainer count the labels of a global step over micro-batches and ranks and hand the number to
@@ -167,8 +170,7 @@ class CommandTrainer(Trainer):
             prefetch_factor=args.dataloader_prefetch_factor,
             multiprocessing_context=args.dataloader_multiprocessing_context,
         )
-        loader.set_epoch = batches.set_epoch  # type: ignore[attr-defined]  # Trainer calls it where it exists
-        self._batches = batches
+        loader.set_epoch = batches.set_epoch  # Trainer calls it where it exists
         return loader
 
     def _set_signature_columns_if_needed(self) -> None:
@@ -192,7 +194,8 @@ class CommandTrainer(Trainer):
         if labels is not None:
             labels = labels[back]
             loss = torch.nn.functional.cross_entropy(torch.from_numpy(logits).float(), torch.from_numpy(labels))
-            output.metrics[next(name for name in output.metrics if name.endswith("_loss"))] = loss.item()
+            metrics: dict[str, float] = output.metrics or {}
+            metrics |= {name: loss.item() for name in metrics if name.endswith("_loss")}
         return output._replace(predictions=logits, label_ids=labels)
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:

@@ -33,6 +33,10 @@ class SeenRowsEmbedding(nn.Embedding):
         token_ids: int64 `[seen]`, sorted and unique.
     """
 
+    table: torch.Tensor  # [vocabulary, width], as pretrained
+    token_ids: torch.Tensor
+    row_of: torch.Tensor  # [vocabulary], -1 where the token has no row
+
     def __init__(self, embedding: nn.Embedding, token_ids: torch.Tensor) -> None:
         table = embedding.weight.detach()
         token_ids = token_ids.to(table.device)
@@ -129,7 +133,7 @@ class Full:
     layer_decay: float = 1.0
 
     def __post_init__(self) -> None:
-        if not 0 < self.layer_decay <= 1:
+        if not isinstance(self.layer_decay, int | float) or not 0 < self.layer_decay <= 1:
             raise InputError(f"tuning.layer_decay={self.layer_decay}: give a number above 0 and up to 1")
 
     def prepare(self, model: Any) -> Any:
@@ -172,8 +176,9 @@ class LastLayers:
 
     def prepare(self, model: Any) -> Any:
         blocks = _layers(model)
-        if not 1 <= self.layers <= len(blocks):
-            raise InputError(f"tuning.layers={self.layers}: the checkpoint has {len(blocks)} layers; give 1 to {len(blocks)}")
+        count = len(blocks)
+        if not isinstance(self.layers, int) or not 1 <= self.layers <= count:
+            raise InputError(f"tuning.layers={self.layers}: the checkpoint has {count} layers; give 1 to {count}")
         head = _head_names(model)
         moving = tuple(f"{name}." for name, _ in blocks[-self.layers :])
         for name, parameter in model.named_parameters():
@@ -192,6 +197,14 @@ class Lora:
     r: int = 8
     alpha: int = 16
     dropout: float = 0.05
+
+    def __post_init__(self) -> None:
+        for name in ("r", "alpha"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < 1:
+                raise InputError(f"tuning.{name}={value}: give a whole number above 0")
+        if not isinstance(self.dropout, int | float) or not 0 <= self.dropout < 1:
+            raise InputError(f"tuning.dropout={self.dropout}: give a number from 0 to below 1")
 
     def prepare(self, model: Any) -> Any:
         import warnings

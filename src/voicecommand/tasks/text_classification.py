@@ -51,13 +51,15 @@ def load_pretrained(loader: Any, checkpoint: str, revision: str | None, **kwargs
     Raises:
         InputError: the hub is out of reach, or there is no such checkpoint, revision or file.
     """
+    from safetensors import SafetensorError
+
     where = resolve_checkpoint(checkpoint)
     try:
         return loader.from_pretrained(where, revision=revision, trust_remote_code=False, **kwargs)
-    except (OSError, ValueError) as error:
-        if Path(where).is_dir():
-            first = str(error).strip().splitlines()[0]
-            raise InputError(f"model.checkpoint={checkpoint}: not a usable checkpoint: {first}") from error
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+        if not where or Path(where).is_dir():
+            reason = " ".join(str(error).split())[:200]
+            raise InputError(f"model.checkpoint={checkpoint}: not a usable checkpoint: {reason}") from error
         at = f" at revision {revision}" if revision else ""
         raise InputError(
             f"model.checkpoint={checkpoint}{at}: not found on this machine, and the hub gave nothing"
@@ -70,10 +72,29 @@ def load_tokenizer(checkpoint: str, revision: str | None) -> Any:
     from transformers import AutoTokenizer
 
     tokenizer = load_pretrained(AutoTokenizer, checkpoint, revision)
+    if len(tokenizer) <= len(tokenizer.all_special_tokens):  # what the library makes of a directory without its files
+        raise InputError(f"model.checkpoint={checkpoint}: not a usable checkpoint: it has no tokenizer files")
+    tokenizer.name_or_path = public_name(checkpoint)
     if tokenizer.pad_token is None:  # GPT-2 has none; padding is masked, so any token serves
         tokenizer.pad_token = tokenizer.eos_token
     tokenizer.padding_side = "right"
     return tokenizer
+
+
+def public_name(checkpoint: str) -> str:
+    """The name that saved files give for where the weights came from: a hub id, never a path of this machine."""
+    return "" if checkpoint.startswith("package://") or Path(checkpoint).expanduser().is_dir() else checkpoint
+
+
+def check_positions(max_length: int, processor: Any, config: Any) -> None:
+    """Refuse a length that the checkpoint has no positions for.
+
+    Raises:
+        InputError: it has fewer.
+    """
+    positions = getattr(config, "max_position_embeddings", None)
+    if positions is not None and min(max_length, processor.model_max_length) > positions:
+        raise InputError(f"model.max_length={max_length}: the checkpoint reads {positions} tokens at most")
 
 
 def encode_texts(texts: list[str], processor: Any, max_length: int) -> dict[str, list]:
@@ -102,18 +123,25 @@ def class_weights(setting: Any, labels: Any, label_names: list[str]) -> np.ndarr
     if setting == "auto":
         weights = counts.sum() / (len(label_names) * np.maximum(counts, 1))
     elif isinstance(setting, Mapping):
+        setting = {str(name): weight for name, weight in setting.items()}
         unknown, missing = set(setting) - set(label_names), set(label_names) - set(setting)
         if unknown or missing:
             raise InputError(
                 f"model.class_weights: has {sorted(setting)}, train has {label_names}; give one weight for each label"
             )
+        for name, weight in setting.items():
+            if not isinstance(weight, int | float) or not 0 < weight < float("inf"):
+                raise InputError(f"model.class_weights.{name}={weight}: give a number above 0")
         weights = np.array([float(setting[name]) for name in label_names])
-        if not (weights > 0).all():
-            raise InputError("model.class_weights: every weight must be above 0")
         weights = weights / ((weights * counts).sum() / counts.sum())
     else:
         raise InputError(f"model.class_weights={setting}: give auto, none, or label: weight pairs")
     return weights.astype(np.float32)
+
+
+def _check_length(max_length: Any) -> None:
+    if not isinstance(max_length, int) or max_length < 3:
+        raise InputError(f"model.max_length={max_length}: give at least 3 tokens")
 
 
 @dataclass(frozen=True)
@@ -168,8 +196,7 @@ class TextClassification(_TextTask):
     kind: ClassVar[Literal["network"]] = "network"
 
     def __post_init__(self) -> None:
-        if not isinstance(self.max_length, int) or self.max_length < 3:
-            raise InputError(f"model.max_length={self.max_length}: give at least 3 tokens")
+        _check_length(self.max_length)
 
     def load_processor(self) -> Any:
         return load_tokenizer(self.checkpoint, self.revision)
@@ -202,8 +229,8 @@ class TextClassification(_TextTask):
             model = AutoModelForSequenceClassification.from_config(config, dtype=torch.float32)
         if model.config.pad_token_id is None:
             model.config.pad_token_id = processor.pad_token_id
-        if self.checkpoint.startswith("package://"):
-            model.config._name_or_path = ""  # a path into this machine's packages means nothing elsewhere
+        check_positions(self.max_length, processor, model.config)
+        model.name_or_path = model.config._name_or_path = public_name(self.checkpoint)
         return model
 
     def build_collator(self, processor: Any) -> Any:
@@ -273,6 +300,10 @@ class _EstimatorTask(_TextTask):
     C: float
     class_weights: Any
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.C, int | float) or not 0 < self.C < float("inf"):
+            raise InputError(f"model.C={self.C}: give a number above 0")
+
     def build_trainer(
         self,
         args: Any,
@@ -307,6 +338,13 @@ class TfidfSvm(_EstimatorTask):
     class_weights: Any = None
     kind: ClassVar[Literal["tfidf"]] = "tfidf"
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("word_ngrams", "character_ngrams"):
+            lengths = getattr(self, name)
+            if not all(isinstance(n, int) for n in lengths) or len(lengths) != 2 or not 1 <= lengths[0] <= lengths[1]:
+                raise InputError(f"model.{name}={list(lengths)}: give [shortest, longest], whole numbers from 1")
+
     def load_processor(self) -> None:
         return None
 
@@ -318,7 +356,7 @@ class TfidfSvm(_EstimatorTask):
     def load_model(self, label_names: list[str], processor: Any) -> Any:
         from voicecommand.estimators import TfidfFeatures
 
-        return TfidfFeatures(tuple(self.word_ngrams), tuple(self.character_ngrams))
+        return TfidfFeatures(self.word_ngrams, self.character_ngrams)
 
 
 @dataclass(frozen=True)
@@ -338,6 +376,10 @@ class EmbeddingSvm(_EstimatorTask):
     licence: str | None = None
     kind: ClassVar[Literal["embedding"]] = "embedding"
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_length(self.max_length)
+
     def load_processor(self) -> Any:
         return load_tokenizer(self.checkpoint, self.revision)
 
@@ -353,6 +395,6 @@ class EmbeddingSvm(_EstimatorTask):
         encoder = load_pretrained(
             AutoModel, self.checkpoint, self.revision, dtype=torch.float32, use_safetensors=True
         )
-        if self.checkpoint.startswith("package://"):
-            encoder.config._name_or_path = ""
+        check_positions(self.max_length, processor, encoder.config)
+        encoder.name_or_path = encoder.config._name_or_path = public_name(self.checkpoint)
         return EncoderFeatures(encoder, processor)

@@ -1,0 +1,343 @@
+"""docs/results.md, the README's table and the experiments' expected lines, from finished run directories.
+
+    python recipes/train.py --multirun experiment=banking77_bert_full seed=1,2,3 data.path=DIR
+    python recipes/evaluate.py run=RUN data=banking77 data.path=DIR split=test     once for each run
+    python benchmarks/make_results.py
+
+A run belongs to the experiment of conf/experiment/ whose configuration, with the run's seed and path, gives the
+run's name. Written are benchmarks/results/experiments.json, and what stands between the markers
+`<!-- results -->` and `<!-- speed -->` in docs/results.md and `<!-- results -->` in the README: all other text
+stays as it is. An experiment without a run here keeps the figures that experiments.json has.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import statistics
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import measuring
+from measuring import ROOT, note, table
+
+NOT_YET = "Not measured yet: `make results` writes this table from finished runs."
+DATA_SETS = ("commands", "banking77", "snips")
+PAGE = """# Results
+
+<!-- results -->
+<!-- /results -->
+
+## Speed
+
+<!-- speed -->
+<!-- /speed -->
+"""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--runs", type=Path, default=ROOT / "runs", help="where the run directories are")
+    parser.add_argument("--root", type=Path, default=ROOT, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    measuring.use_checkout()
+    root: Path = options.root
+    results = root / "benchmarks" / "results"
+    rows = load_previous(results / "experiments.json")
+    for path in sorted((ROOT / "conf" / "experiment").glob("*.yaml")):
+        runs = find_runs(path.stem, options.runs)
+        if runs:
+            rows[path.stem] = make_row(path.stem, runs)
+            write_expected(root / "conf" / "experiment" / path.name, expected_line(rows[path.stem]))
+        else:
+            note(f"{path.stem}: {'kept as it was' if path.stem in rows else 'no finished run'}")
+    if rows:
+        content = {"benchmark": "experiments", "rows": [rows[name] for name in sorted(rows)]}
+        measuring.write_results(results / "experiments.json", content, results_section(list(rows.values())))
+    page = root / "docs" / "results.md"
+    text = page.read_text(encoding="utf-8") if page.exists() else PAGE
+    text = fill(text, "results", results_section(list(rows.values())) if rows else NOT_YET)
+    page.parent.mkdir(exist_ok=True)
+    page.write_text(fill(text, "speed", speed_section(results)), encoding="utf-8")
+    readme = root / "README.md"
+    readme_text = fill(readme.read_text(encoding="utf-8"), "results", readme_table(list(rows.values())))
+    readme.write_text(readme_text, encoding="utf-8")
+    print(f"{len(rows)} rows in {page.relative_to(root)} and {readme.relative_to(root)}")
+    return 0
+
+
+def load_previous(path: Path) -> dict[str, dict[str, Any]]:
+    if not path.exists():
+        return {}
+    return {row["experiment"]: row for row in json.loads(path.read_text(encoding="utf-8"))["rows"]}
+
+
+def find_runs(experiment: str, runs: Path) -> list[Path]:
+    """The finished run directories of an experiment, in order of their seeds."""
+    import yaml
+
+    from voicecommand import config as door
+
+    data = experiment.split("_")[0]
+    found = {}
+    for directory in sorted((runs / data).glob("*-s*-*")):
+        if read_json(directory / "status.json").get("state") != "finished" or ".old-" in directory.name:
+            continue
+        config = yaml.safe_load((directory / "config.yaml").read_text(encoding="utf-8"))
+        overrides = [f"experiment={experiment}", f"seed={config['seed']}"]
+        if "path" in config["data"]:
+            overrides.append(f"data.path={json.dumps(str(config['data']['path']))}")
+        if door.run_directory(door.compose("train", overrides)).name == directory.name:
+            found[config["seed"]] = directory
+    return [found[seed] for seed in sorted(found)]
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
+def make_row(experiment: str, directories: Sequence[Path]) -> dict[str, Any]:
+    """One row of the table from the runs of one experiment, one a seed."""
+    runs = [read_run(directory) for directory in directories]
+    first = runs[0]
+    tested = [run for run in runs if run["test_accuracy"] is not None]
+    seeds = [run["seed"] for run in runs]
+    path = "" if first["data"] == "commands" else " data.path=DIR"
+    row = {
+        "experiment": experiment,
+        "data": first["data"],
+        "model": first["model"],
+        "tuning": first["tuning"],
+        "train_command": f"python recipes/train.py --multirun experiment={experiment}"
+        f" seed={','.join(map(str, seeds))}{path}",
+        "evaluate_command": f"python recipes/evaluate.py run=RUN data={first['data']}{path} split=test",
+        "seeds": seeds,
+        "test_reads": sum(run["test_reads"] for run in runs),
+        "test": test_figures(directories, runs) if len(tested) == len(runs) else None,
+        "validation_accuracy": statistics.mean(run["validation_accuracy"] for run in runs),
+        "parameters": first["parameters"],
+        "trainable_parameters": first["trainable_parameters"],
+        "train_seconds": statistics.mean(run["train_seconds"] for run in runs),
+        "machines": sorted({run["machine"] for run in runs}),
+        "runs": runs,
+    }
+    return measuring.rounded(row)
+
+
+def read_run(directory: Path) -> dict[str, Any]:
+    """What the table needs of one run; the test figures come from its evaluation directory."""
+    record, metrics = read_json(directory / "run.json"), read_json(directory / "metrics.json")
+    test = test_directory(directory, record["data"]["name"])
+    accuracy = read_json(test / "metrics.json")["splits"]["test"] if test else None
+    hardware = record["hardware"]
+    where = ", ".join(hardware["gpus"]) if hardware.get("gpus") else hardware["processor"]
+    return {
+        "run": f"{directory.parent.name}/{directory.name}",
+        "seed": record["seed"],
+        "data": record["data"]["name"],
+        "data_fingerprint": record["data"].get("fingerprint"),
+        "model": record["model"]["name"],
+        "tuning": record["model"]["tuning"],
+        "parameters": record["model"]["parameters"],
+        "trainable_parameters": record["model"]["trainable_parameters"],
+        "precision": record.get("precision"),
+        "steps": record["training"].get("steps"),
+        "train_seconds": record["training"]["train_seconds"],
+        "machine": f"{where}, {hardware['cores']} cores, {record['threads']} threads",
+        "versions": record["versions"],
+        "validation_accuracy": metrics["splits"]["validation"]["accuracy"]["value"],
+        "test_accuracy": accuracy["accuracy"]["value"] if accuracy else None,
+        "test_macro_f1": accuracy["macro_f1"]["value"] if accuracy else None,
+        "test_reads": len(list(directory.glob("evaluations/*-test/metrics.json"))) + ("test" in metrics["splits"]),
+    }
+
+
+def test_directory(directory: Path, data: str) -> Path | None:
+    """Where the run's test figures are: its evaluation, or the run itself where it was a single one."""
+    evaluated = directory / "evaluations" / f"{data}-test"
+    if (evaluated / "metrics.json").is_file():
+        return evaluated
+    return directory if "test" in read_json(directory / "metrics.json")["splits"] else None
+
+
+def test_figures(directories: Sequence[Path], runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Means over the seeds, the spread over them, and an interval for the mean accuracy."""
+    accuracies = [run["test_accuracy"] for run in runs]
+    places = [test_directory(d, run["data"]) for d, run in zip(directories, runs, strict=True)]
+    figure = read_json(places[0] / "metrics.json")["splits"]["test"]["accuracy"]  # type: ignore[operator]
+    low, high, method = mean_interval([read_test(place) for place in places if place], figure["method"])
+    return {
+        "accuracy": statistics.mean(accuracies),
+        "low": low,
+        "high": high,
+        "method": method,
+        "note": figure["note"],
+        "seed_min": min(accuracies),
+        "seed_max": max(accuracies),
+        "macro_f1": statistics.mean(run["test_macro_f1"] for run in runs),
+    }
+
+
+def read_test(directory: Path) -> dict[str, list[Any]]:
+    """Columns id, label, prediction and group of the test rows of predictions.parquet, in order of id."""
+    import pyarrow.parquet
+
+    columns = ["split", "id", "label", "prediction", "group"]
+    rows = pyarrow.parquet.read_table(directory / "predictions.parquet", columns=columns).to_pylist()
+    rows = sorted((row for row in rows if row["split"] == "test"), key=lambda row: row["id"])
+    return {name: [row[name] for row in rows] for name in columns}
+
+
+def mean_interval(seeds: Sequence[dict[str, list[Any]]], method: str) -> tuple[float, float, str]:
+    """95 % interval of the mean accuracy over seeds on the same examples.
+
+    With groups: bootstrap over groups, a group drawn with its examples under all seeds. Without: Wilson, as if
+    the mean were the share of one run, which is a little wide.
+    """
+    import numpy as np
+
+    from voicecommand import metrics as m
+
+    if any(seed["id"] != seeds[0]["id"] for seed in seeds):
+        raise SystemExit("the runs of an experiment were not evaluated on the same test examples")
+    labels = [label for seed in seeds for label in seed["label"]]
+    predictions = [label for seed in seeds for label in seed["prediction"]]
+    right = np.array(labels) == np.array(predictions)
+    groups = seeds[0]["group"]
+    if all(group is None for group in groups):
+        count = len(seeds[0]["id"])
+        low, high = m.wilson(round(count * float(right.mean())), count)
+        return low, high, "Wilson on the mean of the seeds"
+    number = {name: i for i, name in enumerate(sorted({*labels, *predictions}))}
+    names = [f"row {i}" if group is None else f"group {group}" for i, group in enumerate(groups)]
+    low, high = m.group_bootstrap(
+        m.accuracy_of_counts,
+        [number[name] for name in predictions],
+        [number[name] for name in labels],
+        names * len(seeds),
+    )
+    return low, high, f"{method}, all seeds together"
+
+
+def percent(share: float | None) -> str:
+    return "-" if share is None else f"{100 * share:.1f}"
+
+
+def interval(test: dict[str, Any] | None) -> str:
+    return "-" if test is None else f"{percent(test['low'])} to {percent(test['high'])}"
+
+
+def accuracy(row: dict[str, Any]) -> float:
+    return row["test"]["accuracy"] if row["test"] else -1.0
+
+
+def by_data(rows: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    """Rows of each data set, the built-in one first, the best model first."""
+    sets = sorted({row["data"] for row in rows}, key=lambda data: [*DATA_SETS, data].index(data))
+    return {data: sorted((r for r in rows if r["data"] == data), key=accuracy, reverse=True) for data in sets}
+
+
+def results_section(rows: Sequence[dict[str, Any]]) -> str:
+    """A table for each data set, then what the columns mean and the commands."""
+    parts = []
+    header = ["model", "tuning", "test accuracy %", "95 % interval", "seeds from, to", "macro F1 %"]
+    header += ["validation %", "trainable parameters", "seconds", "test read"]
+    for data, chosen in by_data(rows).items():
+        cells = []
+        for row in chosen:
+            test = row["test"] or {}
+            each = f"{percent(test.get('seed_min'))}, {percent(test.get('seed_max'))}" if test else "-"
+            cells.append(
+                [
+                    row["model"],
+                    row["tuning"] or "-",
+                    percent(test.get("accuracy")),
+                    interval(row["test"]),
+                    each,
+                    percent(test.get("macro_f1")),
+                    percent(row["validation_accuracy"]),
+                    f"{row['trainable_parameters']:,}",
+                    f"{row["train_seconds"]:.3g}",
+                    row["test_reads"],
+                ]
+            )
+        methods = sorted({row["test"]["method"] for row in chosen if row["test"]})
+        notes = sorted({row["test"]["note"] for row in chosen if row["test"] and row["test"]["note"]})
+        said = f"Interval of the mean over seeds: {'; '.join(methods)}." if methods else ""
+        said += f" Note: {'; '.join(notes)}." if notes else ""
+        parts += [f"## {data}", table(header, cells), said]
+    machines = sorted({machine for row in rows for machine in row["machines"]})
+    parts.append(
+        "Accuracy, macro F1 and seconds are means over the seeds; seconds are those of one training on"
+        f" {' or '.join(machines)}. `test read`: how often the test split was predicted, over all seeds."
+    )
+    trained = [row["train_command"] for chosen in by_data(rows).values() for row in chosen]
+    evaluated = [row["evaluate_command"] for chosen in by_data(rows).values() for row in chosen]
+    commands = "\n".join([*trained, "", *dict.fromkeys(evaluated)])
+    parts.append(f"Made by these, the last ones once for each run:\n\n```text\n{commands}\n```")
+    return "\n\n".join(part for part in parts if part)
+
+
+def readme_table(rows: Sequence[dict[str, Any]]) -> str:
+    """Model x data: mean test accuracy with its interval."""
+    measured = [row for row in rows if row["test"]]
+    if not measured:
+        return NOT_YET
+    sets = list(by_data(measured))
+    cells = {(row["model"], row["tuning"], row["data"]): row for row in measured}
+    first = by_data(measured)[sets[0]]
+    order = dict.fromkeys((row["model"], row["tuning"]) for row in [*first, *measured])
+    lines = []
+    for model, tuning in order:
+        found = [cells.get((model, tuning, data)) for data in sets]
+        named = f"`{model}`" if tuning is None else f"`{model}`, `tuning={tuning}`"
+        lines.append([named, *(f"{percent(accuracy(r))} ({interval(r['test'])})" if r else "-" for r in found)])
+    seeds = sorted({len(row["seeds"]) for row in measured})
+    title = f"Test accuracy in percent, mean of {' or '.join(map(str, seeds))} seeds, with its 95 % interval:"
+    return f"{title}\n\n{table(['model', *sets], lines)}"
+
+
+def speed_section(results: Path) -> str:
+    """What the speed benchmarks printed."""
+    printed = sorted(path for path in results.glob("*.md") if path.stem != "experiments")
+    if not printed:
+        return "Not measured yet: `make benchmark` writes it."
+    parts = []
+    for path in printed:
+        command = read_json(path.with_suffix(".json")).get("command", "")
+        parts += [f"### {path.stem}", f"`{command}`", path.read_text(encoding="utf-8").strip()]
+    return "\n\n".join(parts)
+
+
+def expected_line(row: dict[str, Any]) -> str:
+    test = row["test"]
+    if test is None:
+        return "not measured yet"
+    count = len(row["seeds"])
+    return (
+        f"test accuracy {percent(test['accuracy'])} % ({interval(test)}), mean of {count} seeds;"
+        f" {row["train_seconds"]:.3g} s a training on {' or '.join(row['machines'])}"
+    )
+
+
+def write_expected(path: Path, line: str) -> None:
+    """Put `line` after `# expected:` of a yaml."""
+    text = path.read_text(encoding="utf-8")
+    path.write_text(re.sub(r"(?m)^# expected:.*$", lambda _: f"# expected: {line}", text, count=1), encoding="utf-8")
+
+
+def fill(text: str, name: str, content: str) -> str:
+    """`text` with `content` between `<!-- name -->` and `<!-- /name -->`; the markers must be there."""
+    start, end = f"<!-- {name} -->", f"<!-- /{name} -->"
+    before, found, rest = text.partition(start)
+    _, closed, after = rest.partition(end)
+    if not (found and closed):
+        raise SystemExit(f"the markers {start} and {end} are missing: put them where the table belongs")
+    return f"{before}{start}\n{content.strip()}\n{end}{after}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
