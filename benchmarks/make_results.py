@@ -28,10 +28,21 @@ NOT_YET = "Not measured yet: `make results` writes this table from finished runs
 DATA_SETS = ("commands", "banking77", "snips")
 PAGE = """# Results
 
+`make results` writes the tables below from finished runs; the text between them is written by hand.
+
+Each row is one file of `conf/experiment/`, trained from several seeds in a multirun, which never reads the test
+split, and then evaluated on test once for each run. Recipes were chosen on validation. Where examples belong to
+groups (the phrasings of `commands`), the interval is a bootstrap over groups; elsewhere it is Wilson's. The spread
+over seeds is a column of its own: the interval says what other test examples would give, not what other seeds
+would. [data.md](data.md) says where the data sets come from and what they can't show.
+
 <!-- results -->
 <!-- /results -->
 
 ## Speed
+
+Ours against the stock Trainer and pipeline, printed by the programs in `benchmarks/`; the JSON files beside have
+every round. Tokens are those computed for an example, with padding.
 
 <!-- speed -->
 <!-- /speed -->
@@ -260,7 +271,7 @@ def results_section(rows: Sequence[dict[str, Any]]) -> str:
                     percent(test.get("macro_f1")),
                     percent(row["validation_accuracy"]),
                     f"{row['trainable_parameters']:,}",
-                    f"{row["train_seconds"]:.3g}",
+                    f"{row['train_seconds']:.3g}",
                     row["test_reads"],
                 ]
             )
@@ -319,7 +330,7 @@ def expected_line(row: dict[str, Any]) -> str:
     count = len(row["seeds"])
     return (
         f"test accuracy {percent(test['accuracy'])} % ({interval(test)}), mean of {count} seeds;"
-        f" {row["train_seconds"]:.3g} s a training on {' or '.join(row['machines'])}"
+        f" {row['train_seconds']:.3g} s a training on {' or '.join(row['machines'])}"
     )
 
 

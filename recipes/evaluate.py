@@ -17,6 +17,7 @@ def main(config):
     from voicecommand.data import checks
 
     run = inference.find_model(config.run).parent
+    door.check_saved_config(run)
     runs.set_threads(config.threads)
     model = voicecommand.load(run)
     dataset = training.choose_evaluation(door.load_data(config, ("text", "label")), config.split)

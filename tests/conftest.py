@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +42,14 @@ SENTENCES = [
 FAMILIES = ("bert_cased", "bert_uncased", "roberta", "distilbert", "modernbert", "gpt2")
 
 
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """A run in this process sets torch's threads to the cores; the tests after it have tiny tensors."""
+    yield
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(1)
+
+
 @pytest.fixture(scope="session")
 def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A checkpoint of each family, 2 layers, 32 wide, random weights: {family: directory}."""
@@ -55,8 +65,12 @@ def commands_csv(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("data") / "commands.csv"
     verbs = {"on": "turn on the {}", "off": "please turn the {} off now", "play": "play {}"}
     things = [f"{room} {what}" for room in ("kitchen", "living room", "hall") for what in ("lights", "fan", "music")]
-    rows = [f"{verb.format(f'{thing} {n}'.strip())},{label}" for label, verb in verbs.items()
-            for thing in things for n in ("", "one", "ten")]
+    rows = [
+        f"{verb.format(f'{thing} {n}'.strip())},{label}"
+        for label, verb in verbs.items()
+        for thing in things
+        for n in ("", "one", "ten")
+    ]
     path.write_text("text,label\n" + "\n".join(rows) + "\n", encoding="utf-8")
     return path
 
@@ -107,12 +121,18 @@ def _build_tokenizer(family: str) -> Any:
         first = {"roberta": ["<s>", "<pad>", "</s>", "<unk>", "<mask>"], "gpt2": ["<|endoftext|>"]}
         special = first.get(family, ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"])
         trained = tk.ByteLevelBPETokenizer()
-        trained.train_from_iterator(SENTENCES, vocab_size=400, min_frequency=1, special_tokens=special, show_progress=False)
+        trained.train_from_iterator(
+            SENTENCES, vocab_size=400, min_frequency=1, special_tokens=special, show_progress=False
+        )
         content = json.loads(trained.to_str())["model"]
         if family == "gpt2":
-            return t.GPT2Tokenizer(vocab=content["vocab"], merges=[tuple(m) for m in content["merges"]], model_max_length=64)
+            return t.GPT2Tokenizer(
+                vocab=content["vocab"], merges=[tuple(m) for m in content["merges"]], model_max_length=64
+            )
         if family == "roberta":
-            return t.RobertaTokenizer(vocab=content["vocab"], merges=[tuple(m) for m in content["merges"]], model_max_length=62)
+            return t.RobertaTokenizer(
+                vocab=content["vocab"], merges=[tuple(m) for m in content["merges"]], model_max_length=62
+            )
         trained.post_processor = tk.processors.TemplateProcessing(
             single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
         )

@@ -25,7 +25,9 @@ def rows_of(labels: list[str], copies: int = 1, seed: int = 0, noise: float = 0.
 
     draws = np.random.default_rng(seed)
     pairs = [(label, thing) for label in labels for thing in THINGS for _ in range(copies)]
-    texts = [VERBS[str(draws.choice(labels)) if draws.random() < noise else label].format(thing) for label, thing in pairs]
+    texts = [
+        VERBS[str(draws.choice(labels)) if draws.random() < noise else label].format(thing) for label, thing in pairs
+    ]
     return Dataset.from_dict({"text": texts, "label": [label for label, _ in pairs], "origin": texts})
 
 
@@ -89,9 +91,7 @@ def test_folds_keep_a_template_on_one_side() -> None:
     draws = np.random.default_rng(0)
     words = [" ".join(draws.choice(list("abcdefghij"), 4)) for _ in range(30)]
     rows = rows_of(labels)
-    rows = rows.from_dict(
-        {"text": words * 5, "label": [labels[i % 3] for i in range(30)] * 5, "origin": words * 5}
-    )
+    rows = rows.from_dict({"text": words * 5, "label": [labels[i % 3] for i in range(30)] * 5, "origin": words * 5})
     loose, _, _ = fit(TfidfSvm(), rows)
     kept, _, _ = fit(TfidfSvm(), rows.add_column("template", words * 5))
     assert kept.temperature > 5 * loose.temperature

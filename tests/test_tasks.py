@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import FAMILIES
 
+from conftest import FAMILIES
 from voicecommand import config as door
 from voicecommand.errors import InputError
 from voicecommand.tasks.text_classification import (
@@ -267,12 +267,12 @@ def test_every_model_trains_and_is_saved(
 
     if model != "bert":  # pictures take longer than the training
         monkeypatch.setattr(report, "write_report", lambda directory: None)
-    overrides = [f"model={model}", "data=file", f"data.path={commands_csv}", f"runs={tmp_path}"]
+    overrides = [f"model={model}", "data=file", f"data.path={commands_csv}", f"runs={tmp_path}", "threads=1"]
     family = ARCHITECTURE[model]
     if family:
         overrides += [f"model.checkpoint={checkpoints[family]}", "model.revision=null"]
     if model not in ("tfidf_svm", "bert_svm"):
-        overrides += ["training=smoke", "precision=fp32", "threads=1"]
+        overrides += ["training=smoke", "precision=fp32"]
     code, output = train(monkeypatch, capfd, *overrides)
     assert code == 0, output
     opened = voicecommand.load(run_of(tmp_path))
@@ -322,7 +322,9 @@ def test_a_saved_model_opens_in_a_plain_pipeline(
             assert str(checkpoints[family].parent) not in text, name
 
 
-@pytest.mark.parametrize("model", [m for m in MODELS if ARCHITECTURE[m] and m not in ("bert", "bert_scratch", "bert_svm")])
+@pytest.mark.parametrize(
+    "model", [m for m in MODELS if ARCHITECTURE[m] and m not in ("bert", "bert_scratch", "bert_svm")]
+)
 def test_a_hub_out_of_reach_is_one_line_that_says_what_to_do(
     model: str, commands_csv: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: Any
 ) -> None:

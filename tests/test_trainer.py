@@ -14,7 +14,7 @@ import torch
 from voicecommand.errors import NonFiniteLoss
 from voicecommand.tasks.text_classification import TextClassification
 from voicecommand.trainer import GroupedBatches
-from voicecommand.tuning import Full
+from voicecommand.tuning import Full, Head, Lora
 
 LENGTHS = np.random.default_rng(0).integers(3, 30, size=203)
 LABELS = ["off", "on", "play"]
@@ -61,6 +61,8 @@ def test_the_order_follows_seed_and_epoch() -> None:
     assert epoch_of((16, 1, 1), 0) == epoch_of((16, 1, 1), 0)
     orders = [epoch_of((16, 1, 1), 0, epoch, seed=seed) for epoch, seed in itertools.product((0, 1), (0, 1))]
     assert all(a != b for a, b in itertools.combinations(orders, 2))
+    longest = [LENGTHS[batch].max() for batch in orders[0][:-1]]
+    assert longest != sorted(longest), "an epoch does not go from short to long"
 
 
 def test_drop_last_leaves_out_the_smaller_batch() -> None:
@@ -96,7 +98,9 @@ def rows_of(count: int) -> Any:
     )
 
 
-def build(checkpoint: Path, output: Path, task: dict[str, Any] | None = None, **arguments: Any) -> Any:
+def build(
+    checkpoint: Path, output: Path, task: dict[str, Any] | None = None, tuning: Any = None, **arguments: Any
+) -> Any:
     """A CommandTrainer on 53 training and 21 validation examples."""
     from datasets import DatasetDict
     from transformers import TrainingArguments, set_seed
@@ -115,7 +119,7 @@ def build(checkpoint: Path, output: Path, task: dict[str, Any] | None = None, **
         "save_strategy": "no", "seed": 3,
     }  # fmt: skip
     args = TrainingArguments(output_dir=str(output), **(settings | arguments))
-    return way.build_trainer(args, model, processor, encoded, LABELS, Full(), [], 0)
+    return way.build_trainer(args, model, processor, encoded, LABELS, tuning or Full(), [], 0)
 
 
 def losses_of(trainer: Any) -> list[float]:
@@ -189,9 +193,7 @@ def test_ranks_make_the_loss_and_the_gradient_of_one_process(
         torch.testing.assert_close(other_gradient, gradient, atol=1e-5, rtol=1e-4)
 
 
-def test_weights_and_smoothing_are_one_loss_as_worked_out_by_hand(
-    checkpoints: dict[str, Path], tmp_path: Path
-) -> None:
+def test_weights_and_smoothing_are_one_loss_as_worked_out_by_hand(checkpoints: dict[str, Path], tmp_path: Path) -> None:
     trainer = build(
         checkpoints["bert_uncased"], tmp_path, {"class_weights": {"off": 1.0, "on": 3.0, "play": 2.0}},
         label_smoothing_factor=0.3,
@@ -221,8 +223,9 @@ def test_a_loss_that_is_not_finite_stops_the_run(checkpoints: dict[str, Path], t
         trainer.train()
 
 
+@pytest.mark.parametrize("tuning", [Full(layer_decay=0.8), Lora(r=2)], ids=str)
 def test_resuming_inside_an_epoch_gives_the_weights_of_an_uninterrupted_run(
-    checkpoints: dict[str, Path], tmp_path: Path
+    tuning: Any, checkpoints: dict[str, Path], tmp_path: Path
 ) -> None:
     settings = {
         "per_device_train_batch_size": 4, "gradient_accumulation_steps": 2, "save_strategy": "steps", "save_steps": 3,
@@ -231,7 +234,7 @@ def test_resuming_inside_an_epoch_gives_the_weights_of_an_uninterrupted_run(
     checkpoint = checkpoints["bert_uncased"]
 
     def noisy(path: Path) -> Any:  # dropout, so that the state of the random generator counts
-        trainer = build(checkpoint, path, **settings)
+        trainer = build(checkpoint, path, tuning=tuning, **settings)
         for module in trainer.model.modules():
             if isinstance(module, torch.nn.Dropout):
                 module.p = 0.2
@@ -276,9 +279,12 @@ def test_evaluation_takes_the_longest_first_and_pads_little(checkpoints: dict[st
     assert widths == [(8, lengths[0]), (8, lengths[8]), (5, lengths[16])]
 
 
-def test_the_best_checkpoint_is_the_model_after_training(checkpoints: dict[str, Path], tmp_path: Path) -> None:
+@pytest.mark.parametrize("tuning", [Full(), Head(), Lora(r=2)], ids=str)
+def test_the_best_checkpoint_is_the_model_after_training(
+    tuning: Any, checkpoints: dict[str, Path], tmp_path: Path
+) -> None:
     trainer = build(
-        checkpoints["bert_uncased"], tmp_path, save_strategy="epoch", eval_strategy="epoch",
+        checkpoints["bert_uncased"], tmp_path, tuning=tuning, save_strategy="epoch", eval_strategy="epoch",
         load_best_model_at_end=True, metric_for_best_model="macro_f1", num_train_epochs=6, save_total_limit=1,
     )  # fmt: skip
     trainer.train()

@@ -326,6 +326,23 @@ def _check_targets(node: Any, path: str = "") -> None:
             _check_targets(value, f"{path}{i}.")
 
 
+def check_saved_config(run: Path) -> None:
+    """A run that came from elsewhere: nothing in it is ever called, and one that asks for it is refused.
+
+    Raises:
+        InputError: its config.yaml can't be read, or names a foreign `_target_`.
+    """
+    path = run / "config.yaml"
+    if not path.is_file():
+        return
+    try:
+        _check_targets(OmegaConf.to_container(OmegaConf.load(path), resolve=False))
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+    except Exception as error:  # a file of somebody else's: anything may come out of the reading
+        raise InputError(f"{path}: can't be read: {str(error).splitlines()[0]}") from error
+
+
 def _known_keys(name: str, overrides: list[str]) -> set[str]:
     """Every key of the configuration with the groups of `overrides`, and the groups themselves."""
     chosen = [o for o in overrides if o.split("=")[0] in _groups() and "," not in o]

@@ -73,6 +73,9 @@ def set_up_logging() -> None:
 
 def fail(error: BaseException, code: int) -> int:
     """One line on standard error; the run's marker was written by `Run.open`."""
+    bars = sys.modules.get("tqdm")
+    for bar in list(getattr(bars.tqdm, "_instances", ())) if bars else ():
+        bar.close()  # else the line would begin where the bar ends
     sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
     return code
 
@@ -170,10 +173,15 @@ def set_threads(asked: int | None) -> int:
 
 
 def check_world_size(actual: int) -> None:
-    """Stop where the launcher asked for ranks that do not train together (accelerate's --cpu flag does that)."""
-    if actual != WORLD_SIZE:
+    """Stop where other ranks train together than the launcher was asked for.
+
+    Asked for several without --multi_gpu, accelerate starts one process: it has an address but no world size.
+    """
+    alone = "ACCELERATE_MIXED_PRECISION" in os.environ and "MASTER_ADDR" in os.environ
+    if actual != WORLD_SIZE or (alone and "WORLD_SIZE" not in os.environ):
+        asked = WORLD_SIZE if "WORLD_SIZE" in os.environ else "several"
         raise InputError(
-            f"{WORLD_SIZE} processes were launched, but {actual} would train together: on CPU launch with"
+            f"{asked} processes were asked for, but {actual} would train together: on CPU launch with"
             " ACCELERATE_USE_CPU=true accelerate launch --multi_gpu (make train PROCESSES=2 does)"
         )
 

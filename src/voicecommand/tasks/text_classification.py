@@ -392,9 +392,7 @@ class EmbeddingSvm(_EstimatorTask):
 
         from voicecommand.estimators import EncoderFeatures
 
-        encoder = load_pretrained(
-            AutoModel, self.checkpoint, self.revision, dtype=torch.float32, use_safetensors=True
-        )
+        encoder = load_pretrained(AutoModel, self.checkpoint, self.revision, dtype=torch.float32, use_safetensors=True)
         check_positions(self.max_length, processor, encoder.config)
         encoder.name_or_path = encoder.config._name_or_path = public_name(self.checkpoint)
         return EncoderFeatures(encoder, processor)

@@ -1,0 +1,204 @@
+"""The pure parts of benchmarks/: ratios, tables, and docs/results.md from run directories made by hand."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[1]
+sys.path.append(str(ROOT / "benchmarks"))
+
+import make_results  # noqa: E402
+import measuring  # noqa: E402
+import startup  # noqa: E402
+import text_training  # noqa: E402
+
+from voicecommand import config as door  # noqa: E402
+from voicecommand import evaluation  # noqa: E402
+
+EXPERIMENTS = sorted((ROOT / "conf" / "experiment").glob("*.yaml"))
+LABELS = ["off", "on"]
+REFERENCES = np.array([0, 1] * 20)
+
+
+def test_a_ratio_is_taken_within_a_round() -> None:
+    # the second round ran on a busy machine: both slow, the ratio the same
+    figure = measuring.ratios([20.0, 2.0, 22.0], [10.0, 1.0, 10.0])
+    assert figure == {"median": 2.0, "min": 2.0, "max": 2.2, "values": [2.0, 2.0, 2.2]}
+    assert measuring.format_spread(figure) == "2.00 (2.00 to 2.20)"
+
+
+def test_a_paired_difference_has_an_interval_from_two_pairs_on() -> None:
+    one = measuring.paired_difference([0.9], [0.8])
+    assert (one["low"], one["high"]) == (None, None)
+    many = measuring.paired_difference([0.91, 0.93, 0.92], [0.90, 0.90, 0.90])
+    assert many["mean"] == pytest.approx(0.02)
+    assert many["high"] - many["mean"] == pytest.approx(4.303 * 0.01 / 3**0.5)
+
+
+def test_a_table_is_aligned_markdown() -> None:
+    text = measuring.table(["arm", "rate"], [["ours", "1,000.0"], ["stock", 7]])
+    assert text.splitlines() == [
+        "| arm   |    rate |",
+        "| ----- | ------: |",
+        "| ours  | 1,000.0 |",
+        "| stock |       7 |",
+    ]
+
+
+def test_a_recorded_command_names_no_place_on_this_machine() -> None:
+    words = ["/somewhere/text_training.py", "--path", "/secret/snips", "--out=/secret/x.json", "--rounds", "3"]
+    expected = "python benchmarks/text_training.py --path DIR --out=FILE --rounds 3"
+    assert measuring.command_line(words) == expected
+
+
+def measured(rate: float, memory: float) -> dict[str, Any]:
+    rounds = [{"examples": 320, "seconds": 320 / rate, "tokens": 6400, "real_tokens": 3200}] * 2
+    return {
+        "rounds": rounds,
+        "peak_memory_mb": memory,
+        "peak_gpu_memory_mb": None,
+        "startup_seconds": 8.0,
+        "startup_cpu_seconds": 7.0,
+    }
+
+
+def test_the_speed_report_compares_like_with_like_and_default_with_default() -> None:
+    speed = {
+        "dynamic fp32": measured(100, 1000),
+        "dynamic bf16": measured(160, 1100),
+        "ours fp32": measured(180, 900),
+        "ours bf16": measured(320, 990),
+    }
+    summary = text_training.summarise(speed, "snips")
+    found = {
+        (c["ours"], c["stock"]): (round(c["ratio"]["median"], 3), c["goal"], c["memory_ratio"])
+        for c in summary["comparisons"]
+    }
+    assert found == {
+        ("fp32", "dynamic fp32"): (1.8, 1.5, 0.9),
+        ("bf16", "dynamic bf16"): (2.0, 1.5, 0.9),
+        ("bf16", "dynamic fp32"): (3.2, 2.2, 0.99),
+    }
+    settings = {"batch_size": 32, "rounds": 2, "steps_a_round": {"ours": 10}, "max_length": 128}
+    machine = {"processor": "a processor", "cores": 2, "threads": 2, "load": 0.0}
+    content = {"data": "snips", "network": "bert", "settings": settings, "machine": machine, "accuracy": None}
+    printed = text_training.report(content | summary)
+    assert "default against default | 3.20 (3.20 to 3.20) |  2.2 |   0.99 |" in printed
+
+
+def test_the_launcher_is_reported_apart_from_the_run() -> None:
+    summary = startup.summarise({"bare": [6.0, 8.0], "ours": [6.6, 8.8], "launched": [8.6, 11.0]})
+    assert summary["ratio_of_medians"] == pytest.approx(1.1)
+    assert summary["launcher_cpu_seconds"]["median"] == pytest.approx(2.1)
+
+
+def test_every_experiment_composes_to_what_its_name_says() -> None:
+    assert len(EXPERIMENTS) == 18
+    for path in EXPERIMENTS:
+        data, name = path.stem.split("_", 1)
+        given = [] if data == "commands" else ["data.path=DIR"]
+        config = door.compose("train", [f"experiment={path.stem}", "seed=1", *given])
+        model, tuning = (name, "none") if name.endswith("_svm") else name.split("_", 1)
+        chosen = {group: choice for group, choice in config.choices.items() if choice not in (None, "none")}
+        expected = {"data": data, "model": model}
+        if tuning != "none":
+            training = "fine_tune_small" if tuning == "full" else tuning  # each way has settings that suit it
+            expected |= {"tuning": tuning, "training": training}
+        assert chosen == expected, path.name
+        command = " ".join([f"experiment={path.stem} seed=1,2,3", *given])
+        text = path.read_text(encoding="utf-8")
+        assert f"#   python recipes/train.py --multirun {command}\n" in text
+        assert "\n# expected: " in text
+
+
+def make_run(runs: Path, seed: int, wrong: list[int], groups: list[str] | None, state: str = "finished") -> Path:
+    """A run of commands_tfidf_svm in a multirun, evaluated once on test with the rows `wrong` wrong."""
+    config = door.compose("train", ["experiment=commands_tfidf_svm", f"seed={seed}", f"runs={runs}"])
+    directory = Path(door.run_directory(config))
+    probabilities = np.eye(2)[REFERENCES] * 0.8 + 0.1
+    probabilities[wrong] = probabilities[wrong][:, ::-1]
+
+    def predictions(split: str) -> evaluation.Predictions:
+        names = [f"{split}-{i}" for i in range(len(REFERENCES))]
+        column = "template" if groups else None
+        return evaluation.Predictions(split, names, names, names, REFERENCES, probabilities, groups, column, LABELS)
+
+    for place, split in ((directory, "validation"), (directory / "evaluations" / "commands-test", "test")):
+        place.mkdir(parents=True)
+        evaluated = [predictions(split)]
+        evaluation.write_evaluation(place, evaluated, evaluation.evaluate_predictions(evaluated, 0.5))
+    record = {
+        "seed": seed,
+        "threads": 2,
+        "hardware": {"processor": "a processor", "cores": 2},
+        "versions": {"python": "3.11"},
+        "data": {"name": "commands"},
+        "model": {"name": "tfidf_svm", "tuning": None, "parameters": 12_000, "trainable_parameters": 12_000},
+        "training": {"train_seconds": 2.0 + seed},
+    }
+    (directory / "run.json").write_text(json.dumps(record))
+    (directory / "status.json").write_text(json.dumps({"state": state}))
+    (directory / "config.yaml").write_text(yaml.safe_dump(door.plain(config)))
+    return directory
+
+
+@pytest.mark.parametrize("grouped", [True, False])
+def test_a_row_is_the_mean_over_seeds_with_one_interval(tmp_path: Path, grouped: bool) -> None:
+    groups = [f"way {i // 2}" for i in range(len(REFERENCES))] if grouped else None
+    made = [make_run(tmp_path, 1, [0, 1], groups), make_run(tmp_path, 2, [0, 1, 2, 3], groups)]
+    make_run(tmp_path, 3, [], groups, state="interrupted")
+    row = make_results.make_row("commands_tfidf_svm", make_results.find_runs("commands_tfidf_svm", tmp_path))
+    assert [run["run"] for run in row["runs"]] == [f"commands/{directory.name}" for directory in made]
+    test = row["test"]
+    assert (test["accuracy"], test["seed_min"], test["seed_max"]) == (0.925, 0.9, 0.95)
+    assert test["low"] < 0.925 < test["high"] <= 1
+    assert test["method"].startswith("bootstrap over 20 groups (template)" if grouped else "Wilson")
+    assert (row["test_reads"], row["seeds"], row["train_seconds"]) == (2, [1, 2], 3.5)
+    assert row["train_command"].endswith("experiment=commands_tfidf_svm seed=1,2")
+
+
+def test_another_configuration_is_not_taken_for_the_experiment(tmp_path: Path) -> None:
+    directory = make_run(tmp_path, 1, [], None)
+    directory.rename(directory.with_name(directory.name[:-8] + "0" * 8))
+    assert make_results.find_runs("commands_tfidf_svm", tmp_path) == []
+
+
+def test_only_what_is_between_the_markers_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    make_run(tmp_path / "runs", 1, [0, 1], None)
+    (tmp_path / "docs").mkdir()
+    page = tmp_path / "docs" / "results.md"
+    page.write_text(f"Prose before.\n{make_results.PAGE}\nProse after.\n")
+    (tmp_path / "README.md").write_text("# A\n<!-- results -->\nold\n<!-- /results -->\nB\n")
+    experiment = tmp_path / "conf" / "experiment" / "commands_tfidf_svm.yaml"
+    experiment.parent.mkdir(parents=True)
+    experiment.write_text("# what\n# expected: not measured yet\ndefaults: []\n")
+    arguments = ["make_results.py", "--root", str(tmp_path), "--runs", str(tmp_path / "runs")]
+    monkeypatch.setattr(sys, "argv", arguments)
+    assert make_results.main() == 0
+    text = page.read_text()
+    assert text.startswith("Prose before.\n# Results") and text.endswith("Prose after.\n")
+    assert "| tfidf_svm |" in text and "95.0" in text
+    readme = (tmp_path / "README.md").read_text()
+    assert readme.startswith("# A\n") and readme.endswith("\nB\n") and "old" not in readme
+    assert "| `tfidf_svm` | 95.0 (83.5 to 98.6) |" in readme
+    assert "# expected: test accuracy 95.0 % (83.5 to 98.6), mean of 1 seeds; 3 s" in experiment.read_text()
+
+    # the runs are gone, as in a fresh clone: the published figures stay
+    monkeypatch.setattr(sys, "argv", [*arguments[:3], "--runs", str(tmp_path / "none")])
+    assert make_results.main() == 0
+    assert page.read_text() == text
+    assert (tmp_path / "README.md").read_text() == readme
+
+
+def test_a_page_without_markers_is_refused() -> None:
+    with pytest.raises(SystemExit, match="<!-- results -->"):
+        make_results.fill("no place for it", "results", "a table")
