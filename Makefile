@@ -90,7 +90,9 @@ ci: lint ## all that must hold: lint, types, every test, the README's commands
 	$(BIN)/python -m pytest --durations=15 $(ARGS)
 
 benchmark: $(READY) ## speed against the stock Trainer, into benchmarks/results/
-	$(BIN)/python benchmarks/text_training.py $(ARGS)
+	$(BIN)/python benchmarks/text_training.py --accuracy-seeds 0 $(ARGS)
+	$(BIN)/python benchmarks/startup.py
+	$(BIN)/python benchmarks/inference.py
 
 results: $(READY) ## docs/results.md and the README's table from finished runs
 	$(BIN)/python benchmarks/make_results.py $(ARGS)

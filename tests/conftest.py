@@ -95,7 +95,8 @@ def _write_checkpoint(family: str, directory: Path) -> None:
         model = t.DistilBertForMaskedLM(
             t.DistilBertConfig(
                 vocab_size=len(tokenizer), dim=32, n_layers=2, n_heads=2, hidden_dim=64, max_position_embeddings=64,
-                pad_token_id=tokenizer.pad_token_id, dropout=0.0, attention_dropout=0.0, seq_classif_dropout=0.0, **wide,
+                pad_token_id=tokenizer.pad_token_id, dropout=0.0, attention_dropout=0.0, seq_classif_dropout=0.0,
+                **wide,
             )
         )  # fmt: skip
     elif family == "modernbert":

@@ -221,8 +221,12 @@ def directory(*overrides: str) -> Path:
 
 def test_a_run_directory_says_data_model_tuning_and_seed() -> None:
     assert re.fullmatch(r"runs/commands/bert-full-s42-[0-9a-f]{8}", str(directory()))
-    assert re.fullmatch(r"out/x/commands/bert-lora-s7-[0-9a-f]{8}", str(directory("runs=out/x", "tuning=lora", "seed=7")))
-    assert re.fullmatch(r"runs/file/tfidf_svm-s42-[0-9a-f]{8}", str(directory("data=file", "data.path=a/b", "model=tfidf_svm")))
+    assert re.fullmatch(
+        r"out/x/commands/bert-lora-s7-[0-9a-f]{8}", str(directory("runs=out/x", "tuning=lora", "seed=7"))
+    )
+    assert re.fullmatch(
+        r"runs/file/tfidf_svm-s42-[0-9a-f]{8}", str(directory("data=file", "data.path=a/b", "model=tfidf_svm"))
+    )
 
 
 def test_the_same_run_by_other_words_has_the_same_directory() -> None:

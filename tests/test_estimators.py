@@ -174,3 +174,25 @@ def test_a_damaged_or_foreign_model_is_one_line(kind: str, tmp_path: Path) -> No
     with pytest.raises(InputError, match="model: does not open: ") as error:
         voicecommand.load(tmp_path)
     assert "\n" not in str(error.value)
+
+
+def test_a_text_without_a_known_term_is_judged_by_the_intercepts() -> None:
+    estimator, _, _ = fit(TfidfSvm(), rows_of(["call", "off", "on"]).select(range(25)))
+    logits = estimator.predict({"text": ["ÿÿÿ"]}).predictions[0]
+    np.testing.assert_allclose(logits, estimator.intercepts / estimator.temperature, rtol=1e-5)
+    assert np.ptp(logits) > 0.01, "the rare label is the less likely one"
+
+
+def test_features_of_an_encoder_are_the_means_of_each_text_alone(checkpoints: dict[str, Path]) -> None:
+    import torch
+
+    task = EmbeddingSvm(checkpoint=str(checkpoints["roberta"]))
+    processor = task.load_processor()
+    features = task.load_model([], processor)
+    texts = ["turn on the kitchen lights please", "stop", "play some jazz", "call anna"]
+    ids = [processor(text)["input_ids"] for text in texts]
+    with torch.no_grad():
+        alone = [features.encoder(input_ids=torch.tensor([row])).last_hidden_state[0].mean(0) for row in ids]
+    expected = torch.nn.functional.normalize(torch.stack(alone), dim=-1).numpy()
+    np.testing.assert_allclose(features({"input_ids": ids}, batch_size=2), expected, atol=1e-5)
+    assert abs(expected[0] - expected[1]).max() > 1e-2

@@ -89,7 +89,9 @@ def test_a_terminated_training_saves_and_goes_on_to_the_same_end(workplace: Work
     process.send_signal(signal.SIGTERM)
     _, rest = process.communicate(timeout=120)
     assert process.returncode == 143, (seen + rest).decode()
-    assert re.search(rb"(^|\n)error: runs/file/bert-full\S+: stopped by a signal and saved; go on with resume=true", seen + rest)
+    assert re.search(
+        rb"(^|\n)error: runs/file/bert-full\S+: stopped by a signal and saved; go on with resume=true", seen + rest
+    )
     (directory,) = workplace.runs()
     assert read(directory / "status.json")["state"] == "interrupted"
     (checkpoint,) = (directory / "checkpoints").glob("checkpoint-*")
@@ -124,7 +126,9 @@ def test_a_job_of_a_multirun_gives_what_it_gives_alone(workplace: Workplace, lau
     with_test, without = read(single / "metrics.json")["splits"], read(second / "metrics.json")["splits"]
     assert set(with_test) == {"validation", "test"} and set(without) == {"validation"}
     assert without["validation"] == with_test["validation"]
-    assert (second / "model" / "model.safetensors").read_bytes() == (single / "model" / "model.safetensors").read_bytes()
+    assert (second / "model" / "model.safetensors").read_bytes() == (
+        single / "model" / "model.safetensors"
+    ).read_bytes()
     assert float(jobs[1][1]) == round(without["validation"]["macro_f1"]["value"], 4)
     for directory in (first, second):
         assert "test" not in set(_splits(directory)), "a multirun must not read test"

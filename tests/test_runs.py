@@ -212,9 +212,13 @@ def test_a_bug_leaves_with_its_traceback() -> None:
 
 
 def test_another_world_size_than_was_launched_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("WORLD_SIZE", "MASTER_ADDR", "ACCELERATE_MIXED_PRECISION"):
+        monkeypatch.delenv(name, raising=False)
     runs.check_world_size(1)
     monkeypatch.setattr(runs, "WORLD_SIZE", 2)
-    with pytest.raises(InputError, match="2 processes were launched, but 1 would train together"):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    runs.check_world_size(2)
+    with pytest.raises(InputError, match="2 processes were asked for, but 1 would train together"):
         runs.check_world_size(1)
 
 

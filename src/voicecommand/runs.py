@@ -26,7 +26,7 @@ from voicecommand.errors import InputError, RunError, Stopped, StorageError
 
 logger = logging.getLogger(__name__)
 
-STORAGE_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EACCES, errno.EPERM}
+STORAGE_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.EACCES, errno.EPERM}
 PACKAGES = (
     "voicecommand",
     "torch",
@@ -388,7 +388,7 @@ def is_storage_error(error: BaseException) -> bool:
     if isinstance(error, OSError):
         return error.errno in STORAGE_ERRORS
     return type(error).__name__ == "SafetensorError" and any(
-        word in str(error) for word in ("No space left", "Read-only", "Permission denied", "quota")
+        word in str(error) for word in ("No space left", "File too large", "Read-only", "Permission denied", "quota")
     )
 
 

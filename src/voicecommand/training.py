@@ -113,7 +113,7 @@ def build_trainer(
 
 def show_progress(trainer: Any) -> None:
     """One bar over the steps and one line an evaluation, instead of Trainer's bars and printed dictionaries."""
-    from tqdm import tqdm
+    from tqdm import tqdm  # type: ignore[import-untyped]
     from transformers import PrinterCallback, ProgressCallback, TrainerCallback
 
     class Progress(TrainerCallback):
@@ -134,7 +134,9 @@ def show_progress(trainer: Any) -> None:
             figures = {name.removeprefix("eval_"): value for name, value in (metrics or {}).items()}
             parts = [] if self.loss is None else [f"training loss {self.loss:.3f}"]
             parts += [f"validation loss {figures['loss']:.3f}"] if "loss" in figures else []
-            parts += [f"{n.replace('_f1', ' F1')} {100 * figures[n]:.1f} %" for n in ("accuracy", "macro_f1") if n in figures]
+            parts += [
+                f"{n.replace('_f1', ' F1')} {100 * figures[n]:.1f} %" for n in ("accuracy", "macro_f1") if n in figures
+            ]
             logger.info("step %d (epoch %.2f): %s", state.global_step, state.epoch or 0.0, ", ".join(parts))
 
         def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:

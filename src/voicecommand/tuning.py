@@ -219,7 +219,6 @@ class Lora:
             lora_alpha=self.alpha,
             lora_dropout=self.dropout,
             target_modules="all-linear",
-            exclude_modules=pooler or None,
             modules_to_save=head + pooler,
         )
         with warnings.catch_warnings():
