@@ -13,7 +13,7 @@ from voicecommand import config as door
 @door.recipe("evaluate")
 def main(config):
     import voicecommand
-    from voicecommand import evaluation, inference, report, runs, training
+    from voicecommand import evaluation, inference, records, report, runs, training
     from voicecommand.data import checks
 
     run = inference.find_model(config.run).parent
@@ -31,7 +31,8 @@ def main(config):
     directory = run / "evaluations" / f"{config.choices.data}-{config.split}"
     directory.mkdir(parents=True, exist_ok=True)
     evaluation.write_evaluation(directory, predictions, metrics)
-    training.write_evaluation_record(directory, run, config.choices.data, dataset, door.command())
+    truncated = {split: model.count_truncated(rows["text"][:]) for split, rows in dataset.items()}
+    records.write_evaluation_record(directory, run, config.choices.data, dataset, truncated, door.command())
     page = report.write_report(directory, run_directory=Path(run))
     print(evaluation.format_summary(metrics), f"report: {page}", sep="\n")
 

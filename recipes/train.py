@@ -1,6 +1,6 @@
 """Train a command model, measure it, save it: one run in one directory.
 
-    accelerate launch recipes/train.py model=bert data=commands
+accelerate launch recipes/train.py model=bert data=commands
 """
 
 from voicecommand import config as door
@@ -9,17 +9,18 @@ from voicecommand import config as door
 @door.recipe("train")
 def main(config):
     run = door.open_run(config)
-    from voicecommand import training
+    from voicecommand import records
 
     if not run.is_finished:
         train(config, run)
-    if door.is_main_process():
-        print(training.format_result(run.directory))
-    return training.read_objective(run.directory) if door.is_main_process() else None
+    if not door.is_main_process():
+        return None
+    print(records.format_result(run.directory))
+    return records.read_objective(run.directory)
 
 
 def train(config, run):
-    from voicecommand import evaluation, report, runs, training
+    from voicecommand import evaluation, records, report, runs, training
     from voicecommand.data import checks
 
     runs.set_threads(config.threads)
@@ -43,9 +44,10 @@ def train(config, run):
         if door.is_main_process():
             training.save(trainer, task, processor, label_names, run.directory / "model")
             metrics = evaluation.evaluate_predictions(predictions)
+            truncated = training.count_truncated(encoded)
+            metrics |= records.write_record(run, door.record(config, args), task, trainer, dataset, truncated, figures)
+            records.write_threshold(run.directory / "model", metrics)
             evaluation.write_evaluation(run.directory, predictions, metrics)
-            training.write_threshold(run.directory / "model", metrics)
-            training.write_record(run, door.record(config, args), task, trainer, dataset, encoded, figures)
             report.write_report(run.directory)
             report.write_model_card(run.directory)
 

@@ -63,8 +63,7 @@ CASES: dict[str, tuple[dict[str, Rows], list[tuple[str, str, str]]]] = {
     ),
     "an empty label": (
         {"train": [("a", " "), ("b", " ")], "validation": [("c", " ")], "test": [("d", " ")]},
-        [("error", "empty", "2 empty label(s) in train (train.csv:8, train.csv:9)")]
-        + [("error", "empty", "")] * 2,
+        [("error", "empty", "2 empty label(s) in train (train.csv:8, train.csv:9)")] + [("error", "empty", "")] * 2,
     ),
     "a null-like text": (
         {"test": [("NaN", "open")]},
@@ -159,18 +158,12 @@ def test_labels_that_are_alike_but_both_common_or_numbered_are_no_slips() -> Non
 
 
 def test_a_rare_label_a_letter_off_may_be_a_slip() -> None:
-    rows = [
-        (f"text {i}", label) for i, label in enumerate(["set_timer"] * 20 + ["set_tmier"] * 2 + ["stop"] * 9)
-    ]
+    rows = [(f"text {i}", label) for i, label in enumerate(["set_timer"] * 20 + ["set_tmier"] * 2 + ["stop"] * 9)]
     found = inspect(
         dataset({"train": rows, "validation": [(f"v{text}", label) for text, label in rows[:19] + rows[-9:]]})
     )
     assert [problem.kind for problem in found.problems] == ["absent_label", "label_typo"]
-    assert (
-        found.problems[1]
-        .line()
-        .startswith("label 'set_tmier' may be a slip for 'set_timer' (2 and 39 rows) (train")
-    )
+    assert found.problems[1].line().startswith("label 'set_tmier' may be a slip for 'set_timer' (2 and 39 rows) (train")
 
 
 def test_one_label_only_is_an_error() -> None:
@@ -188,9 +181,7 @@ def test_a_missing_or_empty_split_is_an_error_unless_it_is_not_required() -> Non
 
 def test_texts_in_place_of_labels_are_noticed() -> None:
     rows = [(str(i % 3), f"what a sentence, number {i:04d}") for i in range(30)]
-    assert "many_labels" in {
-        problem.kind for problem in inspect(dataset({"train": rows, "validation": rows})).problems
-    }
+    assert "many_labels" in {problem.kind for problem in inspect(dataset({"train": rows, "validation": rows})).problems}
 
 
 def test_a_speaker_on_both_sides_is_a_warning() -> None:
@@ -267,10 +258,7 @@ def test_the_fingerprint_is_the_same_forever() -> None:
 
 
 def test_fifteen_thousand_rows_are_checked_within_a_second() -> None:
-    rows = [
-        (f"please do the thing number {i} in the living room", f"label_{chr(97 + i % 26)}")
-        for i in range(15_000)
-    ]
+    rows = [(f"please do the thing number {i} in the living room", f"label_{chr(97 + i % 26)}") for i in range(15_000)]
     data = dataset({"train": rows, "validation": rows[:500]})
     start = time.process_time()
     inspect(data)

@@ -137,9 +137,7 @@ def test_the_data_leave_room_above_tfidf_with_a_linear_svm(splits):
     words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True)
     characters = TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 5), sublinear_tf=True)
     model = make_pipeline(make_union(words, characters), LinearSVC(random_state=0))
-    columns = {
-        s: ([r["text"] for r in splits[s]], [r["label"] for r in splits[s]]) for s in ("train", "test")
-    }
+    columns = {s: ([r["text"] for r in splits[s]], [r["label"] for r in splits[s]]) for s in ("train", "test")}
     model.fit(*columns["train"])
     assert 0.75 < model.score(*columns["test"]) < 0.97
 

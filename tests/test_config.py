@@ -88,7 +88,8 @@ def test_values_come_from_the_same_order(tmp_path: Path, monkeypatch: pytest.Mon
     config = door.compose("train", ["experiment=mine", "training.weight_decay=0.125"])
     assert (config.seed, config.model.max_length, config.tuning.r) == (7, 32, 16)
     assert (config.training.learning_rate, config.training.weight_decay) == (0.5, 0.125)
-    assert config.training.num_train_epochs == 15  # of training=lora, which tuning=lora brings
+    lora = door.compose("train", ["training=lora"]).training
+    assert config.training.num_train_epochs == lora.num_train_epochs, "tuning=lora brings training=lora"
 
 
 # --- the schema ---
@@ -234,7 +235,7 @@ def test_the_same_run_by_other_words_has_the_same_directory() -> None:
     assert directory("training.weight_decay=5e-1", "training.num_train_epochs=2e0") == base
     assert directory("training.num_train_epochs=2.0", "training.weight_decay=0.5", "model=bert", "tuning=full") == base
     assert directory("model=tfidf_svm", "model.C=2") == directory("model=tfidf_svm", "model.C=2e0")
-    assert directory("experiment=commands_bert_lora") == directory("tuning=lora")
+    assert directory("experiment=commands_bert_lora") == directory("tuning=lora", "threads=1")
     assert directory() == directory(), "no clock, no chance"
 
 
@@ -253,9 +254,9 @@ def test_what_cannot_change_a_weight_is_no_part_of_the_identity(override: str) -
 
 def test_what_can_change_a_weight_is() -> None:
     changes = [
-        "seed=1", "precision=fp32", "early_stopping=3", "early_stopping=null", "training.learning_rate=1e-5",
-        "training.max_steps=3", "training.eval_steps=3", "training.label_smoothing_factor=0.1", "model=bert_scratch",
-        "model.max_length=64", "model.class_weights=auto", "tuning.layer_decay=0.5", "tuning=head", "threads=1",
+        "seed=1", "precision=fp32", "early_stopping=17", "early_stopping=null", "training.learning_rate=1e-5",
+        "training.max_steps=3", "training.eval_steps=3", "training.label_smoothing_factor=0.123", "model=bert_scratch",
+        "model.max_length=64", "model.class_weights=auto", "tuning.layer_decay=0.123", "tuning=head", "threads=1",
         "data.version='2'",
     ]  # fmt: skip
     found = {directory(), *(directory(change) for change in changes)}

@@ -79,9 +79,7 @@ def test_every_cell_stays_as_it_was_written(suffix: str) -> None:
 
 @pytest.mark.parametrize(("suffix", "first"), [(".csv", 2), (".tsv", 2), (".jsonl", 1), (".parquet", 1)])
 def test_a_row_knows_its_file_and_line(suffix: str, first: int) -> None:
-    train = load(write_rows(f"mine{suffix}", [{"text": "a", "label": "x"}, {"text": "b", "label": "y"}]))[
-        "train"
-    ]
+    train = load(write_rows(f"mine{suffix}", [{"text": "a", "label": "x"}, {"text": "b", "label": "y"}]))["train"]
     assert train["origin"][:] == [f"mine{suffix}:{first}", f"mine{suffix}:{first + 1}"]
     assert train["id"][:] == [f"mine-{first}", f"mine-{first + 1}"]
 
@@ -320,9 +318,7 @@ def test_a_bad_file_is_refused_in_one_line_that_names_the_place(case: str) -> No
 
 def test_five_bad_rows_are_named_and_all_are_counted() -> None:
     file = write("a.csv", "text,label\n" + "b\n" * 7)
-    with pytest.raises(
-        InputError, match=r"^7 bad rows, none is dropped: a\.csv:2: .*a\.csv:6: [^;]*; and 2 more$"
-    ):
+    with pytest.raises(InputError, match=r"^7 bad rows, none is dropped: a\.csv:2: .*a\.csv:6: [^;]*; and 2 more$"):
         load(file)
 
 
@@ -414,9 +410,7 @@ def hub_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
         target.parent.mkdir(parents=True, exist_ok=True)
         datasets.Dataset.from_dict(rows, features=features).to_parquet(str(target))
     files = "".join(f"  - {{split: {name}, path: data/{name}-*}}\n" for name in ("train", "heldout"))
-    (tmp_path / "set" / "README.md").write_text(
-        f"---\nconfigs:\n- config_name: default\n  data_files:\n{files}---\n"
-    )
+    (tmp_path / "set" / "README.md").write_text(f"---\nconfigs:\n- config_name: default\n  data_files:\n{files}---\n")
     return str(tmp_path / "set")
 
 
@@ -448,9 +442,7 @@ def test_splits_that_the_hub_lacks_come_from_the_same_rule(hub_directory: str) -
         ({"revision": 12}, r"data\.revision=12 was read as a number"),
     ],
 )
-def test_a_wrong_hub_setting_names_its_key(
-    hub_directory: str, settings: dict[str, Any], message: str
-) -> None:
+def test_a_wrong_hub_setting_names_its_key(hub_directory: str, settings: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message) as caught:
         load_hub(COLUMNS, hub_directory, **settings)
     assert "\n" not in str(caught.value)
@@ -459,18 +451,14 @@ def test_a_wrong_hub_setting_names_its_key(
 def test_a_missing_class_label_is_refused_by_its_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import datasets
 
-    features = datasets.Features(
-        {"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["off", "on"])}
-    )
+    features = datasets.Features({"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["off", "on"])})
     rows = datasets.Dataset.from_dict({"text": ["a", "b"], "label": [1, -1]}, features=features)
     monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: datasets.DatasetDict(train=rows))
     with pytest.raises(InputError, match=re.escape(f"{tmp_path}@abc/train:1: 'label' is null")):
         load_hub(COLUMNS, str(tmp_path), revision="abc")
 
 
-def test_hub_data_with_none_of_our_splits_says_which_there_are(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_hub_data_with_none_of_our_splits_says_which_there_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import datasets
 
     rows = datasets.Dataset.from_dict({"text": ["a"], "label": ["x"]})

@@ -44,9 +44,7 @@ def splits() -> list[Predictions]:
     groups = [f"template {i % 12}" for i in range(60)]
     return [
         predictions_of("validation", [0, 1, 2] * 20, [0, 1, 2] * 18 + [1, 1, 2] * 2),
-        predictions_of(
-            "test", [0, 1, 2] * 20, [0, 1, 2] * 16 + [0, 2, 2] * 4, groups=groups, group_column="template"
-        ),
+        predictions_of("test", [0, 1, 2] * 20, [0, 1, 2] * 16 + [0, 2, 2] * 4, groups=groups, group_column="template"),
         predictions_of("out_of_scope_test", [-1] * 10, [0] * 10),
     ]
 
@@ -84,9 +82,7 @@ def test_groups_give_a_bootstrap_over_groups_and_no_groups_give_wilson(splits: l
 @pytest.mark.parametrize(("count", "noted"), [(9, True), (10, False)])
 def test_fewer_than_ten_groups_are_said(count: int, noted: bool) -> None:
     groups = [f"speaker {i % count}" for i in range(60)]
-    split = predictions_of(
-        "test", [0, 1, 2] * 20, [0, 1, 0] + [0, 1, 2] * 19, groups=groups, group_column="speaker"
-    )
+    split = predictions_of("test", [0, 1, 2] * 20, [0, 1, 0] + [0, 1, 2] * 19, groups=groups, group_column="speaker")
     figure = evaluation.evaluate_predictions([split])["splits"]["test"]["accuracy"]
     assert ("fewer than 10 groups" in (figure["note"] or "")) is noted
 
@@ -148,9 +144,7 @@ def test_probabilities_that_are_not_finite_name_their_row() -> None:
         predictions_of("test", [0, 1], [0, 1], probabilities=np.array([[0.5, 0.3, 0.2], [np.nan] * 3]))
 
 
-def test_the_files_hold_the_metrics_the_matrix_and_every_example(
-    splits: list[Predictions], tmp_path: Path
-) -> None:
+def test_the_files_hold_the_metrics_the_matrix_and_every_example(splits: list[Predictions], tmp_path: Path) -> None:
     import pyarrow.parquet
 
     metrics = evaluation.evaluate_predictions(splits)

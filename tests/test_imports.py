@@ -11,7 +11,7 @@ LIBRARY = ROOT / "src" / "voicecommand"
 # recipes -> training -> evaluation -> tasks -> MIDDLE -> BOTTOM, never backwards; the first two reach SIDE.
 BOTTOM = {"features", "augmentation", "audio", "metrics"}
 MIDDLE = {"estimators", "trainer", "tuning", "models"}
-SIDE = {"config", "data", "checkpoints", "report", "runs"}
+SIDE = {"config", "data", "checkpoints", "report", "runs", "records", "progress"}
 EVERYTHING = (
     BOTTOM | MIDDLE | SIDE | {"tasks", "evaluation", "evaluate_metrics", "inference", "training", "voicecommand"}
 )
@@ -29,6 +29,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "report": {"evaluation", "figures", "metrics", "model_card", "run_facts"},
     "model_card": {"evaluation", "run_facts"},
     "run_facts": {"evaluation"},
+    "records": {"data", "evaluation", "runs"},
+    "progress": set(),
     "inference": {"estimators"},
     "figures": set(),
     "evaluate_metrics": {"metrics"},

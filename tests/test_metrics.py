@@ -93,9 +93,7 @@ def test_group_bootstrap_equals_resampling_the_rows_one_by_one() -> None:
     again, values = np.random.default_rng(3), []
     order = np.unique(groups.astype(str))
     for weights in again.multinomial(12, np.full(12, 1 / 12), size=m.RESAMPLES):
-        rows = np.concatenate(
-            [np.flatnonzero(groups.astype(str) == order[g]) for g in np.repeat(range(12), weights)]
-        )
+        rows = np.concatenate([np.flatnonzero(groups.astype(str) == order[g]) for g in np.repeat(range(12), weights)])
         values.append(m.macro_f1(predictions[rows], references[rows]))
     assert got == pytest.approx(tuple(np.quantile(values, [0.025, 0.975])))
 
@@ -168,9 +166,7 @@ def test_wrong_class_ids_are_refused(predictions: list, references: list, messag
         m.confusion_matrix(predictions, references, 2)
 
 
-def test_the_metric_classes_give_what_the_functions_give(
-    sample: dict[str, np.ndarray], tmp_path: Path
-) -> None:
+def test_the_metric_classes_give_what_the_functions_give(sample: dict[str, np.ndarray], tmp_path: Path) -> None:
     predictions, references, probabilities = (
         sample["predictions"],
         sample["references"],
@@ -181,9 +177,7 @@ def test_the_metric_classes_give_what_the_functions_give(
     table = {"predictions": probabilities, "references": references}
     assert m.Accuracy(**cache).compute(**ids) == {"accuracy": m.accuracy(**ids)}
     assert m.MacroF1(**cache).compute(**ids) == {"macro_f1": m.macro_f1(**ids)}
-    assert m.PerLabel(**cache).compute(**ids, label_names=list("abcdef"))["b"]["support"] == np.sum(
-        references == 1
-    )
+    assert m.PerLabel(**cache).compute(**ids, label_names=list("abcdef"))["b"]["support"] == np.sum(references == 1)
     # The tables pass through Arrow as float64: nothing is lost, and nothing is cast to 0 or 1.
     assert m.ECE(**cache).compute(**table) == {"ece": m.expected_calibration_error(probabilities, references)}
     assert m.LogLoss(**cache).compute(**table) == {"log_loss": m.log_loss(probabilities, references)}

@@ -38,9 +38,7 @@ def overrides_of(command: str) -> tuple[str, list[str]] | None:
     words = shlex.split(command.replace("$RUN", "runs/commands/a-run"))
     if words[0] == "make":
         given = [w for word in words if word.startswith("ARGS=") for w in word.removeprefix("ARGS=").split()]
-        return (
-            ("train" if words[1] == "sweep" else words[1], given) if words[1] in ("train", "sweep") else None
-        )
+        return ("train" if words[1] == "sweep" else words[1], given) if words[1] in ("train", "sweep") else None
     recipes = [word for word in words if word.startswith("recipes/")]
     if not recipes or recipes[0] == "recipes/predict.py":
         return None

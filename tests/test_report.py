@@ -122,9 +122,7 @@ def page(run_directory: Path) -> Page:
 def test_the_report_is_one_file_that_asks_for_nothing(run_directory: Path, page: Page) -> None:
     tags = {tag for tag, _ in page.tags}
     assert not tags & {"script", "link", "iframe", "object", "base"}
-    sources = [
-        value for _, attrs in page.tags for name, value in attrs.items() if name in ("src", "href", "srcset")
-    ]
+    sources = [value for _, attrs in page.tags for name, value in attrs.items() if name in ("src", "href", "srcset")]
     assert sources and all(value and value.startswith(("data:image/png;base64,", "#")) for value in sources)
     html = (run_directory / "report.html").read_text()
     assert "url(" not in html and "@import" not in html and "http" not in html.replace("http-equiv", "")
@@ -170,9 +168,7 @@ def test_the_report_says(page: Page, expected: str) -> None:
 def test_the_report_gives_every_interval_of_metrics_json(run_directory: Path, page: Page) -> None:
     splits = json.loads((run_directory / "metrics.json").read_text())["splits"]
     found = [
-        evaluation.format_figure(s[name], method=False)
-        for s in splits.values()
-        for name in ("accuracy", "macro_f1")
+        evaluation.format_figure(s[name], method=False) for s in splits.values() for name in ("accuracy", "macro_f1")
     ]
     assert len(found) == 4 and all(figure in page.text for figure in found)
 
@@ -237,9 +233,7 @@ def test_the_confusion_matrix_grows_with_the_labels_and_stays_readable(run_direc
     small = Image.open(io.BytesIO((run_directory / "confusion_matrix.png").read_bytes()))
     sizes = {3: small.size}
     for k in (24, 45):
-        png = figures.confusion_matrix_png(
-            np.eye(k, dtype=int).tolist(), [f"label_{i}" for i in range(k)], "test"
-        )
+        png = figures.confusion_matrix_png(np.eye(k, dtype=int).tolist(), [f"label_{i}" for i in range(k)], "test")
         sizes[k] = Image.open(io.BytesIO(png)).size
     assert sizes[3][0] > 1.5 * sizes[3][1], "side by side"
     assert sizes[45][1] > 1.5 * sizes[45][0], "one above the other"
@@ -303,9 +297,7 @@ def test_the_card_of_an_estimator_says_how_to_load_it(tmp_path: Path) -> None:
         ("package://pkg/model", "package://pkg/model", False),
     ],
 )
-def test_the_card_names_a_hub_checkpoint_and_no_path(
-    tmp_path: Path, checkpoint: str, shown: str, base: bool
-) -> None:
+def test_the_card_names_a_hub_checkpoint_and_no_path(tmp_path: Path, checkpoint: str, shown: str, base: bool) -> None:
     save_model(tmp_path)
     run = RUN | {"model": RUN["model"] | {"checkpoint": checkpoint, "license": "mit"}}
     (tmp_path / "run.json").write_text(json.dumps(run))
@@ -317,6 +309,6 @@ def test_the_card_names_a_hub_checkpoint_and_no_path(
 
 def test_facts_that_run_json_does_not_hold_are_left_out() -> None:
     assert run_facts.run_facts({}) == []
-    assert run_facts.run_facts(
-        {"model": {"name": "tfidf_svm", "checkpoint": None}, "git": {"commit": None}}
-    ) == [("Model", [("model", "tfidf_svm")])]
+    assert run_facts.run_facts({"model": {"name": "tfidf_svm", "checkpoint": None}, "git": {"commit": None}}) == [
+        ("Model", [("model", "tfidf_svm")])
+    ]

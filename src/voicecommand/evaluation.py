@@ -57,13 +57,9 @@ class Predictions:
 
     def __post_init__(self) -> None:
         n = len(self.references)
-        lengths = [
-            len(column) for column in (self.ids, self.origins, self.texts, self.groups) if column is not None
-        ]
+        lengths = [len(column) for column in (self.ids, self.origins, self.texts, self.groups) if column is not None]
         if n == 0:
-            raise InputError(
-                f"split {self.split!r} has no examples to evaluate: name another split or data set"
-            )
+            raise InputError(f"split {self.split!r} has no examples to evaluate: name another split or data set")
         if self.probabilities.shape != (n, len(self.label_names)) or set(lengths) != {n}:
             raise ValueError(f"split {self.split!r}: columns of {n}, {lengths}, {self.probabilities.shape}")
         if not np.isfinite(self.probabilities).all():
@@ -115,12 +111,8 @@ def _split_metrics(p: Predictions, seed: int) -> dict[str, Any]:
     return {
         "examples": len(p.references),
         "labels": list(p.label_names),
-        "accuracy": figure_with_interval(
-            "accuracy", p.predicted, p.references, p.groups, p.group_column, seed
-        ),
-        "macro_f1": figure_with_interval(
-            "macro_f1", p.predicted, p.references, p.groups, p.group_column, seed
-        ),
+        "accuracy": figure_with_interval("accuracy", p.predicted, p.references, p.groups, p.group_column, seed),
+        "macro_f1": figure_with_interval("macro_f1", p.predicted, p.references, p.groups, p.group_column, seed),
         "per_label": m.per_label(p.predicted, p.references, p.label_names),
         "ece": m.expected_calibration_error(p.probabilities, p.references),
         "log_loss": m.log_loss(p.probabilities, p.references),
@@ -128,9 +120,7 @@ def _split_metrics(p: Predictions, seed: int) -> dict[str, Any]:
     }
 
 
-def _rejection(
-    p: Predictions, threshold: float, in_scope: dict[str, Predictions], seed: int
-) -> dict[str, Any]:
+def _rejection(p: Predictions, threshold: float, in_scope: dict[str, Predictions], seed: int) -> dict[str, Any]:
     """What the threshold does to a split; AUROC is against the in-scope split of the same name."""
     scores = m.confidence(p.probabilities)
     taken = scores >= threshold
@@ -207,9 +197,7 @@ def write_evaluation(directory: Path, splits: Sequence[Predictions], metrics: di
         text = io.StringIO()
         writer = csv.writer(text)
         writer.writerow(["reference \\ prediction", *main["labels"]])
-        writer.writerows(
-            [name, *row] for name, row in zip(main["labels"], main["confusion_matrix"], strict=True)
-        )
+        writer.writerows([name, *row] for name, row in zip(main["labels"], main["confusion_matrix"], strict=True))
         write_atomically(directory / "confusion_matrix.csv", text.getvalue().encode())
     write_atomically(directory / "metrics.json", _compact_json(metrics).encode())
 
@@ -220,9 +208,7 @@ def _prediction_schema() -> Any:
     text, number = pyarrow.string(), pyarrow.float64()
     top = pyarrow.list_(pyarrow.struct([("label", text), ("probability", number)]))
     names = dict.fromkeys(("split", "id", "origin", "text", "label", "prediction"), text)
-    return pyarrow.schema(
-        names | {"probability": number, "top_5": top, "accepted": pyarrow.bool_(), "group": text}
-    )
+    return pyarrow.schema(names | {"probability": number, "top_5": top, "accepted": pyarrow.bool_(), "group": text})
 
 
 def prediction_columns(p: Predictions, threshold: float | None) -> dict[str, list[Any]]:
@@ -260,9 +246,7 @@ def write_atomically(path: Path, content: bytes) -> None:
         staged.chmod(0o644)
         staged.replace(path)
     except OSError as error:
-        raise StorageError(
-            f"cannot write {path}: {error.strerror}; free the disk or name another directory"
-        ) from error
+        raise StorageError(f"cannot write {path}: {error.strerror}; free the disk or name another directory") from error
     finally:
         with contextlib.suppress(OSError):
             staged.unlink(missing_ok=True)
@@ -310,9 +294,7 @@ def format_summary(metrics: dict[str, Any]) -> str:
 def _rejection_lines(rejection: dict[str, Any] | None) -> list[str]:
     if rejection is None:
         return []
-    lines = [
-        f"rejects below {rejection['threshold']:.3f} (keeps {percent(rejection['keeps'])} of validation)"
-    ]
+    lines = [f"rejects below {rejection['threshold']:.3f} (keeps {percent(rejection['keeps'])} of validation)"]
     for name, split in rejection["splits"].items():
         if "false_accepts" in split:
             auroc = "-" if split["auroc"] is None else f"{split['auroc']:.3f}"
@@ -357,8 +339,5 @@ def _pair_lines(matrix: Sequence[Sequence[int]], names: Sequence[str], split: st
         return [f"no errors on {split}; {where}"]
     lines = [f"most confused pairs of {split} ({where})"]
     width = max(len(names[reference]) for reference, _, _ in pairs)
-    lines += [
-        f"{count:>6} x {names[reference]:<{width}} taken for {names[guess]}"
-        for reference, guess, count in pairs
-    ]
+    lines += [f"{count:>6} x {names[reference]:<{width}} taken for {names[guess]}" for reference, guess, count in pairs]
     return lines

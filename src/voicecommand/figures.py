@@ -71,9 +71,7 @@ def confusion_matrix_png(matrix: Sequence[Sequence[int]], labels: Sequence[str],
     return to_png(figure, DPI if n <= 80 else 110)
 
 
-def _draw_matrix(
-    axis: Any, values: NDArray, names: Sequence[str], title: str, size: float, numbered: bool
-) -> None:
+def _draw_matrix(axis: Any, values: NDArray, names: Sequence[str], title: str, size: float, numbered: bool) -> None:
     """One heat map. Colour is the root of value / largest value, so that rare errors show; 0 is white."""
     shade = np.sqrt(values / max(values.max(), 1e-12)) * 0.88 + 0.08
     shown = np.ma.masked_where(values == 0, shade)
@@ -138,9 +136,7 @@ def reliability_png(bins: dict[str, NDArray]) -> bytes:
         alpha=0.8,
         label="accuracy of the bin",
     )
-    top.plot(
-        bins["confidence"][full], bins["accuracy"][full], "o", ms=4, color=INK, label="at its mean confidence"
-    )
+    top.plot(bins["confidence"][full], bins["accuracy"][full], "o", ms=4, color=INK, label="at its mean confidence")
     top.plot([0, 1], [0, 1], "--", color=ORANGE, linewidth=1.2, label="perfectly calibrated")
     top.set_ylim(0, 1.03)
     _style(top, "accuracy", "", legend=True)
@@ -177,9 +173,7 @@ def _style(axis: Any, y_label: str, x_label: str, legend: bool = False) -> None:
     axis.spines[["left", "bottom"]].set_color(GREY)
     if legend:
         # Above the axes, where no curve can pass behind it.
-        axis.legend(
-            fontsize=8, frameon=False, loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderaxespad=0.2
-        )
+        axis.legend(fontsize=8, frameon=False, loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderaxespad=0.2)
 
 
 def short(text: str, width: int) -> str:

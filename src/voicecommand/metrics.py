@@ -51,9 +51,7 @@ def macro_f1(predictions: ArrayLike, references: ArrayLike, num_labels: int | No
     return float(macro_f1_of_counts(*counts))
 
 
-def confusion_matrix(
-    predictions: ArrayLike, references: ArrayLike, num_labels: int | None = None
-) -> NDArray[np.int64]:
+def confusion_matrix(predictions: ArrayLike, references: ArrayLike, num_labels: int | None = None) -> NDArray[np.int64]:
     """Counts [K, K]: rows are references, columns predictions. K is `num_labels`, or the highest id + 1."""
     predicted, expected = _class_ids(predictions, references)
     highest = int(max(predicted.max(), expected.max())) + 1
@@ -63,9 +61,7 @@ def confusion_matrix(
     return np.bincount(expected * size + predicted, minlength=size * size).reshape(size, size)
 
 
-def per_label(
-    predictions: ArrayLike, references: ArrayLike, label_names: Sequence[str]
-) -> dict[str, dict[str, float]]:
+def per_label(predictions: ArrayLike, references: ArrayLike, label_names: Sequence[str]) -> dict[str, dict[str, float]]:
     """Precision, recall, F1 and support of every label name; 0 where the denominator is 0."""
     hits, support, predicted = _label_counts(confusion_matrix(predictions, references, len(label_names)))
     precision, recall = _ratio(hits, predicted), _ratio(hits, support)
@@ -189,9 +185,7 @@ def reliability_bins(scores: ArrayLike, correct: ArrayLike, bins: int = ECE_BINS
     return {"count": count, "confidence": _ratio(confidence_sum, count), "accuracy": _ratio(hit_sum, count)}
 
 
-def expected_calibration_error(
-    probabilities: ArrayLike, references: ArrayLike, bins: int = ECE_BINS
-) -> float:
+def expected_calibration_error(probabilities: ArrayLike, references: ArrayLike, bins: int = ECE_BINS) -> float:
     """Mean gap between confidence and accuracy over bins, by count (Naeini 2015; Guo 2017: 15 bins)."""
     table, expected = _probabilities(probabilities, references)
     binned = reliability_bins(table.max(axis=1), table.argmax(axis=1) == expected, bins)
@@ -222,9 +216,7 @@ def _class_ids(predictions: ArrayLike, references: ArrayLike) -> tuple[NDArray[n
     for name, values in (("predictions", predictions), ("references", references)):
         array = np.asarray(values)
         if array.ndim != 1 or not len(array):
-            raise ValueError(
-                f"{name} must be a non-empty list of class ids, not an array of shape {array.shape}"
-            )
+            raise ValueError(f"{name} must be a non-empty list of class ids, not an array of shape {array.shape}")
         ids = array.astype(np.int64)
         if not np.array_equal(ids, array):
             raise ValueError(f"{name} must be whole class ids, not probabilities or logits")
@@ -234,9 +226,7 @@ def _class_ids(predictions: ArrayLike, references: ArrayLike) -> tuple[NDArray[n
     return arrays[0], arrays[1]
 
 
-def _probabilities(
-    probabilities: ArrayLike, references: ArrayLike
-) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+def _probabilities(probabilities: ArrayLike, references: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Float64 [n, K] and int64 [n], checked against each other."""
     table = np.asarray(probabilities, dtype=np.float64)
     if table.ndim != 2 or not len(table):

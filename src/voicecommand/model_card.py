@@ -72,9 +72,7 @@ def _front_matter(
                     {
                         "task": {"type": "text-classification", "name": "Text Classification"},
                         "dataset": dataset,
-                        "metrics": [
-                            {"type": t, "name": n, "value": round(f["value"], 4)} for t, n, f in figures
-                        ],
+                        "metrics": [{"type": t, "name": n, "value": round(f["value"], 4)} for t, n, f in figures],
                     }
                 ],
             }
@@ -106,9 +104,7 @@ def checkpoint_name(checkpoint: str) -> str:
 def _training(run: dict[str, Any]) -> list[tuple[str, str]]:
     data = run.get("data") or {}
     rows = [("data", data.get("name")), ("fingerprint of the data", data.get("fingerprint"))]
-    sizes = (
-        f"{name} {split['rows']:,}" for name, split in (data.get("splits") or {}).items() if "rows" in split
-    )
+    sizes = (f"{name} {split['rows']:,}" for name, split in (data.get("splits") or {}).items() if "rows" in split)
     rows.append(("examples", ", ".join(sizes)))
     wanted = (
         "tuning",
@@ -140,14 +136,10 @@ def _limits(saved: dict[str, Any], run: dict[str, Any], metrics: dict[str, Any] 
     if metrics is None:
         return [*found, "It was not evaluated."]
     oos = [
-        s["false_accepts"]
-        for s in (metrics["rejection"] or {"splits": {}})["splits"].values()
-        if "false_accepts" in s
+        s["false_accepts"] for s in (metrics["rejection"] or {"splits": {}})["splits"].values() if "false_accepts" in s
     ]
     if oos:
-        found.append(
-            f"At the threshold it still accepts up to {percent(max(oos))} of the out-of-scope requests tried."
-        )
+        found.append(f"At the threshold it still accepts up to {percent(max(oos))} of the out-of-scope requests tried.")
     else:
         found.append("What it does with out-of-scope requests was not measured.")
     return found + report_warnings(metrics, run)

@@ -31,9 +31,7 @@ FALSE_ACCEPTS = 10
 CURVE_POINTS = 401
 
 
-def write_report(
-    directory: Path, run: dict[str, Any] | None = None, run_directory: Path | None = None
-) -> Path:
+def write_report(directory: Path, run: dict[str, Any] | None = None, run_directory: Path | None = None) -> Path:
     """confusion_matrix.png and report.html from metrics.json and predictions.parquet of `directory`.
 
     What describes the run (run.json, history.json) comes from `directory`, else from `run_directory`; `run`
@@ -72,15 +70,11 @@ def write_model_card(run_directory: Path) -> Path:
     run_directory = Path(run_directory)
     saved = read_json([run_directory / "model"], "voicecommand.json")
     if saved is None:
-        raise InputError(
-            f"{run_directory / 'model'}: no voicecommand.json, so no model to describe; train first"
-        )
+        raise InputError(f"{run_directory / 'model'}: no voicecommand.json, so no model to describe; train first")
     run = read_json([run_directory], "run.json") or {}
     metrics = read_json([run_directory], "metrics.json")
     path = run_directory / "model" / "README.md"
-    write_atomically(
-        path, render("model_card.md.j2", **card_context(run_directory, saved, run, metrics)).encode()
-    )
+    write_atomically(path, render("model_card.md.j2", **card_context(run_directory, saved, run, metrics)).encode())
     return path
 
 
@@ -94,9 +88,7 @@ def report_context(
     """Everything the template shows, as plain strings, numbers and lists."""
     name = metrics["main_split"]
     main = metrics["splits"].get(name)
-    labels = (
-        [] if main is None else sorted(main["per_label"].items(), key=lambda item: (item[1]["f1"], item[0]))
-    )
+    labels = [] if main is None else sorted(main["per_label"].items(), key=lambda item: (item[1]["f1"], item[0]))
     return {
         "title": run_title(directory, run),
         "main_name": name,
@@ -157,9 +149,7 @@ def confused_texts(main: dict[str, Any], split: str, rows: Sequence[dict[str, An
 def false_accepts(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """The out-of-scope examples that were accepted with the highest confidence."""
     taken = [row for row in rows if row["label"] == OUT_OF_SCOPE and row["split"].startswith(OUT_OF_SCOPE)]
-    return sorted((row for row in taken if row["accepted"]), key=lambda row: -row["probability"])[
-        :FALSE_ACCEPTS
-    ]
+    return sorted((row for row in taken if row["accepted"]), key=lambda row: -row["probability"])[:FALSE_ACCEPTS]
 
 
 def rejection_curve(rows: Sequence[dict[str, Any]], split: str, out_of_scope: str | None) -> dict[str, Any]:

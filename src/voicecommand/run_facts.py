@@ -21,15 +21,11 @@ def report_warnings(metrics: dict[str, Any], run: dict[str, Any]) -> list[str]:
     """What a reader must know before believing the figures."""
     found = []
     for name, split in metrics["splits"].items():
-        notes = dict.fromkeys(
-            split[figure]["note"] for figure in ("accuracy", "macro_f1") if split[figure]["note"]
-        )
+        notes = dict.fromkeys(split[figure]["note"] for figure in ("accuracy", "macro_f1") if split[figure]["note"])
         found += [f"{name}: {note}." for note in notes]
         empty = [label for label, row in split["per_label"].items() if not row["support"]]
         if empty:
-            found.append(
-                f"{name} has no example of {len(empty)} of {len(split['labels'])} labels: {', '.join(empty)}."
-            )
+            found.append(f"{name} has no example of {len(empty)} of {len(split['labels'])} labels: {', '.join(empty)}.")
     for name, split in (metrics["rejection"] or {"splits": {}})["splits"].items():
         note = split.get("false_accepts_interval", {}).get("note")
         if note:
@@ -38,9 +34,7 @@ def report_warnings(metrics: dict[str, Any], run: dict[str, Any]) -> list[str]:
         found.append("No test split was read: the figures are of validation, which also chose the model.")
     for name, split in ((run.get("data") or {}).get("splits") or {}).items():
         if split.get("truncated"):
-            found.append(
-                f"{name}: {split['truncated']:,} of {split['rows']:,} texts were cut at the longest length."
-            )
+            found.append(f"{name}: {split['truncated']:,} of {split['rows']:,} texts were cut at the longest length.")
     if (run.get("git") or {}).get("dirty"):
         found.append("The code had changes that no commit holds when this ran.")
     return found
@@ -52,11 +46,7 @@ def run_facts(run: dict[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
     total, trainable = model.get("parameters"), model.get("trainable_parameters")
     share = f" ({percent(trainable / total)})" if total and trainable is not None else ""
     git = run.get("git") or {}
-    commit = (
-        f"{git['commit']}{', with uncommitted changes' if git.get('dirty') else ''}"
-        if git.get("commit")
-        else None
-    )
+    commit = f"{git['commit']}{', with uncommitted changes' if git.get('dirty') else ''}" if git.get("commit") else None
     tables = {
         "Model": {
             "model": model.get("name"),
@@ -88,14 +78,11 @@ def run_facts(run: dict[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
                 for name, value in hardware.items()
             },
             "git": commit,
-            "versions": ", ".join(
-                f"{name} {version}" for name, version in (run.get("versions") or {}).items()
-            ),
+            "versions": ", ".join(f"{name} {version}" for name, version in (run.get("versions") or {}).items()),
         },
     }
     cleaned = (
-        (title, [(k, str(v)) for k, v in rows.items() if v not in (None, "", [])])
-        for title, rows in tables.items()
+        (title, [(k, str(v)) for k, v in rows.items() if v not in (None, "", [])]) for title, rows in tables.items()
     )
     return [(title, rows) for title, rows in cleaned if rows]
 

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from voicecommand import checkpoints, runs
+from voicecommand import checkpoints, progress, runs
 from voicecommand.data.splits import GROUP_COLUMNS, OUT_OF_SCOPE
 from voicecommand.errors import InputError
-from voicecommand.evaluation import Predictions, format_summary
+from voicecommand.evaluation import Predictions
 
 logger = logging.getLogger(__name__)
 
@@ -106,45 +106,9 @@ def build_trainer(
             callbacks.append(EarlyStoppingCallback(early_stopping))
     trainer = task.build_trainer(args, model, processor, encoded, label_names, tuning, callbacks, seed)
     if args is not None:  # an estimator's are known once it is fitted
-        show_progress(trainer)
+        progress.show_progress(trainer)
         log_parameters(*count_parameters(trainer))
     return trainer
-
-
-def show_progress(trainer: Any) -> None:
-    """One bar over the steps and one line an evaluation, instead of Trainer's bars and printed dictionaries."""
-    from tqdm import tqdm  # type: ignore[import-untyped]
-    from transformers import PrinterCallback, ProgressCallback, TrainerCallback
-
-    class Progress(TrainerCallback):
-        bar: Any = None
-        loss: float | None = None
-
-        def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-            hidden = args.disable_tqdm or not state.is_world_process_zero
-            self.bar = tqdm(total=state.max_steps, initial=state.global_step, unit="step", disable=hidden)
-
-        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-            self.bar.update(state.global_step - self.bar.n)
-
-        def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
-            self.loss = (logs or {}).get("loss", self.loss)
-
-        def on_evaluate(self, args: Any, state: Any, control: Any, metrics: Any = None, **kwargs: Any) -> None:
-            figures = {name.removeprefix("eval_"): value for name, value in (metrics or {}).items()}
-            parts = [] if self.loss is None else [f"training loss {self.loss:.3f}"]
-            parts += [f"validation loss {figures['loss']:.3f}"] if "loss" in figures else []
-            parts += [
-                f"{n.replace('_f1', ' F1')} {100 * figures[n]:.1f} %" for n in ("accuracy", "macro_f1") if n in figures
-            ]
-            logger.info("step %d (epoch %.2f): %s", state.global_step, state.epoch or 0.0, ", ".join(parts))
-
-        def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-            self.bar.close()
-
-    for callback in (ProgressCallback, PrinterCallback):
-        trainer.remove_callback(callback)
-    trainer.add_callback(Progress)
 
 
 def count_parameters(trainer: Any) -> tuple[int, int]:
@@ -209,13 +173,10 @@ def save(trainer: Any, task: Any, processor: Any, label_names: list[str], direct
     """The trained model in stock form (LoRA merged, its adapter beside), with its processor, all or nothing."""
     with checkpoints.staged(directory) as staging:
         if task.kind == "network":
-            from voicecommand.tuning import restore_embedding
-
             model = trainer.accelerator.unwrap_model(trainer.model)
             if hasattr(model, "merge_and_unload"):
                 model.save_pretrained(staging / "adapter")
                 model = model.merge_and_unload()
-            restore_embedding(model)
             model.save_pretrained(staging)
             processor.save_pretrained(staging)
         else:
@@ -280,68 +241,3 @@ def predict_split(trainer: Any, task: Any, encoded: Any, rows: Any, split: str, 
     # without labels: evaluation measures, and out-of-scope rows have none that Trainer's metrics could take
     probabilities = task.decode(trainer.predict(encoded[split].remove_columns("labels")).predictions)
     return collect_predictions(rows[split], split, probabilities, label_names)
-
-
-def write_evaluation_record(directory: Path, run_directory: Path, name: str, rows: Any, command: list[str]) -> None:
-    """run.json of an evaluation: the run's own, with the data and the command of this measurement."""
-    from voicecommand.data.checks import fingerprint
-
-    try:
-        record = json.loads((run_directory / "run.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        record = {}
-    record |= {"command": command, "data": {"name": name, **fingerprint(rows)}}
-    runs.write_json(directory / "run.json", record)
-
-
-def write_threshold(directory: Path, metrics: dict[str, Any]) -> None:
-    """Keep the rejection threshold with the model, so that predict and evaluate use it."""
-    rejection = metrics["rejection"]
-    if rejection is not None:
-        path = directory / "voicecommand.json"
-        saved = json.loads(path.read_text(encoding="utf-8"))
-        saved |= {"threshold": rejection["threshold"], "threshold_keeps": rejection["keeps"]}
-        runs.write_json(path, saved)
-
-
-def write_record(
-    run: runs.Run, record: dict, task: Any, trainer: Any, dataset: Any, encoded: Any, figures: dict
-) -> None:
-    """run.json and history.json: what was run on what, and how it went."""
-    from voicecommand.data.checks import fingerprint
-
-    identity = fingerprint(dataset)
-    truncated = count_truncated(encoded)
-    for name, split in identity["splits"].items():
-        split["truncated"] = truncated.get(name, 0)
-    record |= runs.describe_machine()
-    record["data"] = {"name": record.pop("data"), **identity}
-    record["model"] = {
-        "name": record.pop("model"),
-        "checkpoint": getattr(task, "checkpoint", None),
-        "revision": getattr(task, "revision", None),
-        "licence": getattr(task, "licence", None),
-        "tuning": record.pop("tuning"),
-        "parameters": figures.pop("parameters"),
-        "trainable_parameters": figures.pop("trainable_parameters"),
-        "size_bytes": sum(p.stat().st_size for p in (run.directory / "model").rglob("*") if p.is_file()),
-    }
-    record["training"] = figures | {"total_seconds": round(time.time() - run.started, 2)}
-    runs.write_json(run.directory / "run.json", record)
-    state = getattr(trainer, "state", None)
-    runs.write_json(run.directory / "history.json", [] if state is None else state.log_history)
-
-
-def format_result(directory: Path) -> str:
-    """The last lines of a run on the terminal, read from its files."""
-    metrics = json.loads((directory / "metrics.json").read_text(encoding="utf-8"))
-    model = json.loads((directory / "run.json").read_text(encoding="utf-8"))["model"]
-    at = f" at {model['revision'][:12]}" if model["revision"] else ""
-    what = f"{model['checkpoint']}{at}" if model["checkpoint"] else "fitted on this data alone"
-    return f"\n{model['name']} is {what}\n{format_summary(metrics)}\nreport: {directory / 'report.html'}"
-
-
-def read_objective(directory: Path) -> float:
-    """What a sweep compares: macro F1 on validation."""
-    metrics = json.loads((directory / "metrics.json").read_text(encoding="utf-8"))
-    return metrics["splits"]["validation"]["macro_f1"]["value"]

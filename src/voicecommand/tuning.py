@@ -89,14 +89,6 @@ def train_seen_rows(model: Any, token_ids: torch.Tensor) -> None:
         model._ddp_params_and_buffers_to_ignore = [f"{prefix}.{name}" for name, _ in seen.named_buffers()]
 
 
-def restore_embedding(model: Any) -> None:
-    """Undo `train_seen_rows`: a stock embedding with the trained rows in place."""
-    seen = model.get_input_embeddings()
-    if isinstance(seen, SeenRowsEmbedding):
-        table = seen.whole_table()
-        model.set_input_embeddings(nn.Embedding.from_pretrained(table, freeze=False, padding_idx=seen.padding_token))
-
-
 def count_parameters(model: nn.Module) -> tuple[int, int]:
     """(all, trainable) parameters; a `SeenRowsEmbedding` counts its whole table among all."""
     extra = sum(m.table.numel() - m.weight.numel() for m in model.modules() if isinstance(m, SeenRowsEmbedding))

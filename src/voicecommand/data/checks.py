@@ -88,9 +88,7 @@ class _Split:
         return not self.name.startswith(OUT_OF_SCOPE)
 
 
-def check(
-    dataset: DatasetDict, columns: Iterable[str], required: Iterable[str] = ("train", "validation")
-) -> Findings:
+def check(dataset: DatasetDict, columns: Iterable[str], required: Iterable[str] = ("train", "validation")) -> Findings:
     """Log counts and warnings, and stop at errors.
 
     Args:
@@ -108,11 +106,7 @@ def check(
         logger.warning("data: %s", problem.line(shown=1))
     if findings.errors:
         others = len(findings.errors) - 1
-        more = (
-            f" (and {others} more error{'s' if others > 1 else ''}: recipes/audit.py lists all)"
-            if others
-            else ""
-        )
+        more = f" (and {others} more error{'s' if others > 1 else ''}: recipes/audit.py lists all)" if others else ""
         raise InputError(f"{findings.errors[0].line()}{more}")
     return findings
 
@@ -128,9 +122,7 @@ def inspect(
     for name in required:
         if name not in dataset:
             problems.append(
-                Problem(
-                    "error", "missing_split", f"no {name} split; there are {', '.join(dataset) or 'none'}"
-                )
+                Problem("error", "missing_split", f"no {name} split; there are {', '.join(dataset) or 'none'}")
             )
     splits = [_read_split(name, dataset[name]) for name in dataset]
     for split in splits:
@@ -193,9 +185,7 @@ def _check_rows(split: _Split, columns: tuple[str, ...]) -> list[Problem]:
         empty = [row for row, value in enumerate(blank) if not value]
         if empty:
             problems.append(
-                Problem(
-                    "error", "empty", f"{len(empty):,} empty {column}(s) in {split.name}", _rows(split, empty)
-                )
+                Problem("error", "empty", f"{len(empty):,} empty {column}(s) in {split.name}", _rows(split, empty))
             )
         null = [row for row, value in enumerate(values) if value.strip().lower() in NULL_LIKE]
         if null:
@@ -204,9 +194,7 @@ def _check_rows(split: _Split, columns: tuple[str, ...]) -> list[Problem]:
             problems.append(Problem("warning", "null_like", message, _rows(split, null)))
     if "text" in columns:
         texts = split.columns["text"]
-        long = [
-            row for row, text in enumerate(texts) if len(text) > LONG_WORDS and len(text.split()) > LONG_WORDS
-        ]
+        long = [row for row, text in enumerate(texts) if len(text) > LONG_WORDS and len(text.split()) > LONG_WORDS]
         if long:
             message = f"{len(long):,} texts in {split.name} have more than {LONG_WORDS} words"
             problems.append(Problem("warning", "over_long", message, _rows(split, long)))
@@ -223,9 +211,7 @@ def _find_duplicates(splits: list[_Split]) -> list[Problem]:
         firsts[split.name] = first
         if repeats:
             exact = len(split.columns["text"]) - len(set(split.columns["text"]))
-            message = (
-                f"{len(repeats):,} texts in {split.name} repeat an earlier one ({exact:,} to the letter)"
-            )
+            message = f"{len(repeats):,} texts in {split.name} repeat an earlier one ({exact:,} to the letter)"
             problems.append(Problem("warning", "duplicates_within", message, _rows(split, repeats)))
     for left, right in combinations([split for split in splits if split.in_scope], 2):
         shared = [row for row, key in enumerate(right.keys) if key and key in firsts[left.name]]
@@ -236,9 +222,7 @@ def _find_duplicates(splits: list[_Split]) -> list[Problem]:
                 f"{len(shared):,} of {len(right.keys):,} {right.name} texts are also in {left.name} "
                 f"({exact:,} of them to the letter)"
             )
-            pairs = (
-                f"{right.origins[row]} = {left.origins[firsts[left.name][right.keys[row]]]}" for row in shared
-            )
+            pairs = (f"{right.origins[row]} = {left.origins[firsts[left.name][right.keys[row]]]}" for row in shared)
             problems.append(Problem("warning", "duplicates_across", message, tuple(pairs)))
     return problems
 
@@ -248,9 +232,7 @@ def _find_leaks(splits: list[_Split]) -> list[Problem]:
     known = {key for split in splits if split.name == "train" for key in split.keys}
     problems = []
     for split in splits:
-        leaks = (
-            [row for row, key in enumerate(split.keys) if key and key in known] if not split.in_scope else []
-        )
+        leaks = [row for row, key in enumerate(split.keys) if key and key in known] if not split.in_scope else []
         if leaks:
             message = f"{len(leaks):,} texts of {split.name} are also in train, with a label"
             problems.append(Problem("warning", "out_of_scope_in_train", message, _rows(split, leaks)))
@@ -268,12 +250,8 @@ def _find_conflicts(splits: list[_Split]) -> list[Problem]:
     conflicts = {key: labels for key, labels in seen.items() if len(labels) > 1}
     if not conflicts:
         return []
-    rows = tuple(
-        " / ".join(f"{origin} {label}" for label, origin in labels.items()) for labels in conflicts.values()
-    )
-    return [
-        Problem("warning", "conflicting_labels", f"{len(conflicts):,} texts have more than one label", rows)
-    ]
+    rows = tuple(" / ".join(f"{origin} {label}" for label, origin in labels.items()) for labels in conflicts.values())
+    return [Problem("warning", "conflicting_labels", f"{len(conflicts):,} texts have more than one label", rows)]
 
 
 def _check_labels(splits: list[_Split]) -> list[Problem]:
@@ -285,9 +263,7 @@ def _check_labels(splits: list[_Split]) -> list[Problem]:
     problems = []
     if train.origins and len(counts) < 2:
         (label,) = counts
-        problems.append(
-            Problem("error", "one_label", f"train has one label only, {label!r}: nothing to tell apart")
-        )
+        problems.append(Problem("error", "one_label", f"train has one label only, {label!r}: nothing to tell apart"))
     if OUT_OF_SCOPE in counts:
         rows = [row for row, label in enumerate(train.columns["label"]) if label == OUT_OF_SCOPE]
         message = (
@@ -322,9 +298,7 @@ def _compare_labels(split: _Split, counts: Mapping[str, int]) -> list[Problem]:
         problems.append(Problem("error", "unknown_label", message, _rows(split, rows)))
     absent = sorted(set(counts) - set(labels))
     if absent and labels:
-        message = (
-            f"{len(absent):,} of {len(counts):,} train labels have no row in {split.name}: {_names(absent)}"
-        )
+        message = f"{len(absent):,} of {len(counts):,} train labels have no row in {split.name}: {_names(absent)}"
         problems.append(Problem("warning", "absent_label", message))
     return problems
 

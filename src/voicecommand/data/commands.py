@@ -77,7 +77,7 @@ class _Draws:
         return values[self.below(len(values))]
 
 
-def load_commands(columns: Sequence[str], version: str = VERSION) -> "datasets.DatasetDict":
+def load_commands(columns: Sequence[str], version: str = VERSION) -> datasets.DatasetDict:
     """Returns all splits with all `COLUMNS`, as strings, in a fixed shuffled order.
 
     `columns` are those that the caller needs. InputError where one of them, or the version,
@@ -92,10 +92,7 @@ def load_commands(columns: Sequence[str], version: str = VERSION) -> "datasets.D
 
     features = datasets.Features({column: datasets.Value("string") for column in COLUMNS})
     return datasets.DatasetDict(
-        {
-            split: datasets.Dataset.from_list(rows, features=features)
-            for split, rows in render_splits().items()
-        }
+        {split: datasets.Dataset.from_list(rows, features=features) for split, rows in render_splits().items()}
     )
 
 
@@ -180,9 +177,7 @@ def normalise(text: str) -> str:
     return " ".join(re.sub(r"[^\w' ]", " ", text.lower()).split())
 
 
-def _render_new(
-    phrasing: Phrasing, number: int, values: dict[str, list[str]], speech: Any, seen: set[str]
-) -> Row:
+def _render_new(phrasing: Phrasing, number: int, values: dict[str, list[str]], speech: Any, seen: set[str]) -> Row:
     for attempt in range(100):
         draws = _Draws(phrasing.template, number, attempt)
         filled = {slot: draws.pick(values[slot]) for slot in _slots_of(phrasing.text)}

@@ -84,17 +84,13 @@ def _split_by_column(
 ) -> dict[str, Columns]:
     """The splits that a column of a single file names."""
     if len(found) > 1:
-        raise InputError(
-            f"data.split.column={column} is for a single file, and there are {quote(found.values())}"
-        )
+        raise InputError(f"data.split.column={column} is for a single file, and there are {quote(found.values())}")
     (file,) = found.values()
     table = read_table(file)
     if column not in table.names:
         meant = nearest(column, table.names)
         hint = f": did you mean data.split.column={meant}" if meant else ""
-        raise InputError(
-            f"{file}: data.split.column={column}, and the columns there are {quote(table.names)}{hint}"
-        )
+        raise InputError(f"{file}: data.split.column={column}, and the columns there are {quote(table.names)}{hint}")
     rows = to_columns(
         table,
         columns,
@@ -119,9 +115,7 @@ def find_files(path: str | None, files: Mapping[str, str | None] | None) -> dict
     """Split -> file, as the user wrote it."""
     given = {str(name): str(file) for name, file in (files or {}).items() if file is not None}
     if path is not None and given:
-        raise InputError(
-            f"data.path={path} and data.files.{next(iter(given))} are both given: give one of them"
-        )
+        raise InputError(f"data.path={path} and data.files.{next(iter(given))} are both given: give one of them")
     if given:
         for name in given:
             if name not in SPLITS:
@@ -149,9 +143,7 @@ def _find_in_directory(path: str) -> dict[str, str]:
             continue
         file = os.path.join(path, name)
         if stem in by_split:
-            raise InputError(
-                f"{by_split[stem]} and {file} are both {stem}: keep one, or name it by data.files.{stem}="
-            )
+            raise InputError(f"{by_split[stem]} and {file} are both {stem}: keep one, or name it by data.files.{stem}=")
         if stem in SPLITS:
             by_split[stem] = file
         else:
@@ -182,9 +174,7 @@ def read_table(file: str) -> Table:
         parent = os.path.dirname(file) or "."
         meant = nearest(os.path.basename(file), os.listdir(parent)) if os.path.isdir(parent) else None
         hint = (
-            f"; did you mean {os.path.join(os.path.dirname(file), meant)}"
-            if meant
-            else f" (looked from {os.getcwd()})"
+            f"; did you mean {os.path.join(os.path.dirname(file), meant)}" if meant else f" (looked from {os.getcwd()})"
         )
         raise InputError(f"{file}: no such file or directory{hint}") from None
     except (OSError, ValueError) as error:
@@ -272,11 +262,7 @@ def _read_jsonl(file: str) -> Table:
         except _TwiceError as error:
             table.bad.append(f"{file}:{row}: the field {error.args[0]!r} is there twice")
         except (ValueError, RecursionError) as error:
-            reason = (
-                f"{error.msg}, column {error.colno}"
-                if isinstance(error, json.JSONDecodeError)
-                else str(error)
-            )
+            reason = f"{error.msg}, column {error.colno}" if isinstance(error, json.JSONDecodeError) else str(error)
             table.bad.append(f"{file}:{row}: {f'not JSON ({reason})' if line.strip() else 'a blank line'}")
         else:
             if isinstance(cells, dict):

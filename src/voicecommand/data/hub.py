@@ -111,9 +111,7 @@ def _is_within_reach(path: str, revision: str | None) -> bool:
         HfApi().dataset_info(path, revision=revision, timeout=PROBE_SECONDS)
     except (errors.RevisionNotFoundError, errors.RepositoryNotFoundError, errors.HFValidationError):
         raise
-    except (
-        Exception
-    ) as error:  # no name service, a proxy's page, a time-out, offline mode: all mean the same here
+    except Exception as error:  # no name service, a proxy's page, a time-out, offline mode: all mean the same here
         logger.info("the hub cannot be reached (%s): looking in the cache", error)
         return False
     return True
@@ -171,8 +169,5 @@ def _to_table(rows: Dataset, source: str) -> Table:
     return Table(
         source,
         list(cells),
-        [
-            (row, dict(zip(cells, values, strict=True)))
-            for row, values in enumerate(zip(*cells.values(), strict=True))
-        ],
+        [(row, dict(zip(cells, values, strict=True))) for row, values in enumerate(zip(*cells.values(), strict=True))],
     )

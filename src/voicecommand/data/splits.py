@@ -125,9 +125,7 @@ def fill_missing(splits: dict[str, Columns], rule: SplitRule) -> dict[str, Colum
     rows: dict[str, list[int]] = {name: [] for name in ("train", *missing)}
     for row, value in enumerate(train[rule.by]):
         if rule.by != "text" and not value.strip():
-            raise InputError(
-                f"{train['origin'][row]}: {rule.by} is empty, and data.split.by={rule.by} needs it"
-            )
+            raise InputError(f"{train['origin'][row]}: {rule.by} is empty, and data.split.by={rule.by} needs it")
         name = rule.assign(value)
         rows[name if name in rows else "train"].append(row)
     logger.info(

@@ -69,13 +69,10 @@ def locate(
         elif name in columns or name in renamed:
             meant = nearest(source, table.names) or (nearest(name, table.names) if source != name else None)
             hint = (
-                f"did you mean data.column_map.{name}={meant}"
-                if meant
-                else f"name it by data.column_map.{name}=NAME"
+                f"did you mean data.column_map.{name}={meant}" if meant else f"name it by data.column_map.{name}=NAME"
             )
             raise InputError(
-                f"{table.source}: no column {source!r} for {name}; "
-                f"the columns there are {quote(table.names)}: {hint}"
+                f"{table.source}: no column {source!r} for {name}; the columns there are {quote(table.names)}: {hint}"
             )
     return found
 
@@ -177,6 +174,4 @@ def _kind(value: Any) -> str:
         return "true" if value else "false"
     if isinstance(value, (int, float)):
         return f"the number {value}"
-    return {"dict": "an object", "list": "a list", "bytes": "bytes"}.get(
-        type(value).__name__, type(value).__name__
-    )
+    return {"dict": "an object", "list": "a list", "bytes": "bytes"}.get(type(value).__name__, type(value).__name__)
