@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -116,6 +117,23 @@ def test_every_experiment_composes_to_what_its_name_says() -> None:
         text = path.read_text(encoding="utf-8")
         assert f"#   python recipes/train.py --multirun {command}\n" in text
         assert "\n# expected: " in text
+
+
+def test_every_yaml_says_what_it_is_its_command_and_a_result_that_is_backed() -> None:
+    measured = ROOT / "benchmarks" / "results" / "experiments.json"
+    rows = {row["experiment"]: row for row in json.loads(measured.read_text())["rows"]} if measured.exists() else {}
+    files = [path for path in (ROOT / "conf").glob("*/*.yaml") if path.stem != "base"]
+    assert len(files) >= 40
+    for path in files:
+        first, *others = [line for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("# ")]
+        first = others[0] if first.startswith("# @package") else first
+        assert len(first) > 20, path
+        assert any("recipes/" in line for line in others), f"{path}: no command"
+        expected = next(line.removeprefix("# expected: ") for line in others if line.startswith("# expected: "))
+        if pointer := re.fullmatch(r"as (conf/experiment/\w+\.yaml) says", expected):
+            assert (ROOT / pointer[1]).exists(), path
+        elif not expected.startswith("not measured yet"):
+            assert path.parent.name == "experiment" and expected == make_results.expected_line(rows[path.stem]), path
 
 
 def make_run(runs: Path, seed: int, wrong: list[int], groups: list[str] | None, state: str = "finished") -> Path:
