@@ -45,6 +45,8 @@ def run_facts(run: dict[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
     model, training, hardware = (run.get(key) or {} for key in ("model", "training", "hardware"))
     total, trainable = model.get("parameters"), model.get("trainable_parameters")
     share = f" ({percent(trainable / total)})" if total and trainable is not None else ""
+    if model.get("tuning") == "full" and total != trainable:
+        share += "; embeddings of tokens that train lacks stay as they are"
     git = run.get("git") or {}
     commit = f"{git['commit']}{', with uncommitted changes' if git.get('dirty') else ''}" if git.get("commit") else None
     tables = {
