@@ -28,7 +28,7 @@ LAUNCH = $(BIN)/accelerate launch --quiet --num_processes $(PROCESSES) --num_mac
 	--dynamo_backend no
 ifneq ($(PROCESSES),1)
 LAUNCH += --multi_gpu --main_process_port 0
-GPUS := $(if $(filter undefined,$(origin CUDA_VISIBLE_DEVICES)),$(shell nvidia-smi -L 2>/dev/null),$(CUDA_VISIBLE_DEVICES))
+GPUS := $(if $(filter undefined,$(origin CUDA_VISIBLE_DEVICES)),$(shell nvidia-smi -L 2>/dev/null),$(filter-out -1,$(CUDA_VISIBLE_DEVICES)))
 ifeq ($(strip $(GPUS)),)
 LAUNCH := ACCELERATE_USE_CPU=true $(LAUNCH)
 endif

@@ -315,7 +315,7 @@ def speed_section(results: Path) -> str:
     """What the speed benchmarks printed."""
     printed = sorted(path for path in results.glob("*.md") if path.stem != "experiments")
     if not printed:
-        return "Not measured yet: `make benchmark` writes it."
+        return "Not measured yet: `make benchmark`, then `make results`, write it."
     parts = []
     for path in printed:
         command = read_json(path.with_suffix(".json")).get("command", "")

@@ -16,7 +16,8 @@ def main(config):
     from voicecommand import evaluation, inference, records, report, runs, training
     from voicecommand.data import checks
 
-    run = inference.find_model(config.run).parent
+    found = inference.find_model(config.run)
+    run = found.parent if found.name == "model" else found
     door.check_saved_config(run)
     runs.set_threads(config.threads)
     model = voicecommand.load(run)

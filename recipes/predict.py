@@ -4,7 +4,8 @@
     python recipes/predict.py DIR --input commands.txt --output labels.jsonl
     cat commands.jsonl | python recipes/predict.py DIR --input -
 
-Input has one command a line: the text as it is, or a JSON object with `text` (its other fields are kept).
+Input has one command a line: the text as it is, or a JSON object with `text`. Its other fields are kept; one that
+has the name of an answer, such as `label`, is kept as `input_label`.
 Output is JSON lines: label, probability, top_5, accepted (false: below the run's threshold, do not act on it).
 """
 
@@ -27,8 +28,11 @@ def main() -> None:
     if bool(options.text) == (options.input is not None):
         raise InputError("give either commands or --input FILE")
     rows = [{"text": text} for text in options.text] if options.text else read_rows(options.input)
-    if options.output not in (None, "-") and not Path(options.output).absolute().parent.is_dir():
-        raise InputError(f"--output {options.output}: no such directory")
+    if options.output not in (None, "-"):
+        if not Path(options.output).absolute().parent.is_dir():
+            raise InputError(f"--output {options.output}: no such directory")
+        if Path(options.output).is_dir():
+            raise InputError(f"--output {options.output}: is a directory; name a file in it")
 
     import voicecommand
 
@@ -37,9 +41,10 @@ def main() -> None:
     cut = model.count_truncated(texts)
     if cut:
         sys.stderr.write(f"{cut} of {len(texts)} texts were cut to {model.max_length} tokens\n")
-    lines = (
-        json.dumps(row | answer, ensure_ascii=False) for row, answer in zip(rows, model.predict(texts), strict=True)
-    )
+    lines = []
+    for row, answer in zip(rows, model.predict(texts), strict=True):
+        kept = {f"input_{name}" if name in answer else name: value for name, value in row.items()}
+        lines.append(json.dumps(kept | answer, ensure_ascii=False))
     if options.output in (None, "-"):
         for line in lines:
             print(line)
@@ -52,14 +57,16 @@ def read_rows(source: str) -> list[dict]:
     name = "standard input" if source == "-" else source
     try:
         content = sys.stdin.buffer.read() if source == "-" else Path(source).read_bytes()
-        lines = content.decode("utf-8-sig").splitlines()
+        lines = content.decode("utf-8-sig").removesuffix("\n").split("\n") if content else []
     except OSError as error:
         raise InputError(f"--input {source}: {error.strerror}") from error
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         raise InputError(f"{name}:{line}: not UTF-8; save it as UTF-8") from error
     rows = []
-    for number, line in enumerate(lines, 1):
+    if Path(source).suffix in (".csv", ".tsv", ".parquet"):
+        raise InputError(f"{name}: a table; give one command a line, or JSON objects with text")
+    for number, line in enumerate((line.rstrip("\r") for line in lines), 1):
         row: object = {"text": line}
         if line.lstrip().startswith("{"):
             try:

@@ -11,7 +11,9 @@ def main(config):
     run = door.open_run(config)
     from voicecommand import records
 
-    if not run.is_finished:
+    if run.is_finished:
+        run.say_finished()
+    else:
         train(config, run)
     if not door.is_main_process():
         return None

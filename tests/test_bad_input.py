@@ -138,6 +138,15 @@ def saved_network_cut_short(place: Place) -> None:
     (place.path / "network" / "voicecommand.json").write_text(json.dumps(saved))
 
 
+def key_twice(place: Place) -> None:
+    from voicecommand import config as door
+
+    shutil.copytree(door.CONF, place.path / "conf")
+    with (place.path / "conf" / "model" / "tfidf_svm.yaml").open("a") as file:
+        file.write("C: 1\n")
+    place.monkeypatch.setattr(door, "CONF", place.path / "conf")
+
+
 CASES = [
     # what to run
     Case("unknown model", ("model=brt",), r"model=brt: no such model; did you mean bert\? there are bert, "),
@@ -171,6 +180,25 @@ CASES = [
     Case("unknown precision", (*TINY, "precision=fp33"), r"precision=fp33: give auto, fp32, bf16 or fp16"),
     Case("two precisions", (*TINY, "training.bf16=true"), r"precision=fp32 beside training\.bf16"),
     Case("directory of Trainer", ("training.output_dir=x",), r"training\.output_dir: not set here; use runs=DIR"),
+    Case("metrics by the batch", (*TINY, "training.batch_eval_metrics=true"), r"batch_eval_metrics: not set here; macro F1 is that of"),
+    Case("half precision on the CPU", (*TINY[:4], *TINY[5:], "precision=fp16"), r"precision=fp16: needs a GPU"),
+    Case("half precision on the CPU by Trainer", (*TINY[:4], *TINY[5:], "training.fp16=true"), r"training\.fp16=true: needs a GPU"),
+    Case("null for a number", (*TINY, "training.max_grad_norm=null"), r"training\.max_grad_norm=null: .*not Optional"),
+    Case("smoothing above one", (*TINY, "training.label_smoothing_factor=1.5"), r"label_smoothing_factor=1\.5: give a number of at least 0, below 1"),
+    Case("smoothing of one", (*TINY, "training.label_smoothing_factor=1"), r"label_smoothing_factor=1\.0: .*below 1"),
+    Case("objective that is not measured", (*TINY, "training.metric_for_best_model=xyz"), r"metric_for_best_model=xyz: give one of macro_f1, accuracy, loss"),
+    Case("objective the wrong way round", (*TINY, "training.metric_for_best_model=loss"), r"would keep the worst checkpoint; add training\.greater_is_better=false"),
+    Case("best of nothing", (*TINY, "training.metric_for_best_model=null", "training.load_best_model_at_end=false", "early_stopping=null",
+         "training.save_strategy=best"), r"training\.save_strategy=best: needs training\.metric_for_best_model"),
+    Case("less than a batch to train on", (*TINY, "training.dataloader_drop_last=true", "training.per_device_train_batch_size=100",
+         "training.gradient_accumulation_steps=2"), r"dataloader_drop_last=true: a global batch has 200 examples, and train only \d\d;"),
+    Case("no checkpoint named", (*TINY, "model.checkpoint=null"), r"model\.checkpoint=None: is not of type str"),
+    Case("number for a checkpoint", (*TINY, "model.checkpoint=7"), r"model\.checkpoint=7\b"),
+    Case("fraction for a checkpoint", (*TINY, "model.checkpoint=7.5"), r"model\.checkpoint=7\.5: is not of type str"),
+    Case("number for a path", (*SVM, "data.path=123"), r"123: no such file"),
+    Case("multirun of an evaluation", ("-m", *SAVED), r"-m is for recipes/train\.py", recipe="evaluate"),
+    Case("multirun of an audit", ("-m", *FILE[1:2]), r"-m is for recipes/train\.py", recipe="audit"),
+    Case("key twice in a file of conf", FILE, r"conf/model/tfidf_svm\.yaml:\d+: not good YAML: found duplicate key C", prepare=key_twice),
     Case("foreign target", ("data._target_=os.system",), r"data\._target_=os\.system: only voicecommand\.\*"),
     Case("target that is not there", (*SVM, "model._target_=voicecommand.nope.X"), r"there is no such class or function"),
     Case("weights of a word", (*FILE, "model.class_weights=heavy"), r"model\.class_weights=heavy: give auto, none"),
@@ -186,7 +214,7 @@ CASES = [
     Case("training of a fitted model", (*FILE, "training.max_steps=1"), r"model=tfidf_svm does not use training"),
     Case("precision of a fitted model", (*FILE, "precision=bf16"), r"precision=bf16: model=tfidf_svm does not use"),
     Case("patience of a fitted model", (*FILE, "early_stopping=1"), r"early_stopping=1: model=tfidf_svm does not use"),
-    Case("resume of a fitted model", (*FILE, "resume=true"), r"resume=true: model=tfidf_svm does not use"),
+    Case("resume of a fitted model", (*FILE, "resume=true"), r"resume=true: there is no run at runs/file/tfidf_svm-s42"),
     Case("multirun of unlike models", ("-m", "model=bert,tfidf_svm", "training.max_steps=1"), r"does not use training"),
     # checkpoints
     Case("model hub out of reach", (*TINY[1:], "model=roberta_base"), r"model\.checkpoint=\S+ at revision \w+: not found .*use model=bert"),
@@ -427,3 +455,46 @@ def test_a_bug_keeps_its_traceback(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     (tmp_path / "a.csv").write_text(GOOD)
     with pytest.raises(ZeroDivisionError):
         run(CASES[0], list(FILE))
+
+
+def test_an_interrupted_fitted_model_goes_on_as_its_message_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.csv").write_text(GOOD)
+    Place(tmp_path, FILE, monkeypatch).leave_status(state="interrupted", world_size=1)
+    assert run(CASES[0], [*FILE, "resume=true"]) == 0
+    assert "no complete checkpoint to resume from: training starts at step 0" in capfd.readouterr().err
+    (status,) = tmp_path.glob("runs/file/*/status.json")
+    assert json.loads(status.read_text())["state"] == "finished"
+
+
+def test_drop_last_drops_no_row_of_an_evaluation(
+    tmp_path: Path, checkpoints: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import pandas
+
+    monkeypatch.chdir(tmp_path)
+    for split in ("train", "validation", "test"):
+        (tmp_path / "d").mkdir(exist_ok=True)
+        (tmp_path / "d" / f"{split}.csv").write_text(GOOD.replace("now", f"now {split}").replace("again", split))
+    argv = [word.replace("{tiny}", str(checkpoints["bert_uncased"])).replace("a.csv", "d") for word in TINY]
+    argv += ["training.dataloader_drop_last=true", "training.per_device_eval_batch_size=7", "training.max_steps=1"]
+    assert run(CASES[0], argv) == 0
+    (path,) = tmp_path.glob("runs/file/*/predictions.parquet")
+    assert pandas.read_parquet(path)["split"].value_counts().to_dict() == {"validation": 72, "test": 72}
+
+
+def test_bad_input_that_all_ranks_see_is_said_by_one(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    from voicecommand import runs
+    from voicecommand.errors import InputError, StorageError
+
+    assert runs.fail(InputError("wrong"), 2) == 2
+    assert capfd.readouterr().err == "error: wrong\n"
+    monkeypatch.setattr(runs, "RANK", 1)
+    assert runs.fail(InputError("wrong"), 2) == 2
+    assert capfd.readouterr().err == ""
+    assert runs.fail(StorageError("full"), 4) == 4
+    assert capfd.readouterr().err == "error: full\n"

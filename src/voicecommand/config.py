@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import hydra
+import yaml
 from hydra._internal.utils import get_args_parser
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
@@ -42,6 +43,8 @@ from voicecommand.errors import InputError
 
 logger = logging.getLogger(__name__)
 
+# What comes out of Hydra for a wrong override, and for a file in conf/ that is not good YAML.
+COMPOSITION_ERRORS = (HydraException, OmegaConfBaseException, yaml.YAMLError)
 CONF = Path(__file__).resolve().parents[2] / "conf"
 # What cannot change a weight, and so is no part of a run's identity.
 NOT_IDENTITY = {"resume", "overwrite", "runs", "choices"}
@@ -50,15 +53,29 @@ NOT_IDENTITY_TRAINING = re.compile(
     r"|trackio_.*|push_to_hub|hub_.*|save_total_limit|dataloader_(num_workers|pin_memory|prefetch_factor"
     r"|persistent_workers)|per_device_eval_batch_size|skip_memory_metrics|include_num_input_tokens_seen"
 )
-# Fields of TrainingArguments that are decided elsewhere, and where.
+# Fields of TrainingArguments that are decided elsewhere or that our trainer could not honour, and what to do.
 ELSEWHERE = {
-    "training.output_dir": "runs=DIR",
-    "training.resume_from_checkpoint": "resume=true",
-    "training.use_cpu": "the environment variable ACCELERATE_USE_CPU=true",
-    "training.auto_find_batch_size": "training.per_device_train_batch_size=N (it would change the batch unseen)",
+    "training.output_dir": "use runs=DIR",
+    "training.resume_from_checkpoint": "use resume=true",
+    "training.use_cpu": "use the environment variable ACCELERATE_USE_CPU=true",
+    "training.auto_find_batch_size": "use training.per_device_train_batch_size=N (it would change the batch unseen)",
+    "training.do_train": "recipes/train.py always trains",
+    "training.do_eval": "use training.eval_strategy",
+    "training.do_predict": "use recipes/evaluate.py",
+    "training.prediction_loss_only": "the objective needs the predictions; use training.metric_for_best_model=loss",
+    "training.batch_eval_metrics": "macro F1 is that of the whole split; use training.per_device_eval_batch_size",
+    "training.eval_do_concat_batches": "macro F1 is that of the whole split; leave it out",
+    "training.include_for_metrics": "the metrics read predictions and labels alone; leave it out",
+    "training.train_sampling_strategy": "batches are always drawn by length; leave it out",
+    "training.length_column_name": "lengths are those that preprocessing counted; leave it out",
+    "training.remove_unused_columns": "what the model does not take never reaches it; leave it out",
+    "training.label_names": "use data.column_map.label",
+    "training.logging_nan_inf_filter": "training stops at such a loss; leave it out",
 }
+# What an evaluation during training measures, and so what can choose the best checkpoint.
+OBJECTIVES = ("macro_f1", "accuracy", "loss")
 # Settings that only a network reads, besides its groups training and tuning.
-NETWORK_ONLY = ("training", "tuning", "precision", "early_stopping", "resume")
+NETWORK_ONLY = ("training", "tuning", "precision", "early_stopping")
 # The least value of fields that TrainingArguments takes as they come.
 LEAST = {
     "per_device_train_batch_size": 1,
@@ -70,6 +87,8 @@ LEAST = {
     "num_train_epochs": 0,
     "label_smoothing_factor": 0,
 }
+# What they must stay below, where that is not infinity.
+BELOW = {"label_smoothing_factor": 1}
 
 
 @functools.cache
@@ -91,9 +110,9 @@ def _training_schema() -> type:
             continue
         if f"training.{node.target.id}" in ELSEWHERE or "ClassVar" in ast.unparse(node.annotation):
             continue
-        parts = {part.strip() for part in ast.unparse(node.annotation).split("|")} - {"None"}
-        kind: Any = simple.get(parts.pop()) if len(parts) == 1 else None
-        kind = Any if kind is None else kind | None
+        parts = {part.strip() for part in ast.unparse(node.annotation).split("|")}
+        kind: Any = next((simple.get(part) for part in parts - {"None"}), None) if len(parts - {"None"}) == 1 else None
+        kind = Any if kind is None else kind | None if "None" in parts else kind
         fields.append((node.target.id, kind, dataclasses.field(default=MISSING)))
     return dataclasses.make_dataclass("TrainingSchema", fields)
 
@@ -173,7 +192,7 @@ def run_recipe(name: str, main: Callable[[DictConfig], Any]) -> int:
 
 def _run_hydra(name: str, main: Callable[[DictConfig], Any]) -> None:
     _register()
-    options = _parse_options()
+    options = _parse_options(name)
     _check_overrides(name, options.overrides, options.multirun)
     failures: list[BaseException] = []
     jobs: list[DictConfig] = []
@@ -194,13 +213,13 @@ def _run_hydra(name: str, main: Callable[[DictConfig], Any]) -> None:
         with tempfile.TemporaryDirectory() as scratch:  # where Hydra leaves a note of its own on each multirun
             OmegaConf.register_new_resolver("scratch", lambda: scratch, replace=True)
             hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(job)()
-    except (HydraException, OmegaConfBaseException) as error:
+    except COMPOSITION_ERRORS as error:
         raise InputError(_explain(name, error, options.overrides)) from error
     if failures:
         raise failures[0]
 
 
-def _parse_options() -> Any:
+def _parse_options(name: str) -> Any:
     parser = get_args_parser()
 
     def refuse(message: str) -> typing.NoReturn:
@@ -208,6 +227,8 @@ def _parse_options() -> Any:
 
     parser.error = refuse  # type: ignore[method-assign]
     options = parser.parse_args()
+    if options.multirun and name != "train":
+        raise InputError(f"-m is for recipes/train.py; recipes/{name}.py runs once")
     if options.multirun and runs.WORLD_SIZE > 1:
         raise InputError(f"-m under {runs.WORLD_SIZE} processes: run a sweep in one process")
     return options
@@ -239,7 +260,7 @@ def compose(name: str, overrides: list[str]) -> DictConfig:
     _check_overrides(name, overrides)
     try:
         config = _compose(name, overrides)
-    except (HydraException, OmegaConfBaseException) as error:
+    except COMPOSITION_ERRORS as error:
         raise InputError(_explain(name, error, overrides)) from error
     choices = dict(config.hydra.runtime.choices)
     with open_dict(config):
@@ -284,7 +305,7 @@ def _check_overrides(name: str, overrides: list[str], multirun: bool = False) ->
         if key in _groups() and not override.is_sweep_override() and not isinstance(override.value(), str | int):
             raise InputError(f"{text}: give one name; {_list_options(key)}")
         if key in ELSEWHERE:
-            raise InputError(f"{key}: not set here; use {ELSEWHERE[key]}")
+            raise InputError(f"{key}: not set here; {ELSEWHERE[key]}")
 
 
 def _finish(name: str, config: DictConfig, choices: dict[str, Any], overrides: list[str]) -> DictConfig:
@@ -348,7 +369,7 @@ def _known_keys(name: str, overrides: list[str]) -> set[str]:
     chosen = [o for o in overrides if o.split("=")[0] in _groups() and "," not in o]
     try:
         config = _compose(name, chosen)
-    except (HydraException, OmegaConfBaseException):
+    except COMPOSITION_ERRORS:
         config = _compose(name, [])
     groups = {group for group in _groups() if group in config.hydra.runtime.choices}
     with open_dict(config):
@@ -383,6 +404,10 @@ def _list_options(group: str, near: str = "") -> str:
 def _explain(name: str, error: Exception, overrides: list[str]) -> str:
     """Hydra's and OmegaConf's errors as one line that names the key and what to do."""
     text = str(error)
+    if isinstance(error, yaml.YAMLError):
+        mark = getattr(error, "problem_mark", None)
+        where = f"{_inside_project(mark.name)}:{mark.line + 1}: " if mark else ""
+        return f"{where}not good YAML: {getattr(error, 'problem', None) or text.splitlines()[0]}"
     if found := re.search(r"Could not find '(\w+)/([^']*)'", text):
         group, choice = found.groups()
         return f"{group}={choice}: no such {group}; {_list_options(group, choice)}"
@@ -399,6 +424,11 @@ def _explain(name: str, error: Exception, overrides: list[str]) -> str:
     if found := re.match(r"Error merging override (.*)", lines[0]):
         return f"{found[1]}: {str(error.__cause__).splitlines()[0]}"
     return f"{key}: {lines[0]}" if key and key not in lines[0] else lines[0]
+
+
+def _inside_project(name: str) -> str:
+    root = CONF.parent
+    return str(Path(name).relative_to(root)) if Path(name).is_relative_to(root) else name
 
 
 # --- from configuration to objects -------------------------------------------------------------------------------
@@ -425,13 +455,15 @@ def build(section: DictConfig | None, **kwargs: Any) -> Any:
     annotations = {k: v.annotation for k, v in inspect.signature(target).parameters.items() if k in settings}
     hints = typing.get_type_hints(types.SimpleNamespace(__annotations__=annotations), vars(module))
     for key, hint in hints.items():
+        if type(settings[key]) is int and not _fits(settings[key], hint) and _fits("", hint):
+            settings[key] = str(settings[key])  # data.path=123 is a name
         if not _fits(settings[key], hint):
             raise InputError(f"{section._key()}.{key}={settings[key]}: is not of type {annotations[key]}")
     return target(**settings, **kwargs)
 
 
 def _fits(value: Any, hint: Any) -> bool:
-    """Whether a configuration's value is what a signature declares; texts and mappings are checked where read."""
+    """Whether a configuration's value is what a signature declares; mappings are checked where read."""
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
         return any(_fits(value, part) for part in typing.get_args(hint))
     if typing.get_origin(hint) is tuple:
@@ -440,7 +472,7 @@ def _fits(value: Any, hint: Any) -> bool:
     if hint in (int, float):
         kinds = (int,) if hint is int else (int, float)
         return isinstance(value, kinds) and not isinstance(value, bool)
-    return isinstance(value, hint) if hint in (bool, type(None)) else True
+    return isinstance(value, hint) if hint in (bool, str, type(None)) else True
 
 
 def load_data(config: DictConfig, columns: tuple[str, ...]) -> Any:
@@ -486,25 +518,32 @@ def build_training_arguments(config: DictConfig, directory: Path) -> Any:
     """transformers.TrainingArguments of the run, or None for a model that is fitted in one go.
 
     Raises:
-        InputError: a value that TrainingArguments refuses, or another world size than was asked for.
+        InputError: a value that TrainingArguments refuses or training could not go by, or another world size than
+            was asked for.
     """
     settings = plain(config).get("training")
     if settings is None:
+        if runs.WORLD_SIZE > 1:
+            raise InputError(f"model={config.choices.model} is fitted by one process, and these are {runs.WORLD_SIZE}")
         return None
     from transformers import TrainingArguments
     from transformers.integrations import get_available_reporting_integrations
 
     for key, least in LEAST.items():
-        if key in settings and not (least <= settings[key] < math.inf):
-            raise InputError(f"training.{key}={settings[key]}: give a number of at least {least}")
+        below = BELOW.get(key, math.inf)
+        if key in settings and not (least <= settings[key] < below):
+            limit = f", below {below}" if key in BELOW else ""
+            raise InputError(f"training.{key}={settings[key]}: give a number of at least {least}{limit}")
     bf16, fp16, reason = runs.choose_precision(config.precision, settings.get("bf16"), settings.get("fp16"))
     settings |= {"bf16": bf16, "fp16": fp16, "use_cpu": not runs.has_accelerator()}
     settings.setdefault("disable_tqdm", False)  # left to itself it follows transformers' verbosity
+    _overrule_launcher("bf16" if bf16 else "fp16" if fp16 else "no")
     os.environ["TENSORBOARD_LOGGING_DIR"] = str(directory / "tensorboard")
     try:
         args = TrainingArguments(output_dir=str(directory / "checkpoints"), **settings)
     except (ValueError, TypeError, ImportError, RuntimeError) as error:
         raise InputError(f"training: {str(error).strip().splitlines()[0]}") from error
+    _check_objective(args)
     there = get_available_reporting_integrations()
     for logger_name in args.report_to or ():
         if logger_name not in there:
@@ -514,6 +553,32 @@ def build_training_arguments(config: DictConfig, directory: Path) -> Any:
     args.precision_reason = reason  # type: ignore[attr-defined]
     runs.check_world_size(args.world_size)
     return args
+
+
+def _overrule_launcher(precision: str) -> None:
+    """`accelerate launch --mixed_precision` would win over bf16=False and fp16=False; what we record is what runs."""
+    asked = os.environ.get("ACCELERATE_MIXED_PRECISION")
+    if asked is not None and asked != precision:
+        if asked != "no":
+            logger.warning("the launcher's --mixed_precision %s is not used: precision=... decides", asked)
+        os.environ["ACCELERATE_MIXED_PRECISION"] = precision
+
+
+def _check_objective(args: Any) -> None:
+    """What chooses the best checkpoint must be measured, and the right way round."""
+    name = args.metric_for_best_model
+    if name is None:
+        if args.save_strategy == "best":
+            raise InputError("training.save_strategy=best: needs training.metric_for_best_model")
+        return
+    if name.removeprefix("eval_") not in OBJECTIVES:
+        raise InputError(f"training.metric_for_best_model={name}: give one of {', '.join(OBJECTIVES)}")
+    is_greater_better = not name.endswith("loss")
+    if args.greater_is_better is not is_greater_better:
+        raise InputError(
+            f"training.metric_for_best_model={name}: would keep the worst checkpoint; add"
+            f" training.greater_is_better={str(is_greater_better).lower()}"
+        )
 
 
 # --- what else recipes/train.py asks of the door -----------------------------------------------------------------
@@ -535,7 +600,7 @@ def is_main_process() -> bool:
 
 
 def command() -> list[str]:
-    """The command as it was typed, without the paths of this machine."""
+    """The command as it was typed, the program by its place in the repository."""
     return ["python", f"recipes/{Path(sys.argv[0]).name}", *sys.argv[1:]]
 
 

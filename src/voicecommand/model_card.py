@@ -49,7 +49,7 @@ def _front_matter(
     model, data = run.get("model") or {}, run.get("data") or {}
     network = is_network(saved)
     front: dict[str, Any] = {
-        "license": model.get("license") or LICENSE,
+        "license": model.get("licence") or ("other" if model.get("checkpoint") else LICENSE),
         "library_name": "transformers" if network else "voicecommand",
         "pipeline_tag": "text-classification",
         "tags": ["voicecommand", "voice-commands", "intent-classification"],
@@ -92,7 +92,7 @@ def _what(saved: dict[str, Any], run: dict[str, Any]) -> str:
 
 def is_network(saved: dict[str, Any]) -> bool:
     """Whether plain transformers opens the saved model; otherwise voicecommand.load does."""
-    return saved.get("family", saved.get("kind", "network")) == "network"
+    return saved["kind"] == "network"
 
 
 def checkpoint_name(checkpoint: str) -> str:

@@ -24,7 +24,7 @@ def write_record(
     record["model"] = {
         "name": record.pop("model"),
         "checkpoint": getattr(task, "checkpoint", None),
-        "revision": getattr(task, "revision", None),
+        "revision": None if is_local(getattr(task, "checkpoint", None)) else getattr(task, "revision", None),
         "licence": getattr(task, "licence", None),
         "tuning": record.pop("tuning"),
         "parameters": figures.pop("parameters"),
@@ -51,6 +51,11 @@ def write_evaluation_record(
         if cut:
             logger.warning("%s: %d of %d examples were cut", split, cut, len(rows[split]))
     runs.write_json(directory / "run.json", record)
+
+
+def is_local(checkpoint: str | None) -> bool:
+    """Whether a checkpoint comes from this machine, where a revision of the hub means nothing."""
+    return checkpoint is None or checkpoint.startswith("package://") or Path(checkpoint).expanduser().is_dir()
 
 
 def _describe_data(name: str, rows: Any, truncated: dict[str, int]) -> dict[str, Any]:

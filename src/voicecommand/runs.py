@@ -41,6 +41,7 @@ PACKAGES = (
 RANK = int(os.environ.get("RANK", "0"))
 WORLD_SIZE = int(os.environ.get("WORLD_SIZE", "1"))
 
+_job_started: float | None = None
 _early = logging.handlers.MemoryHandler(10_000, flushLevel=logging.CRITICAL + 1, flushOnClose=False)
 
 
@@ -76,7 +77,8 @@ def fail(error: BaseException, code: int) -> int:
     bars = sys.modules.get("tqdm")
     for bar in list(getattr(bars.tqdm, "_instances", ())) if bars else ():
         bar.close()  # else the line would begin where the bar ends
-    sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
+    if RANK == 0 or not isinstance(error, InputError):  # all ranks see the same bad input
+        sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
     return code
 
 
@@ -108,7 +110,15 @@ def run_program(main: Callable[[], None]) -> None:
 
 def start_job(number: int) -> None:
     """Before each job of a multirun: forget what the job before left in the process."""
+    global _job_started
     _early.buffer.clear()
+    if number > 1:  # the job's own start-up and peak memory
+        _job_started = time.time()
+        with contextlib.suppress(OSError):
+            Path("/proc/self/clear_refs").write_text("5")
+        torch = sys.modules.get("torch")
+        if torch is not None and torch.cuda.is_available():
+            torch.cuda.reset_peak_memory_stats()
     accelerate_state = sys.modules.get("accelerate.state")
     if number > 1 and accelerate_state is not None:
         accelerate_state.AcceleratorState._reset_state(reset_partial_state=True)
@@ -119,10 +129,13 @@ def choose_precision(asked: str, bf16: bool | None, fp16: bool | None) -> tuple[
     """(bf16, fp16, why). `auto` takes the quickest precision that this device computes natively.
 
     Raises:
-        InputError: an unknown word, or training.bf16/fp16 beside another precision.
+        InputError: an unknown word, training.bf16/fp16 beside another precision, or fp16 on CPU.
     """
     if asked not in ("auto", "fp32", "bf16", "fp16"):
         raise InputError(f"precision={asked}: give auto, fp32, bf16 or fp16")
+    if (fp16 or asked == "fp16") and not has_accelerator():
+        which = "training.fp16=true" if fp16 else "precision=fp16"
+        raise InputError(f"{which}: needs a GPU, and this run has none; give precision=auto, fp32 or bf16")
     if bf16 is not None or fp16 is not None:
         if asked != "auto":
             raise InputError(f"precision={asked} beside training.bf16 or training.fp16: give one of them")
@@ -377,6 +390,12 @@ class Run:
             for number, handler in before.items():
                 signal.signal(number, handler)
 
+    def say_finished(self) -> None:
+        """The result that follows is an old one: a run is known by its configuration, not by what its files hold."""
+        logger.info(
+            "%s is finished, this is its result; if the data changed, overwrite=true trains anew", self.directory
+        )
+
     def check_stop(self) -> None:
         """Raise `Stopped` where a signal asked for it."""
         if self.stop_requested:
@@ -462,12 +481,15 @@ def _git_state() -> dict[str, Any] | None:
 
 
 def peak_memory_mb() -> float:
-    """High-water mark of this process's resident memory, MB."""
+    """High-water mark of this process's resident memory, MB; since the job began in a multirun."""
+    with contextlib.suppress(OSError, StopIteration):  # ru_maxrss would inherit the parent's
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) / 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def process_seconds() -> float:
-    """Seconds since this process began."""
-    import psutil  # type: ignore[import-untyped]
+    """Seconds since this process, or in a multirun its current job, began."""
+    import psutil
 
-    return time.time() - psutil.Process().create_time()
+    return time.time() - (_job_started or psutil.Process().create_time())

@@ -11,7 +11,7 @@ import torch
 from torch.utils.data import DataLoader, Sampler
 from transformers import Trainer
 
-from voicecommand.errors import NonFiniteLoss
+from voicecommand.errors import InputError, NonFiniteLoss
 
 # Examples are sorted by length inside windows of this many global batches: wide enough that batches need
 # hardly any padding, narrow enough that an epoch's batches still differ from the last one's.
@@ -132,6 +132,7 @@ class CommandTrainer(Trainer):
 
     Raises:
         NonFiniteLoss: the loss of a step is NaN or infinite.
+        InputError: `dataloader_drop_last` leaves nothing to train on.
     """
 
     model: Any
@@ -159,6 +160,12 @@ class CommandTrainer(Trainer):
             args.seed if args.data_seed is None else args.data_seed,
             args.dataloader_drop_last,
         )
+        if not len(batches):
+            size = batches.batch_size * batches.accumulation * batches.world_size
+            raise InputError(
+                f"training.dataloader_drop_last=true: a global batch has {size} examples, and train only"
+                f" {len(dataset)}; lower training.per_device_train_batch_size or leave dataloader_drop_last out"
+            )
         # Not prepared by accelerate: the batches are this rank's own already, and Trainer moves them to the device.
         loader = DataLoader(
             _Examples(dataset),
@@ -169,6 +176,7 @@ class CommandTrainer(Trainer):
             persistent_workers=args.dataloader_persistent_workers,
             prefetch_factor=args.dataloader_prefetch_factor,
             multiprocessing_context=args.dataloader_multiprocessing_context,
+            in_order=args.dataloader_in_order,
         )
         loader.set_epoch = batches.set_epoch  # Trainer calls it where it exists
         return loader
@@ -177,6 +185,15 @@ class CommandTrainer(Trainer):
         super()._set_signature_columns_if_needed()
         if "length" not in self._signature_columns:  # the samplers read it; the collator leaves it out
             self._signature_columns.append("length")
+
+    def _get_dataloader(self, *args: Any, **kwargs: Any) -> DataLoader:
+        """The stock loader, which only evaluation uses here: it never drops an example."""
+        drop_last = self.args.dataloader_drop_last
+        self.args.dataloader_drop_last = False
+        try:
+            return super()._get_dataloader(*args, **kwargs)
+        finally:
+            self.args.dataloader_drop_last = drop_last
 
     def _get_eval_sampler(self, eval_dataset: Any) -> Sampler:
         return _ByLength(_lengths(eval_dataset))

@@ -150,7 +150,6 @@ class _TextTask:
 
     columns: ClassVar[tuple[str, ...]] = ("text", "label")
     name: ClassVar[str] = "text_classification"
-    objective: ClassVar[tuple[str, bool]] = ("macro_f1", True)  # (metric on validation, greater is better)
 
     def build_metrics(self, label_names: list[str]) -> Any:
         """Scalars for Trainer's log: `EvalPrediction` with logits `[n, labels]` -> accuracy and macro F1."""
