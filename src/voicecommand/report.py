@@ -31,18 +31,18 @@ FALSE_ACCEPTS = 10
 CURVE_POINTS = 401
 
 
-def write_report(directory: Path, run: dict[str, Any] | None = None, run_directory: Path | None = None) -> Path:
+def write_report(directory: Path, run_directory: Path | None = None) -> Path:
     """confusion_matrix.png and report.html from metrics.json and predictions.parquet of `directory`.
 
-    What describes the run (run.json, history.json) comes from `directory`, else from `run_directory`; `run`
-    replaces run.json. Returns the path of report.html; a missing metrics.json is an InputError.
+    What describes the run (run.json, history.json) comes from `directory`, else from `run_directory`. Returns the
+    path of report.html; a missing metrics.json is an InputError.
     """
     directory = Path(directory)
     places = [directory] + ([Path(run_directory)] if run_directory is not None else [])
     metrics = read_json([directory], "metrics.json")
     if metrics is None:
         raise InputError(f"{directory}: no metrics.json to report on; evaluate the run first")
-    run = run if run is not None else read_json(places, "run.json") or {}
+    run = read_json(places, "run.json") or {}
     history = read_json(places, "history.json") or []
     rows = read_predictions(directory)
     images: dict[str, str | None] = {}
