@@ -90,7 +90,7 @@ ci: lint ## all that must hold: lint, types, every test, the README's commands
 	$(BIN)/python -m pytest --durations=15 $(ARGS)
 
 benchmark: $(READY) ## speed against the stock Trainer, into benchmarks/results/
-	$(BIN)/python benchmarks/text_training.py --accuracy-seeds 0 $(ARGS)
+	$(BIN)/python benchmarks/text_training.py $(ARGS)
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/inference.py
 

@@ -1,7 +1,7 @@
 """Speed of training on short texts, ours against the stock Trainer, and what accuracy that costs.
 
     python benchmarks/text_training.py                       the built-in commands
-    python benchmarks/text_training.py --accuracy-seeds 0    speed alone: minutes
+    python benchmarks/text_training.py --accuracy-seeds 5    accuracy instead: ours and dynamic, whole runs
     python benchmarks/text_training.py --path DIR            train, validation and test.jsonl of another set
     python benchmarks/text_training.py --network base        BERT-base with random weights, on a GPU
 
@@ -64,11 +64,15 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     add(
         "--accuracy-seeds",
         type=int,
-        default=5,
-        help="whole runs, ours and dynamic, from so many seeds; 0 for none",
+        default=0,
+        help="instead of speed: accuracy after whole runs of ours and of dynamic padding from so many seeds",
     )
     add("--accuracy-epochs", type=float, help="epochs of those runs; by default the recipe's")
-    add("--out", type=Path, help="by default benchmarks/results/text_training_<data>.json")
+    add(
+        "--out",
+        type=Path,
+        help="by default benchmarks/results/text_training_<data>.json (or text_accuracy_)",
+    )
     options = parser.parse_args(arguments)
     if options.path and not (Path(options.path) / "train.jsonl").is_file():
         parser.error(f"--path {options.path}: no train.jsonl there")
@@ -86,32 +90,28 @@ def main() -> int:
         print("--network base: no GPU here, nothing was measured (--device cpu: on the processor, slowly)")
         return 0
     data = Path(options.path).resolve().name if options.path else options.data
+    settings = {"batch_size": options.batch_size, "max_length": options.max_length}
     with tempfile.TemporaryDirectory(prefix="voicecommand-benchmark-") as scratch:
         job = common_job(options, Path(scratch))
-        speed = measure_speed(options, job)
-        accuracy = measure_accuracy(options, job) if options.accuracy_seeds else None
+        if options.accuracy_seeds:
+            name, measured = "text_accuracy", measure_accuracy(options, job)
+        else:
+            steps = {arm: steps_of(options, arm) for arm in options.arms}
+            settings |= {"rounds": options.rounds, "steps_a_round": steps, "warmup_steps": options.warmup}
+            name, measured = "text_training", summarise(measure_speed(options, job), data)
     content = {
-        "benchmark": "text_training",
+        "benchmark": name,
         "command": measuring.command_line(),
         "data": data,
         "network": options.network,
         "machine": measuring.describe_machine(options.threads, load),
-        "settings": {
-            "batch_size": options.batch_size,
-            "max_length": options.max_length,
-            "rounds": options.rounds,
-            "steps_a_round": {arm: steps_of(options, arm) for arm in options.arms},
-            "warmup_steps": options.warmup,
-            "training": job["settings"],
-        },
-        **summarise(speed, data),
-        "accuracy": accuracy,
+        "settings": {**settings, "training": job["settings"]},
+        **measured,
     }
-    printed = report(content)
+    printed = accuracy_table(content) if options.accuracy_seeds else report(content)
     print(printed)
-    name = f"text_training_{data}" + ("" if options.network == "bert" else f"_{options.network}")
-    out = options.out or measuring.RESULTS / f"{name}.json"
-    measuring.write_results(out, content, printed)
+    name += f"_{data}" + ("" if options.network == "bert" else f"_{options.network}")
+    measuring.write_results(options.out or measuring.RESULTS / f"{name}.json", content, printed)
     return 0
 
 
@@ -298,7 +298,7 @@ def summarise(speed: dict[str, dict[str, Any]], data: str) -> dict[str, Any]:
 
 
 def report(content: dict[str, Any]) -> str:
-    """What is printed: rates, ratios, accuracy."""
+    """What is printed of speed: rates and ratios."""
     machine, settings = content["machine"], content["settings"]
     gpu = "".join(f", {name}" for name in machine.get("gpus", []))
     lines = [
@@ -311,8 +311,6 @@ def report(content: dict[str, Any]) -> str:
         "",
         ratio_table(content),
     ]
-    if content["accuracy"]:
-        lines += ["", accuracy_table(content["accuracy"])]
     return "\n".join(lines)
 
 
@@ -350,6 +348,7 @@ def ratio_table(content: dict[str, Any]) -> str:
 
 
 def accuracy_table(accuracy: dict[str, Any]) -> str:
+    """What is printed of accuracy: ours, dynamic padding, and their difference seed by seed."""
     rows = []
     for split in ("validation", "test"):
         for arm, runs in accuracy["runs"].items():
@@ -360,7 +359,7 @@ def accuracy_table(accuracy: dict[str, Any]) -> str:
         interval = "-" if d["low"] is None else f"{100 * d['low']:+.2f} to {100 * d['high']:+.2f}"
         rows.append([f"{split}, difference", f"{100 * d['mean']:+.2f}", interval])
     title = (
-        f"Accuracy in percent, {len(accuracy['seeds'])} seeds, {accuracy['precision']},"
+        f"{accuracy['data']}: accuracy in percent, {len(accuracy['seeds'])} seeds, {accuracy['precision']},"
         f" {accuracy['epochs']:g} epochs, last weights; the interval is paired over seeds (95 %, Student's t)."
     )
     return f"{title}\n\n{table(['split, arm', 'mean', 'seeds, or interval'], rows)}"

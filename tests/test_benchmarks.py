@@ -89,7 +89,7 @@ def test_the_speed_report_compares_like_with_like_and_default_with_default() -> 
     }
     settings = {"batch_size": 32, "rounds": 2, "steps_a_round": {"ours": 10}, "max_length": 128}
     machine = {"processor": "a processor", "cores": 2, "threads": 2, "load": 0.0}
-    content = {"data": "snips", "network": "bert", "settings": settings, "machine": machine, "accuracy": None}
+    content = {"data": "snips", "network": "bert", "settings": settings, "machine": machine}
     printed = text_training.report(content | summary)
     assert "default against default | 3.20 (3.20 to 3.20) |  2.2 |   0.99 |" in printed
 
