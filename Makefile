@@ -54,7 +54,7 @@ $(READY): pyproject.toml constraints.txt
 		exit 2; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo 'Installing what voicecommand needs into $(VENV): about 2 minutes.'
-	@$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[dev,spoken]'
 	@touch $@
 
 train: $(READY) ## train and report; model=bert data=commands unless ARGS says otherwise

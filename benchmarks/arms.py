@@ -100,7 +100,7 @@ def build_ours(job: dict[str, Any], data: Any, seed: int) -> Any:
     encoded = encode(data, task, processor, label_names, splits=["train", "validation", "test"])
     model = task.load_model(label_names, processor)
     trainer = task.build_trainer(
-        arguments(job, seed), model, processor, encoded, label_names, Full(**job["tuning"]), [], seed
+        arguments(job, seed), model, processor, encoded, label_names, Full(**job["tuning"]), seed=seed
     )
     trainer.benchmark_splits = encoded
     return trainer
@@ -118,7 +118,7 @@ def build_stock(job: dict[str, Any], data: Any, seed: int) -> Any:
         default_data_collator,
     )
 
-    from voicecommand.tasks.text_classification import resolve_checkpoint
+    from voicecommand.pretrained import resolve_checkpoint
 
     checkpoint = resolve_checkpoint(job["checkpoint"])
     label_names = sorted(set(data["train"]["label"]))

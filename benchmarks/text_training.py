@@ -162,7 +162,7 @@ def write_base_checkpoint(directory: Path) -> Path:
     """A configuration of BERT-base's size (12 layers, 768 wide) and the tokenizer of model=bert."""
     from transformers import AutoTokenizer, BertConfig
 
-    from voicecommand.tasks.text_classification import resolve_checkpoint
+    from voicecommand.pretrained import resolve_checkpoint
 
     BertConfig().save_pretrained(directory)
     AutoTokenizer.from_pretrained(resolve_checkpoint(BERT)).save_pretrained(directory)

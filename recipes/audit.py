@@ -1,30 +1,39 @@
 """Name what is wrong with a data set, before training.
 
-python recipes/audit.py data=file data.path=commands.csv
+    python recipes/audit.py data=file data.path=commands.csv
+    python recipes/audit.py data=folder data.path=DIR
+    python recipes/audit.py data=folder data.path=DIR augment=strong samples=OUT
 
 Prints the rows per label and split, then one line for each problem with the rows as file:row. Exit 0 if
-training would accept the data (there may be warnings), 2 if it would not.
+training would accept the data (there may be warnings), 2 if it would not. `samples` names a folder, where a few
+training clips are left as they are and as augment= changes them, with a figure.
 """
 
 from omegaconf import DictConfig
 
-from voicecommand.config import load_data, recipe
-from voicecommand.data.checks import fingerprint, format_counts, inspect
+from voicecommand import config as door
 from voicecommand.errors import InputError
 
 
-@recipe("audit")
+@door.recipe("audit")
 def main(config: DictConfig) -> None:
-    columns = tuple(config.columns)
-    dataset = load_data(config, columns)
-    findings = inspect(dataset, columns)
-    print(format_counts(findings.counts))
+    from voicecommand import training
+    from voicecommand.data import checks
+
+    columns = tuple(config.columns or door.known_columns(config))
+    dataset = training.prepare(door.load_data(config, columns), columns, config.num_proc)
+    findings = checks.inspect(dataset, columns)
+    print(checks.format_counts(findings.counts))
     for problem in findings.problems:
         print(f"{problem.level}: {problem.line()}")
     print(f"{len(findings.errors)} errors, {len(findings.warnings)} warnings; ", end="")
-    print(f"fingerprint {fingerprint(dataset)['fingerprint']}")
+    print(f"fingerprint {checks.fingerprint(dataset)['fingerprint']}")
     if findings.errors:
         raise InputError(f"the data has {len(findings.errors)} error(s), named above: training would refuse it")
+    if config.samples is not None:
+        from voicecommand.tasks import audio_classification
+
+        print(audio_classification.write_samples(dataset, door.build(config.get("augment")), config.samples))
 
 
 if __name__ == "__main__":

@@ -21,10 +21,11 @@ def main(config):
     door.check_saved_config(run)
     runs.set_threads(config.threads)
     model = voicecommand.load(run)
-    dataset = training.choose_evaluation(door.load_data(config, ("text", "label")), config.split)
-    checks.check(dataset, ("text", "label"), required=(config.split,))
+    dataset = training.choose_evaluation(door.load_data(config, model.columns), config.split)
+    dataset = training.prepare(dataset, model.columns, config.num_proc)
+    checks.check(dataset, model.columns, required=(config.split,))
     predictions = [
-        training.collect_predictions(rows, split, model.probabilities(rows["text"][:]), model.label_names)
+        training.collect_predictions(rows, split, model.probabilities(model.read(rows)), model.label_names)
         for split, rows in dataset.items()
     ]
     metrics = evaluation.evaluate_predictions(predictions, model.threshold)
@@ -32,7 +33,8 @@ def main(config):
     directory = run / "evaluations" / f"{config.choices.data}-{config.split}"
     directory.mkdir(parents=True, exist_ok=True)
     evaluation.write_evaluation(directory, predictions, metrics)
-    truncated = {split: model.count_truncated(rows["text"][:]) for split, rows in dataset.items()}
+    training.write_clips(directory, predictions, dataset)
+    truncated = {split: model.count_truncated(model.read(rows)) for split, rows in dataset.items()}
     records.write_evaluation_record(directory, run, config.choices.data, dataset, truncated, door.command())
     page = report.write_report(directory, run_directory=Path(run))
     print(evaluation.format_summary(metrics), f"report: {page}", sep="\n")

@@ -27,9 +27,9 @@ def train(config, run):
 
     runs.set_threads(config.threads)
     training.seed_everything(config.seed)
-    task, tuning = door.build(config.model), door.build(config.get("tuning"))
+    task, tuning, augmentation = (door.build(config.get(group)) for group in ("model", "tuning", "augment"))
     args = door.build_training_arguments(config, run.directory)
-    dataset = door.load_data(config, task.columns)
+    dataset = training.prepare(door.load_data(config, task.columns), task.columns, config.num_proc)
     checks.check(dataset, task.columns)
     label_names = training.find_label_names(dataset)
     processor = task.load_processor()
@@ -38,8 +38,9 @@ def train(config, run):
 
     with run.open(door.to_yaml(config)):
         trainer = training.build_trainer(
-            task, args, model, processor, encoded, label_names, run, tuning, config.early_stopping, config.seed
-        )
+            task, args, model, processor, encoded, label_names, run,
+            tuning, config.early_stopping, config.seed, augmentation,
+        )  # fmt: skip
         figures = training.train(trainer, run)
         splits = training.choose_splits(dataset, with_test=not door.is_multirun())
         predictions = [training.predict_split(trainer, task, encoded, dataset, s, label_names) for s in splits]
@@ -50,6 +51,7 @@ def train(config, run):
             metrics |= records.write_record(run, door.record(config, args), task, trainer, dataset, truncated, figures)
             records.write_threshold(run.directory / "model", metrics)
             evaluation.write_evaluation(run.directory, predictions, metrics)
+            training.write_clips(run.directory, predictions, dataset)
             report.write_report(run.directory)
             report.write_model_card(run.directory)
 

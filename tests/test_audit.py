@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import io
 import logging
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from voicecommand.data.checks import Findings, check, fingerprint, format_counts, inspect
 from voicecommand.data.splits import build
+from voicecommand.data.twins import find_twins
 from voicecommand.errors import InputError
 
 COLUMNS = ("text", "label")
@@ -264,6 +267,183 @@ def test_fifteen_thousand_rows_are_checked_within_a_second() -> None:
     inspect(data)
     fingerprint(data)
     assert time.process_time() - start < 1
+
+
+SOUND = ("audio", "label")
+
+
+def voice(seed: int, seconds: float = 1.0) -> Any:
+    """Something like a word: bursts of harmonics of a gliding pitch, with pauses, int16 at 16 kHz."""
+    draw = np.random.default_rng(seed)
+    time_of = np.arange(int(seconds * 16_000)) / 16_000
+    pitch = np.cumsum(draw.uniform(90, 250) * (1 + 0.3 * np.sin(2 * np.pi * draw.uniform(0.5, 3) * time_of))) / 16_000
+    wave = sum(draw.uniform(0.1, 1) * np.sin(2 * np.pi * n * pitch + draw.uniform(0, 6)) for n in range(1, 15))
+    loudness = np.interp(time_of, np.linspace(0, seconds, 9), [0, *draw.uniform(0, 1, 7) ** 2, 0])
+    return (wave * loudness * 1500 + draw.normal(0, 10, len(time_of))).astype(np.int16)
+
+
+def sounds(splits: dict[str, list[Any]], **columns: Any) -> Any:
+    """A prepared data set: {split: clips}, labels a and b in turn; ``columns`` replace those of all rows by split."""
+    import pyarrow as pa
+    from datasets import Dataset, DatasetDict
+
+    made = {}
+    for name, clips in splits.items():
+        values = {
+            "id": [f"{name}-{row}" for row in range(len(clips))],
+            "origin": [f"{name}.csv:{row + 2}" for row in range(len(clips))],
+            "label": ["ab"[row % 2] for row in range(len(clips))],
+            "content": [hashlib.sha256(clip.tobytes()).hexdigest() for clip in clips],
+            "length": [len(clip) for clip in clips],
+            "silent": [not clip.any() for clip in clips],
+            "clipped": [bool((clip == 32767).sum() > 3) for clip in clips],
+            **{column: by_split[name] for column, by_split in columns.items()},
+        }
+        values["audio"] = pa.array(list(clips), pa.list_(pa.int16()))
+        made[name] = Dataset(pa.table(values))
+    return DatasetDict(made)
+
+
+CLEAN_SOUND = {"train": [voice(i) for i in range(8)], "validation": [voice(i) for i in range(8, 12)]}
+
+
+def kinds(data: Any, columns: tuple[str, ...] = SOUND, **settings: Any) -> list[str]:
+    return [problem.kind for problem in inspect(data, columns, **settings).problems]
+
+
+def test_clean_recordings_have_no_problems() -> None:
+    assert lines(inspect(sounds(CLEAN_SOUND), SOUND)) == []
+
+
+def test_takes_of_one_voice_that_differ_a_little_are_no_twins() -> None:
+    """The same word again: the harmonics drift against each other, as in any second take."""
+    takes = [voice(1)]
+    for seed in range(5):
+        draw = np.random.default_rng(seed)
+        stretched = np.interp(np.linspace(0, len(takes[0]) - 1, int(16_000 * draw.uniform(0.93, 0.97))),
+                              np.arange(len(takes[0])), takes[0])  # fmt: skip
+        takes.append(stretched.astype(np.int16))
+    assert find_twins(takes) == []
+
+
+def as_mp3(clip: Any) -> Any:
+    import soundfile
+
+    file = io.BytesIO()
+    soundfile.write(file, clip, 16_000, format="MP3")
+    file.seek(0)
+    return soundfile.read(file, dtype="int16")[0]
+
+
+def with_noise(clip: Any) -> Any:
+    level = np.sqrt(np.mean(clip.astype(float) ** 2)) / 10  # 20 dB below
+    return (clip + np.random.default_rng(0).normal(0, level, len(clip))).astype(np.int16)
+
+
+COPIES = {
+    "later": lambda clip: np.concatenate([np.zeros(1234, np.int16), clip]),
+    "cut at both ends": lambda clip: clip[1001:-1500],
+    "softer": lambda clip: (clip * 0.3).astype(np.int16),
+    "upside down": lambda clip: -clip,
+    "as MP3": as_mp3,
+    "with noise at 20 dB": with_noise,
+}
+
+
+@pytest.mark.parametrize("copy", COPIES)
+def test_nearly_the_same_recording_is_found_in_a_split_and_across(copy: str) -> None:
+    other = COPIES[copy](CLEAN_SOUND["train"][2])
+    within = inspect(sounds(CLEAN_SOUND | {"train": [*CLEAN_SOUND["train"], other]}), SOUND)
+    assert [problem.kind for problem in within.problems] == ["near_within"]
+    assert "2 recordings in train are nearly the same as others there (1 different ones)" in within.problems[0].line()
+    assert within.problems[0].origins == ("train.csv:4", "train.csv:10")
+    across = inspect(sounds(CLEAN_SOUND | {"validation": [*CLEAN_SOUND["validation"], other]}), SOUND)
+    assert [problem.kind for problem in across.problems] == ["near_across"]
+    assert across.problems[0].line() == (
+        "1 of 5 validation recordings are nearly the same as one in train (validation.csv:6 = train.csv:4)"
+    )
+
+
+def test_training_leaves_the_search_for_twins_to_the_audit(caplog: pytest.LogCaptureFixture) -> None:
+    twins = [*CLEAN_SOUND["train"], COPIES["softer"](CLEAN_SOUND["train"][0])]
+    check(sounds(CLEAN_SOUND | {"train": twins}), SOUND)
+    assert "nearly" not in caplog.text
+
+
+def test_twins_are_looked_for_within_a_label() -> None:
+    clips = [voice(0), voice(0)[100:]]
+    assert find_twins(clips) == [[0, 1]] and find_twins(clips, ["a", "b"]) == []
+    assert find_twins([clips[0][:1000], clips[0][:1000], clips[0] * 0, clips[0] * 0]) == []
+
+
+def test_three_copies_are_one_set_of_twins() -> None:
+    clips = [voice(0), voice(1), voice(0)[900:], voice(0)[:-900]]
+    assert find_twins(clips) == [[0, 2, 3]]
+
+
+def test_the_same_recording_twice_is_found_by_its_samples_and_counted_by_its_bytes() -> None:
+    first = CLEAN_SOUND["train"][0]
+    clips = CLEAN_SOUND | {"train": [*CLEAN_SOUND["train"], first], "validation": [*CLEAN_SOUND["validation"], first]}
+    content = {name: [f"{name} {row}" for row in range(len(rows))] for name, rows in clips.items()}
+    content["validation"][4] = "train 0"
+    found = inspect(sounds(clips, content=content), SOUND)
+    assert [problem.kind for problem in found.problems] == ["duplicates_within", "duplicates_across"]
+    assert found.problems[0].line().startswith("1 recordings in train repeat an earlier one (0 byte for byte)")
+    assert found.problems[1].line() == (
+        "1 of 5 validation recordings are also in train (1 of them byte for byte) (validation.csv:6 = train.csv:2)"
+    )
+
+
+def test_one_recording_with_two_labels_is_named() -> None:
+    clips = CLEAN_SOUND | {"train": [*CLEAN_SOUND["train"], voice(50), CLEAN_SOUND["train"][0]]}
+    found = inspect(sounds(clips), SOUND)
+    assert [problem.kind for problem in found.problems] == ["duplicates_within", "conflicting_labels"]
+    assert found.problems[1].line() == "1 recordings have more than one label (train.csv:2 a / train.csv:11 b)"
+
+
+@pytest.mark.parametrize(
+    ("clip", "kind", "message"),
+    [
+        (np.zeros(16_000, np.int16), "silent", "1 recordings in train are silent"),
+        (np.concatenate([voice(60), np.full(9, 32767, np.int16)]), "clipped", "1 recordings in train are clipped"),
+        (voice(60)[:1500], "very_short", "1 recordings in train are shorter than 0.1 s"),
+        (voice(60, 10.5), "over_long", "1 recordings in train are longer than 10 s"),
+    ],
+)
+def test_odd_recordings_are_warned_of(clip: Any, kind: str, message: str) -> None:
+    found = inspect(sounds(CLEAN_SOUND | {"train": [*CLEAN_SOUND["train"], clip]}), SOUND)
+    assert [(problem.level, problem.kind) for problem in found.problems] == [("warning", kind)]
+    assert found.problems[0].line().startswith(message) and found.problems[0].origins == ("train.csv:10",)
+
+
+def test_silent_recordings_are_nobodys_duplicates() -> None:
+    silence = np.zeros(16_000, np.int16)
+    clips = {name: [*rows, silence, silence] for name, rows in CLEAN_SOUND.items()}
+    assert kinds(sounds(clips)) == ["silent", "silent"]
+
+
+def test_a_speaker_in_two_splits_of_recordings_is_a_warning() -> None:
+    speakers = {"train": list("ttttuuuu"), "validation": list("vvtv")}
+    found = inspect(sounds(CLEAN_SOUND, speaker=speakers), SOUND)
+    assert [problem.kind for problem in found.problems] == ["shared_group"]
+    assert found.problems[0].origins == ("validation.csv:4",)
+
+
+def test_sound_is_judged_by_its_sound_and_text_by_its_text() -> None:
+    texts = {name: ["say it"] * len(clips) for name, clips in CLEAN_SOUND.items()}
+    data = sounds(CLEAN_SOUND, text=texts)
+    assert kinds(data) == []
+    assert {"duplicates_within", "duplicates_across"} <= set(kinds(data, ("text", "label")))
+    assert kinds(data.remove_columns(["audio", "content"]), SOUND) == []
+
+
+def test_the_fingerprint_of_recordings_is_that_of_their_files() -> None:
+    data = sounds(CLEAN_SOUND)
+    texts = {name: [f"text {i}" for i in range(len(clips))] for name, clips in CLEAN_SOUND.items()}
+    assert fingerprint(sounds(CLEAN_SOUND, text=texts)) == fingerprint(data)
+    assert fingerprint(data.remove_columns("audio")) == fingerprint(data)
+    other = {name: [f"{i}" for i in range(len(clips))] for name, clips in CLEAN_SOUND.items()}
+    assert fingerprint(sounds(CLEAN_SOUND, content=other)) != fingerprint(data)
 
 
 def run_audit(monkeypatch: pytest.MonkeyPatch, *overrides: str) -> int:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
+from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +15,8 @@ from voicecommand.errors import InputError
 
 # Another text, label or order is another data set: raise VERSION, then put the new value here.
 FINGERPRINT = "25a6af5a33b974d4acadbf8f5def650d2bad659934dc4b6f0e9eb6947fb618b5"
+
+needs_espeak = pytest.mark.skipif(not find_spec("espeakng_loader"), reason="espeakng-loader is not installed")
 
 
 @pytest.fixture(scope="module")
@@ -124,8 +128,46 @@ def test_another_version_is_refused_and_both_are_named():
 
 
 def test_a_column_that_is_not_there_is_refused_and_those_there_are_named():
-    with pytest.raises(InputError, match=r"audio.*text.*response"):
+    with pytest.raises(InputError, match=r"transcript.*text.*response.*audio"):
+        commands.load_commands(columns=["transcript", "label"])
+
+
+def test_sound_is_made_only_where_a_task_asks_for_it(monkeypatch):
+    monkeypatch.setattr(commands, "add_sound", None)
+    assert set(commands.load_commands(columns=["text", "label"])["test"].column_names) == set(commands.COLUMNS)
+    with pytest.raises(TypeError, match="not callable"):
         commands.load_commands(columns=["audio", "label"])
+
+
+def test_sound_without_its_synthesiser_names_what_to_install(monkeypatch):
+    monkeypatch.setattr("voicecommand.data.engines.find_spec", lambda name: None)
+    with pytest.raises(InputError, match=r"pip install -e \.\[spoken\]"):
+        commands.load_commands(columns=["audio", "label"])
+
+
+@needs_espeak
+def test_with_sound_the_rows_are_the_same_and_each_speaker_is_in_one_split(splits, monkeypatch):
+    monkeypatch.setattr(
+        "voicecommand.data.synthesis.speak_all", lambda utterances, origins: [u.text for u in utterances]
+    )
+    loaded = commands.load_commands(columns=["audio", "label"])
+    for split, rows in splits.items():
+        assert loaded[split].select_columns(list(commands.COLUMNS)).to_list() == rows
+        assert loaded[split]["audio"][:] == [row["text"] for row in rows]
+    speakers = {split: set(loaded[split]["speaker"]) for split in loaded}
+    assert sum(map(len, speakers.values())) == len(set().union(*speakers.values())) > 350
+    voices = {split: {s.voice.timbre for s in each} for split, each in commands.assign_speakers().items()}
+    assert not voices["train"] & (voices["validation"] | voices["test"]) and not voices["validation"] & voices["test"]
+    assert voices["out_of_scope_test"] <= voices["test"] and voices["out_of_scope_validation"] <= voices["validation"]
+
+
+@needs_espeak
+@pytest.mark.slow
+def test_all_commands_can_be_spoken(monkeypatch, tmp_path):
+    monkeypatch.setattr("voicecommand.audio.cache_directory", lambda: tmp_path)
+    loaded = commands.load_commands(columns=["audio", "label"])
+    paths = [path for split in loaded.values() for path in split["audio"]]
+    assert len(set(paths)) == 6400 and min(Path(path).stat().st_size for path in paths) > 10_000
 
 
 @pytest.mark.slow

@@ -36,12 +36,15 @@ def test_every_model_tuning_training_data_and_experiment_composes() -> None:
     found = {group: sorted(path.stem for path in (door.CONF / group).glob("*.yaml")) for group in door._groups()}
     found["training"].remove("base")
     assert {group: len(names) for group, names in found.items()} == {
-        "data": 5, "experiment": 18, "model": 10, "training": 7, "tuning": 4
+        "augment": 3, "data": 10, "experiment": 18, "model": 17, "training": 9, "tuning": 4
     }  # fmt: skip
     for group, names in found.items():
         for name in names:
-            needs_path = name in ("banking77", "snips", "hub") or (group == "experiment" and "commands" not in name)
-            assert door.compose("train", [f"{group}={name}", *(["data.path=x"] if needs_path else [])])
+            needs_path = (group == "data" and name not in ("commands", "file", "spoken")) or (
+                group == "experiment" and "commands" not in name
+            )
+            hears = ["model=bcresnet"] if group == "augment" else []
+            assert door.compose("train", [f"{group}={name}", *hears, *(["data.path=x"] if needs_path else [])])
 
 
 @pytest.mark.parametrize(
@@ -164,9 +167,13 @@ def test_build_checks_types_and_names_the_key() -> None:
 def test_every_model_and_tuning_builds_with_the_types_it_declares() -> None:
     for path in (door.CONF / "model").glob("*.yaml"):
         config = door.compose("train", [f"model={path.stem}"])
-        assert door.build(config.model).columns == ("text", "label")
+        hears = "audio_classification" in config.model._target_
+        assert door.build(config.model).columns == ("audio" if hears else "text", "label")
     for path in (door.CONF / "tuning").glob("*.yaml"):
         assert door.build(door.compose("train", [f"tuning={path.stem}"]).tuning)
+    for path in (door.CONF / "augment").glob("*.yaml"):
+        config = door.compose("train", ["model=bcresnet", f"augment={path.stem}"])
+        assert bool(door.build(config.get("augment"))) == (path.stem != "none")
 
 
 def test_a_bug_in_what_is_built_is_not_called_bad_input(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -201,7 +208,7 @@ def test_a_bug_in_what_is_built_is_not_called_bad_input(monkeypatch: pytest.Monk
         ("tuning=lara", r"tuning=lara: no such tuning; did you mean lora\? there are full, head, last_layers, lora"),
         ("training=smoek", r"training=smoek: no such training; did you mean smoke\?"),
         ("experiment=comands_bert_full", r"no such experiment; did you mean commands_bert_full\?"),
-        ("model=null", r"model=null: give one name; there are bert, "),
+        ("model=null", r"model=null: give one name; there are bcresnet, bert, "),
         ("model=[bert]", r"model=\[bert\]: give one name"),
         ("training={max_steps: 2}", r"give one name; there are base, fine_tune"),
         ("training.output_dir=x", r"training.output_dir: not set here; use runs=DIR"),

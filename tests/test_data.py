@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import csv
 import errno
+import hashlib
 import json
 import os
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -430,6 +432,69 @@ def test_splits_that_the_hub_lacks_come_from_the_same_rule(hub_directory: str) -
     rule = SplitRule()
     wanted = [f"train {i}" for i in range(30) if rule.assign(f"train {i}") == "test"]
     assert data["test"]["text"][:] == wanted and len(wanted) > 0
+
+
+def write_hub(directory: Path, rows: dict[str, list[Any]], features: Any) -> str:
+    """As `datasets` saves it, which itself would encode the sound by torchcodec."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    target = directory / "sounds" / "train.parquet"
+    target.parent.mkdir()
+    pq.write_table(pa.Table.from_pydict(rows, schema=features.arrow_schema), target)
+    return str(target.parent)
+
+
+def test_hub_sound_is_written_once_undecoded_under_its_hash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import datasets
+
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setitem(sys.modules, "torchcodec", None)
+    there = write("there.wav", b"a recording of its own")
+    features = datasets.Features(
+        {"clip": datasets.Audio(), "other": datasets.Audio(), "label": datasets.Value("string")}
+    )
+    sounds = [{"bytes": b"not sound, and nobody looks", "path": "a.FLAC"}, {"bytes": b"second", "path": None}]
+    rows = [*sounds, sounds[0], {"bytes": None, "path": there}]
+    directory = write_hub(tmp_path, {"clip": rows, "other": rows, "label": ["x"] * 4}, features)
+    columns, names = ("audio", "label"), {"audio": "clip"}
+    train = load_hub(columns, directory, column_map=names, split=WHOLE)["train"]
+    first, second, third, fourth = train["audio"][:]
+    assert Path(first).read_bytes() == sounds[0]["bytes"] and first == third and fourth == there
+    digest = hashlib.sha256(b"not sound, and nobody looks").hexdigest()
+    assert first == f"{tmp_path}/cache/voicecommand/hub/{digest[:2]}/{digest}.flac"
+    assert Path(second).read_bytes() == b"second" and Path(second).suffix == ""
+    assert train["origin"][1] == f"{directory}@main/train:1" and set(train.column_names) == {"id", "origin", *columns}
+    written = Path(first).stat().st_mtime_ns
+    load_hub(columns, directory, column_map=names, split=WHOLE)
+    assert Path(first).stat().st_mtime_ns == written
+
+
+def test_hub_text_beside_sound_is_read_without_decoding_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import datasets
+
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    features = datasets.Features(
+        {"clip": datasets.Audio(), "text": datasets.Value("string"), "label": datasets.Value("string")}
+    )
+    rows = {"clip": [{"bytes": b"no sound", "path": None}], "text": ["a"], "label": ["x"]}
+    assert load_hub(COLUMNS, write_hub(tmp_path, rows, features), split=WHOLE)["train"]["text"][:] == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("column", "message"),
+    [([None], r"@main/train:0: 'audio' is null"), ([3.5], r"'audio' holds Value\('float64'\), not sound")],
+)
+def test_hub_columns_that_hold_no_sound_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, column: list[Any], message: str
+) -> None:
+    import datasets
+
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    feature = datasets.Audio(decode=False) if column == [None] else datasets.Value("float64")
+    features = datasets.Features({"audio": feature, "label": datasets.Value("string")})
+    with pytest.raises(InputError, match=message):
+        load_hub(("audio", "label"), write_hub(tmp_path, {"audio": column, "label": ["x"]}, features), split=WHOLE)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -94,6 +95,112 @@ def test_a_row_without_a_group_stands_alone_and_an_interval_of_no_width_is_expla
     assert figure["groups"] == 12
     assert (figure["low"], figure["high"]) == (1.0, 1.0)
     assert "every resample" in figure["note"]
+
+
+def speech(right_by_speaker: dict[str | None, list[int]], **changes: Any) -> Predictions:
+    """A split with these speakers, whose examples are right (1) or wrong (0)."""
+    pairs = [(speaker, right) for speaker, rights in right_by_speaker.items() for right in rights]
+    predicted = [0 if right else 1 for _, right in pairs]
+    groups = [speaker for speaker, _ in pairs]
+    return predictions_of("test", [0] * len(pairs), predicted, groups=groups, group_column="speaker", **changes)
+
+
+def test_the_worst_and_the_best_speaker_are_those_with_enough_examples_and_no_one_is_hidden() -> None:
+    split = speech({"ann": [1] * 8 + [0] * 2, "ben": [1] * 5, "eve": [0] * 4, "dan": [1], None: [1, 0]})
+    by_group = evaluation.evaluate_predictions([split])["splits"]["test"]["by_group"]
+    assert list(by_group["groups"]) == ["eve", "ann", "ben", "dan"], "the lowest first"
+    assert (by_group["worst"], by_group["best"], by_group["gap"]) == ("ann", "ben", pytest.approx(0.2))
+    low, high = m.wilson(8, 10)
+    assert by_group["groups"]["ann"] == {"accuracy": 0.8, "low": low, "high": high, "examples": 10}
+    assert (by_group["few"]["groups"], by_group["few"]["examples"], by_group["few"]["accuracy"]) == (2, 5, 0.2)
+    assert by_group["unknown"]["examples"] == 2
+    assert evaluation.format_by_group(by_group) == (
+        "4 speakers: worst ann 80.0 % of 10, best ben 100.0 % of 5, gap 20.0 points; "
+        "2 with fewer than 5 examples, together 20.0 % of 5; speaker unknown 50.0 % of 2"
+    )
+
+
+def test_where_no_speaker_has_enough_examples_none_is_worst() -> None:
+    metrics = evaluation.evaluate_predictions([speech({"ann": [1, 0], "ben": [1]})])
+    by_group = metrics["splits"]["test"]["by_group"]
+    assert by_group["worst"] is by_group["best"] is by_group["gap"] is None
+    assert "2 speakers: 2 with fewer than 5 examples, together 66.7 % of 3" in evaluation.format_summary(metrics)
+
+
+def test_templates_and_texts_are_not_speakers_and_clips(splits: list[Predictions], tmp_path: Path) -> None:
+    import pyarrow.parquet
+
+    metrics = evaluation.evaluate_predictions(splits)
+    assert not {"by_group", "by_seconds"} & set(metrics["splits"]["test"])
+    evaluation.write_evaluation(tmp_path, splits, metrics)
+    assert "seconds" not in pyarrow.parquet.read_schema(tmp_path / "predictions.parquet").names
+
+
+def test_bins_of_clip_length_hold_every_clip_once_with_its_accuracy() -> None:
+    seconds = [round(0.5 + 0.02 * i, 2) for i in range(100)]
+    split = speech({"ann": [0] * 20 + [1] * 80}, seconds=seconds)
+    bins = evaluation.evaluate_predictions([split])["splits"]["test"]["by_seconds"]
+    assert [(b["from"], b["to"]) for b in bins] == [(0.5, 0.9), (0.9, 1.3), (1.3, 1.7), (1.7, 2.1), (2.1, 2.48)]
+    assert [b["examples"] for b in bins] == [20] * 5
+    assert [b["accuracy"]["value"] for b in bins] == [0.0, 1.0, 1.0, 1.0, 1.0]
+    assert bins[0]["accuracy"]["method"] == "bootstrap over 1 group (speaker)"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "bounds"),
+    [
+        ([1.0] * 30, [(1.0, 1.0)]),
+        ([0.9] * 5 + [1.0] * 25, [(0.9, 1.0), (1.0, 1.0)]),
+        ([0.31] * 10 + [0.34] * 20, [(0.31, 0.34), (0.34, 0.34)]),
+        ([1.0, 2.0, 3.0], [(1.0, 3.0)]),
+    ],
+)
+def test_few_or_equal_lengths_give_few_bins(seconds: list[float], bounds: list[tuple[float, float]]) -> None:
+    split = speech({"ann": [1] * len(seconds)}, seconds=seconds)
+    bins = evaluation.evaluate_predictions([split])["splits"]["test"]["by_seconds"]
+    assert [(b["from"], b["to"]) for b in bins] == bounds
+    assert sum(b["examples"] for b in bins) == len(seconds)
+
+
+def test_clips_are_those_of_the_surest_mistakes_and_are_gone_when_there_are_none(tmp_path: Path) -> None:
+    import pyarrow.parquet
+
+    wrong = predictions_of("test", [0] * 30, [1] * 8 + [2] * 3 + [0] * 19, seconds=[0.5] * 30)
+    assert evaluation.confused_examples(wrong) == [0, 1, 2, 3, 4, 8, 9, 10], "five of a pair, three of the other"
+    validation = predictions_of("validation", [0] * 3, [1] * 3, seconds=[0.5] * 3)
+    evaluation.write_clips(tmp_path, [validation, wrong], lambda _, row: np.full(8000, row, np.int16), 16_000)
+    clips = pyarrow.parquet.read_table(tmp_path / "clips.parquet").to_pylist()
+    assert [(clip["split"], clip["id"]) for clip in clips] == [("test", f"test-{i}") for i in (0, 1, 2, 3, 4, 8, 9, 10)]
+    assert {(clip["seconds"], clip["is_cut"]) for clip in clips} == {(0.5, False)}
+    perfect = predictions_of("test", [0] * 5, [0] * 5, seconds=[0.5] * 5)
+    evaluation.write_clips(tmp_path, [perfect], lambda _, row: np.zeros(8000, np.int16), 16_000)
+    assert not (tmp_path / "clips.parquet").exists(), "clips of an earlier evaluation must not stay"
+
+
+@pytest.mark.parametrize(("rate", "form"), [(16_000, "mp3"), (16_001, "wav")])
+def test_a_clip_sounds_after_encoding_as_before(rate: int, form: str) -> None:
+    import soundfile
+
+    tone = (8000 * np.sin(2 * np.pi * 440 * np.arange(rate) / rate)).astype(np.int16)
+    name, content = evaluation.encode_clip(tone, rate)
+    if name != form and "MP3" not in soundfile.available_formats():
+        pytest.skip("this libsndfile makes no MP3")
+    assert name == form
+    decoded, decoded_rate = soundfile.read(io.BytesIO(content))
+    assert decoded_rate == rate and abs(len(decoded) - rate) < 200
+    frequency = np.abs(np.fft.rfft(decoded)).argmax() * rate / len(decoded)
+    assert abs(frequency - 440) < 2 and abs(np.std(decoded) - np.std(tone / 32768)) < 0.01
+
+
+def test_the_mean_of_right_and_wrong_has_the_interval_of_accuracy() -> None:
+    groups = [f"speaker {i % 12}" for i in range(60)]
+    split = predictions_of("test", [0] * 60, [0] * 50 + [1] * 10, groups=groups, group_column="speaker")
+    figure = evaluation.evaluate_predictions([split])["splits"]["test"]["accuracy"]
+    right = (split.predicted == split.references).astype(float)
+    mean = evaluation.mean_with_interval(right, groups, "speaker")
+    assert mean == pytest.approx(figure)
+    alone = evaluation.mean_with_interval(right, None, None)
+    assert alone["method"] == "bootstrap over 60 examples" and alone["low"] < alone["value"] < alone["high"]
 
 
 def test_the_threshold_keeps_95_percent_of_validation_and_ignores_out_of_scope(

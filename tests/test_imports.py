@@ -9,19 +9,33 @@ ROOT = Path(__file__).parents[1]
 LIBRARY = ROOT / "src" / "voicecommand"
 
 # recipes -> training -> evaluation -> tasks -> MIDDLE -> BOTTOM, never backwards; the first two reach SIDE.
-BOTTOM = {"features", "augmentation", "audio", "metrics"}
-MIDDLE = {"estimators", "trainer", "tuning", "models"}
+BOTTOM = {"features", "augmentation", "audio", "metrics", "mfcc"}
+MIDDLE = {"estimators", "trainer", "tuning", "models", "pretrained", "front"}
 SIDE = {"config", "data", "checkpoints", "report", "runs", "records", "progress"}
 EVERYTHING = (
-    BOTTOM | MIDDLE | SIDE | {"tasks", "evaluation", "evaluate_metrics", "inference", "training", "voicecommand"}
+    BOTTOM
+    | MIDDLE
+    | SIDE
+    | {
+        "tasks",
+        "classification",
+        "robustness",
+        "evaluation",
+        "evaluate_metrics",
+        "inference",
+        "training",
+        "voicecommand",
+    }
 )
 MAY_IMPORT: dict[str, set[str]] = {
     "recipes": EVERYTHING,
     "voicecommand": EVERYTHING,  # the package itself: `voicecommand.load` opens every run
     "training": SIDE | {"evaluation", "tasks"} | MIDDLE | BOTTOM,
     "evaluation": {"tasks"} | MIDDLE | BOTTOM,
-    "tasks": MIDDLE | BOTTOM,
+    "tasks": {"classification"} | MIDDLE | BOTTOM,
+    "classification": MIDDLE | BOTTOM,  # what every task of classification shares
     **dict.fromkeys(MIDDLE, BOTTOM),
+    "robustness": {"evaluation", "figures", "augmentation", "audio"},
     "data": {"audio"},
     "config": {"runs"},
     "runs": set(),
@@ -31,7 +45,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "run_facts": {"evaluation"},
     "records": {"data", "evaluation", "runs"},
     "progress": set(),
-    "inference": {"estimators"},
+    "inference": {"classification"} | MIDDLE | BOTTOM,
     "figures": set(),
     "evaluate_metrics": {"metrics"},
     **{part: set() for part in BOTTOM},

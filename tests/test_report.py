@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import dataclasses
 import io
 import json
 import re
@@ -12,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from voicecommand import evaluation, figures, report, run_facts
+from voicecommand import evaluation, figures, model_card, report, run_facts
 from voicecommand.errors import InputError
 from voicecommand.evaluation import Predictions
 
@@ -177,7 +179,7 @@ def test_the_report_gives_every_interval_of_metrics_json(run_directory: Path, pa
 def test_a_confused_pair_comes_with_its_own_texts(run_directory: Path) -> None:
     metrics = json.loads((run_directory / "metrics.json").read_text())
     rows = report.read_predictions(run_directory)
-    pairs = report.confused_texts(metrics["splits"]["test"], "test", rows)
+    pairs = report.confused_texts(metrics["splits"]["test"], "test", rows, {})
     assert [(p["label"], p["prediction"], p["count"]) for p in pairs] == [
         (LABELS[0], LABELS[1], 2),
         (LABELS[1], LABELS[2], 2),
@@ -257,6 +259,101 @@ def test_without_curves_nothing_is_drawn() -> None:
     assert figures.learning_curves_png([], None) is None
     assert figures.learning_curves_png([{"train_runtime": 3.0, "step": 5}], None) is None
     assert figures.learning_curves_png([{"loss": 1.0, "step": 1}], 7) is not None
+
+
+@pytest.fixture(scope="module")
+def speech_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run on sound: 30 clips of 0.4 to 1.4 s and one of 11 s, of 7 speakers (the last two have 1 and 4)."""
+    directory = tmp_path_factory.mktemp("speech")
+    speakers = [f"<i>s{i % 5}</i>" for i in range(25)] + ["once"] + ["rare"] * 4
+    seconds = [0.4 + 0.2 * (i % 6) for i in range(30)]
+    seconds[5] = 11.0
+    splits = [
+        dataclasses.replace(
+            predictions_of(split), texts=[""] * 30, groups=speakers, group_column="speaker", seconds=seconds
+        )
+        for split in ("validation", "test")
+    ]
+    evaluation.write_evaluation(directory, splits, evaluation.evaluate_predictions(splits))
+
+    def read(split: str, row: int) -> np.ndarray:
+        assert split == "test", "only clips of the main split are played"
+        return np.full(int(16_000 * seconds[row]), 100 * row, dtype=np.int16)
+
+    evaluation.write_clips(directory, splits, read, 16_000)
+    run = RUN | {"task": "audio_classification", "data": {"splits": {"test": {"rows": 30, "truncated": 2}}}}
+    (directory / "run.json").write_text(json.dumps(run))
+    report.write_report(directory)
+    return directory
+
+
+@pytest.fixture(scope="module")
+def speech_page(speech_directory: Path) -> Page:
+    return Page((speech_directory / "report.html").read_text())
+
+
+def test_every_mistake_that_is_shown_can_be_heard(speech_directory: Path, speech_page: Page) -> None:
+    import soundfile
+
+    players = [attrs for tag, attrs in speech_page.tags if tag == "audio"]
+    rows = [row for row in report.read_predictions(speech_directory) if row["split"] == "test"]
+    wrong = [row for row in rows if row["label"] != row["prediction"]]
+    assert len(players) == len(wrong) == 6
+    heard = []
+    for attrs in players:
+        assert "controls" in attrs and (attrs["src"] or "").startswith("data:audio/")
+        content = base64.b64decode((attrs["src"] or "").split(",")[1])
+        heard.append(round(soundfile.info(io.BytesIO(content)).duration, 1))
+    assert sorted(heard) == sorted(min(round(row["seconds"], 1), 10.0) for row in wrong)
+    assert "media-src data:" in (speech_directory / "report.html").read_text()
+    assert "first 10 of 11.0 s" in speech_page.text and "of each the first 10 s" in speech_page.text
+
+
+def test_a_report_on_text_has_nothing_of_sound(run_directory: Path, page: Page) -> None:
+    html = (run_directory / "report.html").read_text()
+    assert "audio" not in html and "media-src" not in html and "peaker" not in html and "clip" not in page.text
+
+
+@pytest.mark.parametrize(
+    "expected",
+    [
+        "On test, 7 speakers: worst <i>s0</i> 0.0 % of 5, best <i>s4</i> 100.0 % of 5, gap 100.0 points; "
+        "2 with fewer than 5 examples, together 80.0 % of 5.",
+        "Fewer than 10 speakers: a new speaker may well be worse than the worst of these.",
+        "the 2 with fewer than 5, together",
+        "rare",
+        "Accuracy by length of the clip",
+        "the clips with the confidence of the mistake",
+        "test: 2 of 30 clips are longer than the model hears at once",
+    ],
+)
+def test_the_report_on_speech_says(speech_page: Page, expected: str) -> None:
+    assert expected in speech_page.text
+
+
+def test_the_figures_of_speakers_and_lengths_grow_with_them_up_to_a_limit() -> None:
+    from PIL import Image
+
+    def height(count: int) -> int:
+        share = {"accuracy": 0.5, "low": 0.2, "high": 0.8, "examples": 9}
+        png = figures.groups_png({"column": "speaker", "least": 5, "groups": {f"s{i}": share for i in range(count)}})
+        return Image.open(io.BytesIO(png)).size[1]
+
+    assert height(2) < height(20) < height(40) == height(400)
+
+
+def test_the_card_of_a_network_of_ours_for_sound(tmp_path: Path, monkeypatch: Any) -> None:
+    save_model(tmp_path, task="audio_classification")
+    (tmp_path / "model" / "config.json").write_text(json.dumps({"model_type": "whisper"}))
+    text = report.write_model_card(tmp_path).read_text()
+    assert 'pipeline("audio-classification", model="DIR_OR_HUB_ID")' in text and '"command.wav"' in text
+    assert "pipeline_tag: audio-classification" in text and "as sound of 16 kHz" in text
+    assert "import voicecommand" not in text, "a stock network needs nothing of ours"
+    (tmp_path / "lib" / "models").mkdir(parents=True)
+    (tmp_path / "lib" / "models" / "ours.py").touch()
+    monkeypatch.setattr(model_card, "__file__", str(tmp_path / "lib" / "model_card.py"))
+    (tmp_path / "model" / "config.json").write_text(json.dumps({"model_type": "ours"}))
+    assert "import voicecommand" in report.write_model_card(tmp_path).read_text()
 
 
 def test_the_card_is_valid_for_the_hub(run_directory: Path) -> None:

@@ -173,7 +173,7 @@ class TwoRanks:
         )  # fmt: skip
         from voicecommand.trainer import _Examples
 
-        examples = _Examples(trainer.train_dataset)
+        examples = _Examples(trainer.train_dataset, GroupedBatches([1], 1))
         batches = [trainer.data_collator(examples.__getitems__(share)) for share in shares]
         count = sum((batch["labels"] >= 0).sum() for batch in batches)
         trainer.model.train()

@@ -47,7 +47,7 @@ logger = logging.getLogger(__name__)
 COMPOSITION_ERRORS = (HydraException, OmegaConfBaseException, yaml.YAMLError)
 CONF = Path(__file__).resolve().parents[2] / "conf"
 # What cannot change a weight, and so is no part of a run's identity.
-NOT_IDENTITY = {"resume", "overwrite", "runs", "choices"}
+NOT_IDENTITY = {"resume", "overwrite", "runs", "choices", "num_proc"}
 NOT_IDENTITY_TRAINING = re.compile(
     r"disable_tqdm|log_level.*|log_on_each_node|logging_(first_step|steps|strategy)|report_to|run_name|project"
     r"|trackio_.*|push_to_hub|hub_.*|save_total_limit|dataloader_(num_workers|pin_memory|prefetch_factor"
@@ -74,8 +74,8 @@ ELSEWHERE = {
 }
 # What an evaluation during training measures, and so what can choose the best checkpoint.
 OBJECTIVES = ("macro_f1", "accuracy", "loss")
-# Settings that only a network reads, besides its groups training and tuning.
-NETWORK_ONLY = ("training", "tuning", "precision", "early_stopping")
+# Settings that only a network reads, its groups among them.
+NETWORK_ONLY = ("training", "tuning", "augment", "precision", "early_stopping")
 # The least value of fields that TrainingArguments takes as they come.
 LEAST = {
     "per_device_train_batch_size": 1,
@@ -124,6 +124,7 @@ class TrainSchema:
     seed: int = 42
     precision: str = "auto"
     threads: int | None = None
+    num_proc: int | None = None
     early_stopping: int | None = None
     runs: str = "runs"
     resume: bool = False
@@ -132,6 +133,7 @@ class TrainSchema:
     model: Any = None
     training: Any = None
     tuning: Any = None
+    augment: Any = None
 
 
 @dataclasses.dataclass
@@ -141,6 +143,20 @@ class EvaluateSchema:
     run: str = MISSING
     split: str = "test"
     threads: int | None = None
+    num_proc: int | None = None
+    data: Any = None
+
+
+@dataclasses.dataclass
+class RobustnessSchema:
+    """Types of conf/robustness.yaml."""
+
+    run: str = MISSING
+    split: str = "test"
+    noise: str | None = None
+    seed: int = 0
+    threads: int | None = None
+    num_proc: int | None = None
     data: Any = None
 
 
@@ -148,8 +164,11 @@ class EvaluateSchema:
 class AuditSchema:
     """Types of conf/audit.yaml."""
 
-    columns: list[str] = dataclasses.field(default_factory=lambda: ["text", "label"])
+    columns: list[str] | None = None
+    samples: str | None = None
+    num_proc: int | None = None
     data: Any = None
+    augment: Any = None
 
 
 def _register() -> None:
@@ -157,6 +176,7 @@ def _register() -> None:
     store.store(group="training", name="schema", node=_training_schema())
     store.store(name="train_schema", node=TrainSchema)
     store.store(name="evaluate_schema", node=EvaluateSchema)
+    store.store(name="robustness_schema", node=RobustnessSchema)
     store.store(name="audit_schema", node=AuditSchema)
 
 
@@ -310,7 +330,9 @@ def _check_overrides(name: str, overrides: list[str], multirun: bool = False) ->
 
 def _finish(name: str, config: DictConfig, choices: dict[str, Any], overrides: list[str]) -> DictConfig:
     """The checks that need the whole configuration; notes in `choices` which option of each group was taken."""
-    choices = {group: choices[group] for group in ("data", "model", "tuning", "training") if group in choices}
+    choices = {
+        group: choices[group] for group in ("data", "model", "tuning", "training", "augment") if group in choices
+    }
     _check_targets(OmegaConf.to_container(config, resolve=False))
     if name == "train" and "training" not in choices:
         for key in NETWORK_ONLY:
@@ -328,7 +350,7 @@ def _finish(name: str, config: DictConfig, choices: dict[str, Any], overrides: l
         raise InputError(f"{missing[0]}: {who} needs it; add {missing[0]}=...")
     with open_dict(config):
         config.choices = choices
-    for key, least in (("seed", 0), ("early_stopping", 1), ("threads", 1)):
+    for key, least in (("seed", 0), ("early_stopping", 1), ("threads", 1), ("num_proc", 1)):
         if config.get(key) is not None and not least <= config[key] < 2**32:
             raise InputError(f"{key}={config[key]}: give at least {least}, below 2^32")
     return config
@@ -415,7 +437,9 @@ def _explain(name: str, error: Exception, overrides: list[str]) -> str:
         key = found[1]
         group = key.split(".")[0]
         known = _known_keys(name, overrides)
-        if group in ("training", "tuning") and (key in known or not any(k.startswith(f"{group}.") for k in known)):
+        if group in ("training", "tuning", "augment") and (
+            key in known or not any(k.startswith(f"{group}.") for k in known)
+        ):
             chosen = (o for o in overrides if o.split("=")[0] in ("model", "experiment"))
             return f"{key}: {next(chosen, 'the model')} does not use {group}; leave it out"
         return f"{key}: unknown key; {_nearest(key, known)}"
@@ -435,12 +459,12 @@ def _inside_project(name: str) -> str:
 
 
 def build(section: DictConfig | None, **kwargs: Any) -> Any:
-    """What a section's `_target_` names, called with the section's keys and `kwargs`; None for no section.
+    """What a section's `_target_` names, called with the section's keys and `kwargs`; None for an empty one.
 
     Raises:
         InputError: no such target, or a value of another type than it declares; and what the target raises.
     """
-    if section is None:
+    if not section:  # no such group, or one like augment=none that says nothing
         return None
     settings: dict[str, Any] = OmegaConf.to_container(section, resolve=True)  # type: ignore[assignment]
     name = settings.pop("_target_")
@@ -480,6 +504,12 @@ def load_data(config: DictConfig, columns: tuple[str, ...]) -> Any:
     return build(config.data, columns=columns)
 
 
+def known_columns(config: DictConfig) -> tuple[str, ...]:
+    """What the data of `config` has in any case: recordings have no text of their own."""
+    is_sound = config.data._target_.split(".")[-2] in ("folder", "spoken", "speech_commands")
+    return ("audio" if is_sound else "text", "label")
+
+
 def plain(config: DictConfig) -> dict[str, Any]:
     """The resolved configuration without unset keys, as plain Python."""
     content: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
@@ -496,7 +526,7 @@ def to_yaml(config: DictConfig) -> str:
 def run_directory(config: DictConfig) -> Path:
     """`runs/<data>/<model>-<tuning>-s<seed>-<8 hex>`: the same command gives the same directory, on every rank."""
     choices = config.choices
-    identity = {k: v for k, v in plain(config).items() if k not in NOT_IDENTITY and v is not None}
+    identity = {k: v for k, v in plain(config).items() if k not in NOT_IDENTITY and v not in (None, {})}
     if "training" in identity:
         kept = {k: v for k, v in identity["training"].items() if not NOT_IDENTITY_TRAINING.fullmatch(k)}
         identity["training"] = kept
@@ -610,7 +640,6 @@ def record(config: DictConfig, args: Any) -> dict[str, Any]:
 
     return {
         "command": command(),
-        "task": "text_classification",
         "seed": config.seed,
         "world_size": runs.WORLD_SIZE,
         "threads": torch.get_num_threads(),
@@ -619,4 +648,5 @@ def record(config: DictConfig, args: Any) -> dict[str, Any]:
         "data": config.choices.data,
         "model": config.choices.model,
         "tuning": config.choices.get("tuning"),
+        "augment": config.choices.get("augment"),
     }

@@ -4,10 +4,14 @@ Pure functions of `Predictions`; only `write_evaluation` touches the disk. The c
 
     {"format": 1, "main_split": "test",
      "splits": {NAME: {"examples", "labels", "accuracy", "macro_f1", "per_label", "ece", "log_loss",
-                       "confusion_matrix"}},                       in-scope splits only
+                       "confusion_matrix",                         in-scope splits only
+                       "by_group": {"column", "least", "groups": {NAME: SHARE}, "worst", "best", "gap",
+                                    "few", "unknown"},             where speakers are known
+                       "by_seconds": [{"from", "to", "examples", "accuracy"}]}},   where there are clips
      "rejection": {"threshold", "keeps", "splits": {NAME: {...}}}}  or null where no threshold is known
 
-A figure with an interval is {"value", "low", "high", "level", "method", "groups", "note"}, all as shares.
+A figure with an interval is {"value", "low", "high", "level", "method", "groups", "note"}, all as shares; a SHARE
+is {"accuracy", "low", "high", "examples"} with Wilson's interval.
 """
 
 from __future__ import annotations
@@ -18,7 +22,7 @@ import io
 import json
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,6 +36,11 @@ from voicecommand.errors import InputError, StorageError
 OUT_OF_SCOPE = "out_of_scope"
 KEEP = 0.95
 FEW_GROUPS = 10
+FEW_EXAMPLES = 5  # the accuracy of a speaker with fewer says nothing: it is shown, but is neither worst nor best
+SECONDS_BINS = 5
+PAIRS = 10
+EXAMPLES_OF_A_PAIR = 5
+CLIP_SECONDS = 10
 LINE_WIDTH = 120
 MATRIX_LABELS = 30
 MAIN_SPLITS = ("test", "validation")
@@ -42,7 +51,8 @@ class Predictions:
     """One evaluated split of n examples and K labels.
 
     `references` are int64 [n], all -1 in an out-of-scope split; `probabilities` float64 [n, K] with rows
-    that sum to 1; `groups` [n] are the values of `group_column` (speaker, template), None where unknown.
+    that sum to 1; `groups` [n] are the values of `group_column` (speaker, template), None where unknown;
+    `seconds` [n] are the lengths of the clips, None for text.
     """
 
     split: str
@@ -54,10 +64,12 @@ class Predictions:
     groups: list[str | None] | None
     group_column: str | None
     label_names: list[str]
+    seconds: list[float] | None = None
 
     def __post_init__(self) -> None:
         n = len(self.references)
-        lengths = [len(column) for column in (self.ids, self.origins, self.texts, self.groups) if column is not None]
+        columns = (self.ids, self.origins, self.texts, self.groups, self.seconds)
+        lengths = [len(column) for column in columns if column is not None]
         if n == 0:
             raise InputError(f"split {self.split!r} has no examples to evaluate: name another split or data set")
         if self.probabilities.shape != (n, len(self.label_names)) or set(lengths) != {n}:
@@ -88,7 +100,7 @@ def evaluate_predictions(
 ) -> dict[str, Any]:
     """The content of metrics.json; without a threshold it is taken from the validation split, if given."""
     in_scope = {p.split: p for p in splits if not p.out_of_scope}
-    main = next((name for name in (*MAIN_SPLITS, *in_scope) if name in in_scope), None)
+    main = _main_split(splits)
     if threshold is None and "validation" in in_scope:
         threshold = m.acceptance_threshold(in_scope["validation"].probabilities, keep)
     rejection = None
@@ -106,6 +118,12 @@ def evaluate_predictions(
     }
 
 
+def _main_split(splits: Sequence[Predictions]) -> str | None:
+    """The split that the report is about: test, else validation, else the first with labels of the model."""
+    names = [p.split for p in splits if not p.out_of_scope]
+    return next((name for name in (*MAIN_SPLITS, *names) if name in names), None)
+
+
 def _split_metrics(p: Predictions, seed: int) -> dict[str, Any]:
     matrix = m.confusion_matrix(p.predicted, p.references, len(p.label_names))
     return {
@@ -117,7 +135,67 @@ def _split_metrics(p: Predictions, seed: int) -> dict[str, Any]:
         "ece": m.expected_calibration_error(p.probabilities, p.references),
         "log_loss": m.log_loss(p.probabilities, p.references),
         "confusion_matrix": matrix.tolist(),
+        **({"by_group": _by_group(p)} if p.groups is not None and p.group_column == "speaker" else {}),
+        **({"by_seconds": _by_seconds(p, seed)} if p.seconds is not None else {}),
     }
+
+
+def _by_group(p: Predictions) -> dict[str, Any]:
+    """Accuracy of every speaker, lowest first, with the worst, the best and the gap between them.
+
+    Speakers of fewer than FEW_EXAMPLES examples stay in `groups`, and together in `few`; `worst` and `best` are
+    among the others, None where there are no others. `unknown` are the examples without a speaker.
+    """
+    assert p.groups is not None
+    hits: dict[str | None, list[bool]] = {}
+    for group, right in zip(p.groups, (p.predicted == p.references).tolist(), strict=True):
+        hits.setdefault(group, []).append(right)
+    unknown = hits.pop(None, [])
+    shares = {str(group): _share(rights) for group, rights in hits.items()}
+    shares = dict(sorted(shares.items(), key=lambda item: (item[1]["accuracy"], -item[1]["examples"], item[0])))
+    enough = [group for group, share in shares.items() if share["examples"] >= FEW_EXAMPLES]
+    few = [right for rights in hits.values() if len(rights) < FEW_EXAMPLES for right in rights]
+    worst, best = (enough[0], enough[-1]) if enough else (None, None)
+    return {
+        "column": p.group_column,
+        "least": FEW_EXAMPLES,
+        "groups": shares,
+        "worst": worst,
+        "best": best,
+        "gap": shares[best]["accuracy"] - shares[worst]["accuracy"] if worst and best else None,
+        "few": _share(few) | {"groups": len(shares) - len(enough)} if few else None,
+        "unknown": _share(unknown) if unknown else None,
+    }
+
+
+def _share(rights: list[bool]) -> dict[str, Any]:
+    low, high = m.wilson(sum(rights), len(rights))
+    return {"accuracy": sum(rights) / len(rights), "low": low, "high": high, "examples": len(rights)}
+
+
+def _by_seconds(p: Predictions, seed: int) -> list[dict[str, Any]]:
+    """Accuracy by clip length, in up to SECONDS_BINS bins [from, to) of about equal size; the last holds its `to`.
+
+    The bounds between bins are quantiles, rounded to 0.1 s or, where that would leave fewer bins, 0.01 s.
+    """
+    seconds = np.asarray(p.seconds, dtype=np.float64)
+    bins = max(1, min(SECONDS_BINS, len(seconds) // FEW_EXAMPLES))
+    quantiles = np.quantile(seconds, np.arange(1, bins) / bins)
+    inner, fine = (np.unique(np.round(quantiles, digits)) for digits in (1, 2))
+    if len(np.unique(np.searchsorted(inner, seconds, "right"))) < len(
+        np.unique(np.searchsorted(fine, seconds, "right"))
+    ):
+        inner = fine
+    place = np.searchsorted(inner, seconds, side="right")
+    bounds = np.array([seconds.min(), *inner, seconds.max()])
+    found = []
+    for i in np.unique(place):
+        own = place == i
+        groups = None if p.groups is None else [g for g, taken in zip(p.groups, own, strict=True) if taken]
+        figure = figure_with_interval("accuracy", p.predicted[own], p.references[own], groups, p.group_column, seed)
+        low, high = max(bounds[i], bounds[0]), min(bounds[i + 1], bounds[-1])
+        found.append({"from": float(low), "to": float(high), "examples": int(own.sum()), "accuracy": figure})
+    return found
 
 
 def _rejection(p: Predictions, threshold: float, in_scope: dict[str, Predictions], seed: int) -> dict[str, Any]:
@@ -153,20 +231,40 @@ def figure_with_interval(
     """
     value = {"accuracy": m.accuracy, "macro_f1": m.macro_f1}[name](predictions, references)
     statistic = {"accuracy": m.accuracy_of_counts, "macro_f1": m.macro_f1_of_counts}[name]
-    count, notes = None, []
-    if groups is not None:
-        names = [f"row {i} alone" if group is None else f"group {group}" for i, group in enumerate(groups)]
-        count = len(set(names))
-        low, high = m.group_bootstrap(statistic, predictions, references, names, seed=seed)
-        method = f"bootstrap over {count} {'group' if count == 1 else 'groups'} ({group_column})"
-        if count < FEW_GROUPS:
-            notes.append(f"fewer than {FEW_GROUPS} groups: the true interval is wider")
-    elif name == "accuracy":
+    names, method = _resampled(groups, group_column, len(references))
+    if names is None and name == "accuracy":
         right = int(np.sum(np.asarray(predictions) == np.asarray(references)))
         (low, high), method = m.wilson(right, len(references)), "Wilson"
     else:
-        low, high = m.group_bootstrap(statistic, predictions, references, None, seed=seed)
-        method = f"bootstrap over {len(references)} examples"
+        low, high = m.group_bootstrap(statistic, predictions, references, names, seed=seed)
+    return _figure(value, low, high, method, names)
+
+
+def mean_with_interval(
+    values: NDArray[np.float64], groups: Sequence[str | None] | None, group_column: str | None, seed: int = 0
+) -> dict[str, Any]:
+    """The mean of one number per example [n] with the bootstrap interval that `figure_with_interval` would give."""
+    names, method = _resampled(groups, group_column, len(values))
+    low, high = m.mean_bootstrap(values, names, seed=seed)
+    return _figure(float(np.mean(values)), low, high, method, names)
+
+
+def _resampled(
+    groups: Sequence[str | None] | None, group_column: str | None, examples: int
+) -> tuple[list[str] | None, str]:
+    """What a bootstrap draws: the group of each example (or None: examples), and that in words."""
+    if groups is None:
+        return None, f"bootstrap over {examples} examples"
+    names = [f"row {i} alone" if group is None else f"group {group}" for i, group in enumerate(groups)]
+    count = len(set(names))
+    return names, f"bootstrap over {count} {'group' if count == 1 else 'groups'} ({group_column})"
+
+
+def _figure(value: float, low: float, high: float, method: str, names: list[str] | None) -> dict[str, Any]:
+    count = None if names is None else len(set(names))
+    notes = []
+    if count is not None and count < FEW_GROUPS:
+        notes.append(f"fewer than {FEW_GROUPS} groups: the true interval is wider")
     if low == high:
         notes.append("every resample gave the same value: a bootstrap cannot say how far off it is")
     return {
@@ -189,8 +287,11 @@ def write_evaluation(directory: Path, splits: Sequence[Predictions], metrics: di
     sink = pyarrow.BufferOutputStream()
     threshold = (metrics["rejection"] or {}).get("threshold")
     columns = [prediction_columns(p, threshold) for p in splits]
-    merged = {name: [cell for part in columns for cell in part[name]] for name in columns[0]}
-    pyarrow.parquet.write_table(pyarrow.table(merged, schema=_prediction_schema()), sink)
+    schema = _prediction_schema()
+    if any(p.seconds is not None for p in splits):
+        schema = schema.append(pyarrow.field("seconds", pyarrow.float64()))
+    merged = {name: [cell for part in columns for cell in part[name]] for name in schema.names}
+    pyarrow.parquet.write_table(pyarrow.table(merged, schema=schema), sink)
     write_atomically(directory / "predictions.parquet", sink.getvalue().to_pybytes())
     if metrics["main_split"] is not None:
         main = metrics["splits"][metrics["main_split"]]
@@ -231,7 +332,65 @@ def prediction_columns(p: Predictions, threshold: float | None) -> dict[str, lis
         "top_5": top,
         "accepted": [None if threshold is None else bool(score >= threshold) for score in scores],
         "group": [None] * len(scores) if p.groups is None else list(p.groups),
+        "seconds": [None] * len(scores) if p.seconds is None else list(p.seconds),
     }
+
+
+def write_clips(
+    directory: Path,
+    predictions: Sequence[Predictions],
+    read: Callable[[str, int], NDArray[np.int16]],
+    sampling_rate: int,
+) -> None:
+    """clips.parquet: the clips that report.html plays, and no file where there is nothing to play.
+
+    They are the confused examples of the main split that the report shows: of the PAIRS most confused pairs the
+    EXAMPLES_OF_A_PAIR surest mistakes, each up to CLIP_SECONDS. `read(split, row)` gives a clip, int16 [samples].
+    """
+    import pyarrow
+    import pyarrow.parquet
+
+    main = _main_split(predictions)
+    clips = []
+    for p in predictions:
+        for row in confused_examples(p) if p.split == main else []:
+            waveform = np.asarray(read(p.split, row))
+            kept = waveform[: CLIP_SECONDS * sampling_rate]
+            form, content = encode_clip(kept, sampling_rate)
+            clip = {"split": p.split, "id": p.ids[row], "format": form, "audio": content}
+            clips.append(clip | {"seconds": len(waveform) / sampling_rate, "is_cut": len(kept) < len(waveform)})
+    path = Path(directory) / "clips.parquet"
+    if not clips:
+        path.unlink(missing_ok=True)
+        return
+    sink = pyarrow.BufferOutputStream()
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(clips), sink, compression="none")
+    write_atomically(path, sink.getvalue().to_pybytes())
+
+
+def confused_examples(p: Predictions) -> list[int]:
+    """Rows of the mistakes that the report shows: pair by pair, the surest first."""
+    scores, found = m.confidence(p.probabilities), []
+    for reference, guess, _ in m.confused_pairs(
+        m.confusion_matrix(p.predicted, p.references, len(p.label_names)), PAIRS
+    ):
+        rows = np.flatnonzero((p.references == reference) & (p.predicted == guess))
+        found += rows[np.argsort(-scores[rows], kind="stable")][:EXAMPLES_OF_A_PAIR].tolist()
+    return found
+
+
+def encode_clip(waveform: NDArray[np.int16], sampling_rate: int) -> tuple[str, bytes]:
+    """("mp3", bytes), about 2 kB a second of speech, or ("wav", bytes) where libsndfile makes no MP3 of this rate."""
+    import soundfile
+
+    sink = io.BytesIO()
+    try:
+        soundfile.write(sink, waveform, sampling_rate, format="MP3", subtype="MPEG_LAYER_III")
+        return "mp3", sink.getvalue()
+    except (soundfile.LibsndfileError, ValueError):  # no such rate in MP3; a libsndfile before 1.1 has no MP3 at all
+        sink = io.BytesIO()
+        soundfile.write(sink, waveform, sampling_rate, format="WAV", subtype="PCM_16")
+        return "wav", sink.getvalue()
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -270,6 +429,27 @@ def format_figure(figure: dict[str, Any], method: bool = True) -> str:
     return f"{percent(figure['value'])} ({100 * figure['low']:.1f} to {100 * figure['high']:.1f}{how})"
 
 
+def format_by_group(by_group: dict[str, Any]) -> str:
+    """speakers: worst anna 74.0 % of 50, best ben 98.0 % of 50, gap 24.0 points; 2 with fewer than 5 examples ..."""
+
+    def of(share: dict[str, Any]) -> str:
+        return f"{percent(share['accuracy'])} of {share['examples']}"
+
+    groups, worst, best = by_group["groups"], by_group["worst"], by_group["best"]
+    parts = []
+    if worst is not None and worst != best:
+        gap = f"gap {100 * by_group['gap']:.1f} points"
+        parts.append(f"worst {worst} {of(groups[worst])}, best {best} {of(groups[best])}, {gap}")
+    elif worst is not None:
+        parts.append(f"{worst} {of(groups[worst])}")
+    if by_group["few"]:
+        few = by_group["few"]
+        parts.append(f"{few['groups']} with fewer than {by_group['least']} examples, together {of(few)}")
+    if by_group["unknown"]:
+        parts.append(f"{by_group['column']} unknown {of(by_group['unknown'])}")
+    return f"{len(groups)} {by_group['column']}{'' if len(groups) == 1 else 's'}: {'; '.join(parts)}"
+
+
 def format_summary(metrics: dict[str, Any]) -> str:
     """The last lines on the terminal: figures of each split, rejection, the main confusion matrix."""
     lines = []
@@ -281,6 +461,8 @@ def format_summary(metrics: dict[str, Any]) -> str:
         lines.append(f"{name:<{width}}  accuracy {format_figure(figures[0])}  macro F1 {f1}")
         notes = dict.fromkeys(figure["note"] for figure in figures if figure["note"])
         lines += [f"{'':<{width}}  note: {note}" for note in notes]
+        if "by_group" in split:
+            lines.append(f"{'':<{width}}  {format_by_group(split['by_group'])}")
     lines += _rejection_lines(metrics["rejection"])
     if metrics["main_split"] is not None:
         main = metrics["splits"][metrics["main_split"]]

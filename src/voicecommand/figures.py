@@ -19,9 +19,11 @@ from numpy.typing import NDArray
 logger = logging.getLogger(__name__)
 
 BLUE, ORANGE, GREY, INK = "#2563a8", "#c2571a", "#9aa3ad", "#1f2933"
+LINES = (BLUE, ORANGE, "#2f855a", "#7b4fa3", INK)
 DPI = 144  # twice the CSS pixel's 72 per unit used below, so that figures stay sharp on dense screens
 NUMBERED_LABELS = 40  # above this many labels cells are too small to hold numbers
 SIDE_BY_SIDE_LABELS = 20
+SHOWN_GROUPS = 40
 
 
 def new_figure(width: float, height: float) -> Any:
@@ -161,6 +163,97 @@ def rejection_png(curve: dict[str, NDArray], threshold: float, split: str, out_o
     axis.set_ylim(0, 102)
     _style(axis, "%", "threshold on the highest probability", legend=True)
     return to_png(figure)
+
+
+def groups_png(by_group: dict[str, Any]) -> bytes:
+    """Accuracy of each speaker with its interval and number of examples, lowest first; the SHOWN_GROUPS lowest.
+
+    Speakers with too few examples to compare are grey.
+    """
+    shares = list(by_group["groups"].items())[:SHOWN_GROUPS]
+    figure = new_figure(5.4, 0.9 + 0.23 * max(4, len(shares)))
+    axis = figure.subplots()
+    for row, (_, share) in enumerate(shares):
+        colour = BLUE if share["examples"] >= by_group["least"] else GREY
+        axis.barh(row, 100 * share["accuracy"], 0.72, color=colour, alpha=0.85)
+        axis.plot([100 * share["low"], 100 * share["high"]], [row, row], color=INK, linewidth=1)
+        axis.text(103, row, f"{share['examples']:,}", va="center", fontsize=8, color=INK)
+    axis.text(103, -1, "examples", va="center", fontsize=8, color=INK)
+    axis.set_yticks(range(len(shares)), [plain(short(name, 24)) for name, _ in shares])
+    axis.set_ylim(max(4, len(shares)) - 0.4, -1.4)
+    axis.set_xlim(0, 101)
+    _style(axis, "", f"accuracy by {plain(by_group['column'])}, %")
+    axis.grid(visible=False, axis="y")
+    return to_png(figure)
+
+
+def seconds_png(bins: Sequence[dict[str, Any]]) -> bytes:
+    """Accuracy with its interval in each bin of clip lengths; the examples per bin below."""
+    figure = new_figure(5.4, 3.6)
+    top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
+    places, values = range(len(bins)), [b["accuracy"] for b in bins]
+    top.bar(places, [100 * value["value"] for value in values], 0.72, color=BLUE, alpha=0.85)
+    for place, value in zip(places, values, strict=True):
+        top.plot([place, place], [100 * value["low"], 100 * value["high"]], color=INK, linewidth=1)
+    top.set_ylim(0, 101)
+    _style(top, "accuracy, %", "")
+    bottom.bar(places, [b["examples"] for b in bins], 0.72, color=GREY)
+    bottom.bar_label(bottom.containers[0], fontsize=8, color=INK)
+    bottom.margins(y=0.35)
+    bottom.set_xticks(places, [seconds_range(b) for b in bins])
+    _style(bottom, "examples", "length of the clip, seconds")
+    return to_png(figure)
+
+
+def robustness_png(result: dict[str, Any]) -> bytes:
+    """What robustness.json holds: accuracy over the level of each noise, or of wrong words, and the single conditions.
+
+    Bars over the points are intervals; the dashed line is the accuracy on the examples as they are.
+    """
+    clean, *conditions = result["conditions"]
+    curves: dict[str, list[dict[str, Any]]] = {}
+    for row in conditions:
+        if row["unit"] == "dB" or row["word_error_rate"] is not None:
+            curves.setdefault(row["kind"], []).append(row)
+    single = [row for row in conditions if row["kind"] not in curves]
+    figure = new_figure(9.6 if single else 5.4, 3.8)
+    axes = figure.subplots(1, 2, width_ratios=[3, 2]) if single else [figure.subplots()]
+    axes[0].axhline(100 * clean["accuracy"]["value"], color=GREY, linestyle="--", linewidth=1.2, label="as it is")
+    for number, (kind, rows) in enumerate(curves.items()):
+        measured = rows[0]["word_error_rate"] is not None
+        shift = 0.0 if measured else 0.16 * (number - (len(curves) - 1) / 2)
+        places = [100 * row["word_error_rate"] if measured else row["level"] + shift for row in rows]
+        _points(axes[0], places, rows, LINES[number % len(LINES)], plain(short(kind, 28)))
+    if single:
+        axes[0].invert_xaxis()
+        axes[0].set_xticks(sorted({row["level"] for rows in curves.values() for row in rows}))
+        names = [row["kind"] + (f", {100 * row['level']:.0f} %" if row["level"] is not None else "") for row in single]
+        axes[1].axvline(100 * clean["accuracy"]["value"], color=GREY, linestyle="--", linewidth=1.2)
+        for place, row in enumerate(single):
+            value = row["accuracy"]
+            axes[1].barh(place, 100 * value["value"], 0.6, color=BLUE, alpha=0.85)
+            axes[1].plot([100 * value["low"], 100 * value["high"]], [place, place], color=INK, linewidth=1)
+        axes[1].set_yticks(range(len(single)), [plain(short(name, 28)) for name in names])
+        axes[1].set_xlim(0, 101)
+        axes[1].invert_yaxis()
+        _style(axes[1], "", "accuracy, %")
+        axes[1].grid(visible=False, axis="y")
+    axes[0].set_ylim(0, 102)
+    unit = "signal-to-noise ratio, dB" if single else "word error rate, measured, %"
+    _style(axes[0], "accuracy, %", unit, legend=True)
+    return to_png(figure)
+
+
+def _points(axis: Any, places: Sequence[float], rows: Sequence[dict[str, Any]], colour: str, label: str) -> None:
+    values = [row["accuracy"] for row in rows]
+    axis.plot(places, [100 * value["value"] for value in values], "o-", ms=4, color=colour, label=label)
+    for place, value in zip(places, values, strict=True):
+        axis.plot([place, place], [100 * value["low"], 100 * value["high"]], color=colour, linewidth=1, alpha=0.7)
+
+
+def seconds_range(length_bin: dict[str, Any]) -> str:
+    """ "0.45 to 0.6" of a bin of metrics.json."""
+    return f"{length_bin['from']:.3g} to {length_bin['to']:.3g}"
 
 
 def _style(axis: Any, y_label: str, x_label: str, legend: bool = False) -> None:

@@ -1,17 +1,24 @@
-"""A saved run opened again: texts in, labels out. `voicecommand.load(DIR)` is the door to it."""
+"""A saved run opened again: commands in, labels out. `voicecommand.load(DIR)` is the door to it."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from voicecommand.audio import SAMPLING_RATE, Clips, to_int16
+from voicecommand.classification import to_probabilities
 from voicecommand.errors import InputError
 
 TOP = 5
+KINDS = {
+    "text_classification": ("network", "tfidf", "embedding"),
+    "audio_classification": ("network", "mfcc", "speech_embedding"),
+}
 
 
 @dataclass
@@ -19,45 +26,84 @@ class CommandModel:
     """A trained command model, whatever way it was made.
 
     `label_names[i]` belongs to column i of `probabilities`. `threshold` is the probability below which an answer
-    is rejected, None where the run measured none.
+    is rejected, None where the run measured none. Commands are texts for a model of text; for one of sound they
+    are waveforms `[samples]`, mono at 16 kHz, int16, or float32 within -1 to 1.
     """
 
     label_names: list[str]
     threshold: float | None
     max_length: int | None
+    max_seconds: float | None
     processor: Any
     model: Any
+    task: str
     kind: str
 
-    def probabilities(self, texts: list[str], batch_size: int = 64) -> np.ndarray:
-        """Texts -> float64 `[n, labels]`, rows that sum to 1."""
-        if not texts:
-            return np.zeros((0, len(self.label_names)))
-        logits = self._network(texts, batch_size) if self.kind == "network" else self._estimator(texts)
-        logits = logits - logits.max(axis=1, keepdims=True)
-        exponentials = np.exp(logits.astype(np.float64))
-        return exponentials / exponentials.sum(axis=1, keepdims=True)
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """What a data set must have to measure this model on."""
+        return ("audio" if self.task == "audio_classification" else "text", "label")
 
-    def predict(self, texts: list[str], batch_size: int = 64) -> list[dict[str, Any]]:
-        """For each text: label, probability, top 5 (label, probability), accepted (None without a threshold)."""
+    def read(self, rows: Any) -> Any:
+        """The commands of a data set that has `columns`, its sound prepared."""
+        return Clips(rows) if "audio" in self.columns else rows["text"][:]
+
+    def probabilities(self, commands: Sequence[Any], batch_size: int = 64) -> np.ndarray:
+        """Commands -> float64 `[n, labels]`, rows that sum to 1."""
+        if not len(commands):
+            return np.zeros((0, len(self.label_names)))
+        if "audio" in self.columns:
+            answer: Any = self._hear if self.kind == "network" else self._estimate_sound
+        else:
+            answer = self._network if self.kind == "network" else self._estimator
+        return to_probabilities(answer(commands, batch_size))
+
+    def predict(self, commands: Sequence[Any], batch_size: int = 64) -> list[dict[str, Any]]:
+        """For each command: label, probability, top 5 (label, probability), accepted (None without a threshold)."""
         answers = []
-        for row in self.probabilities(texts, batch_size):
+        for row in self.probabilities(commands, batch_size):
             best = np.argsort(-row, kind="stable")[:TOP]
             top = [{"label": self.label_names[i], "probability": float(row[i])} for i in best]
             accepted = None if self.threshold is None else bool(row[best[0]] >= self.threshold)
             answers.append({**top[0], "top_5": top, "accepted": accepted})
         return answers
 
-    def count_truncated(self, texts: list[str]) -> int:
-        """How many of the texts are longer than the model reads."""
+    def count_truncated(self, commands: Sequence[Any]) -> int:
+        """How many of the commands are longer than the model reads at once."""
+        if "audio" in self.columns:
+            longest = None if self.max_seconds is None else round(self.max_seconds * SAMPLING_RATE)
+            return 0 if longest is None else sum(len(commands[i]) > longest for i in range(len(commands)))
         limit = self._limit()
-        return 0 if limit is None else sum(len(ids) > limit for ids in self.processor(texts)["input_ids"])
+        return 0 if limit is None else sum(len(ids) > limit for ids in self.processor(commands)["input_ids"])
+
+    def _hear(self, clips: Sequence[np.ndarray], batch_size: int) -> np.ndarray:
+        """Logits `[n, labels]`, the mean over windows where a clip is longer than one."""
+        import torch
+
+        from voicecommand.front import build_front, build_windows
+
+        assert self.max_seconds is not None
+        config, device = self.model.config, self.model.device
+        windows = build_windows(config, self.max_seconds)
+        front = build_front(config, self.processor, self.max_seconds).to(device)
+        order = np.argsort([len(clips[i]) for i in range(len(clips))], kind="stable")
+        logits = np.zeros((len(clips), len(self.label_names)), dtype=np.float32)
+        for start in range(0, len(order), batch_size):
+            chosen = order[start : start + batch_size]
+            batch = windows([{"audio": _as_int16(clips[int(i)])} for i in chosen])
+            with torch.inference_mode():
+                answer = front.average(self.model, {k: v.to(device) for k, v in batch.items()}, batch_size)
+            logits[chosen] = answer.cpu().numpy()
+        return logits
+
+    def _estimate_sound(self, clips: Sequence[np.ndarray], batch_size: int) -> np.ndarray:
+        return self.model.predict({"audio": [_as_int16(clips[i]) for i in range(len(clips))]}).predictions
 
     def _limit(self) -> int | None:
         """Tokens that a text is cut to: the run's setting, or fewer where the checkpoint reads fewer."""
         return None if self.max_length is None else min(self.max_length, self.processor.model_max_length)
 
-    def _network(self, texts: list[str], batch_size: int) -> np.ndarray:
+    def _network(self, texts: Sequence[str], batch_size: int) -> np.ndarray:
         import torch
 
         ids = self.processor(
@@ -78,11 +124,18 @@ class CommandModel:
             logits[chosen] = output.float().cpu().numpy()
         return logits
 
-    def _estimator(self, texts: list[str]) -> np.ndarray:
+    def _estimator(self, texts: Sequence[str], batch_size: int) -> np.ndarray:
         if self.kind == "tfidf":
             return self.model.predict({"text": texts}).predictions
         ids = self.processor(texts, truncation=True, max_length=self._limit())["input_ids"]
         return self.model.predict({"input_ids": ids}).predictions
+
+
+def _as_int16(waveform: Any) -> np.ndarray:
+    waveform = np.asarray(waveform)
+    if waveform.ndim != 1 or waveform.dtype not in (np.int16, np.float32, np.float64):
+        raise InputError(f"a clip of {waveform.dtype} {list(waveform.shape)}: give mono int16 or float32 [samples]")
+    return waveform if waveform.dtype == np.int16 else to_int16(waveform)
 
 
 def find_model(directory: str | Path) -> Path:
@@ -110,37 +163,41 @@ def load(directory: str | Path) -> CommandModel:
     path = find_model(directory)
     try:
         saved = json.loads((path / "voicecommand.json").read_text(encoding="utf-8"))
-        names, kind = saved["label_names"], saved["kind"]
-        threshold, max_length = saved.get("threshold"), saved.get("max_length")
-        _check_settings(names, kind, threshold, max_length)
-        processor, model = _open_network(path, names) if kind == "network" else _open_estimator(path, names, kind)
+        names, kind, task = saved["label_names"], saved["kind"], saved["task"]
+        threshold, max_length, max_seconds = (saved.get(key) for key in ("threshold", "max_length", "max_seconds"))
+        _check_settings(names, kind, task, threshold, max_length, max_seconds)
+        is_network = kind == "network"
+        processor, model = _open_network(path, names, task) if is_network else _open_estimator(path, names, kind)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"{path}: does not open: {type(error).__name__}: {reason}") from error
-    return CommandModel(names, threshold, max_length, processor, model, kind)
+    return CommandModel(names, threshold, max_length, max_seconds, processor, model, task, kind)
 
 
-def _check_settings(names: Any, kind: Any, threshold: Any, max_length: Any) -> None:
+def _check_settings(names: Any, kind: Any, task: Any, threshold: Any, max_length: Any, max_seconds: Any) -> None:
     if not isinstance(names, list) or len(names) < 2 or not all(isinstance(name, str) for name in names):
         raise ValueError("voicecommand.json: label_names must be a list of at least two names")
-    if kind not in ("network", "tfidf", "embedding"):
-        raise ValueError(f"voicecommand.json: kind {kind!r} is none of network, tfidf, embedding")
+    if kind not in KINDS.get(task, ()):
+        raise ValueError(f"voicecommand.json: task {task!r} and kind {kind!r} are none of {KINDS}")
     if not isinstance(threshold, float | int | None) or not isinstance(max_length, int | None):
         raise ValueError("voicecommand.json: threshold and max_length must be numbers or null")
+    if not isinstance(max_seconds, float | int | None) or not 0 < (max_seconds or 1) <= 30:
+        raise ValueError("voicecommand.json: max_seconds must be null or above 0 and up to 30")
 
 
-def _open_network(path: Path, label_names: list[str]) -> tuple[Any, Any]:
+def _open_network(path: Path, label_names: list[str], task: str) -> tuple[Any, Any]:
     import torch
-    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+    import transformers as t
 
-    tokenizer = AutoTokenizer.from_pretrained(str(path), trust_remote_code=False)
-    model = AutoModelForSequenceClassification.from_pretrained(
-        str(path), trust_remote_code=False, use_safetensors=True, dtype=torch.float32
-    )
+    stock = {"trust_remote_code": False}
+    hears = task == "audio_classification"
+    processor = (t.AutoFeatureExtractor if hears else t.AutoTokenizer).from_pretrained(str(path), **stock)
+    loader: Any = t.AutoModelForAudioClassification if hears else t.AutoModelForSequenceClassification
+    model = loader.from_pretrained(str(path), use_safetensors=True, dtype=torch.float32, **stock)
     if [model.config.id2label.get(i) for i in range(model.config.num_labels)] != label_names:
         raise ValueError("config.json and voicecommand.json name different labels")
     device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else "cpu"
-    return tokenizer, model.eval().to(device)
+    return processor, model.eval().to(device)
 
 
 def _open_estimator(path: Path, label_names: list[str], kind: str) -> tuple[Any, Any]:

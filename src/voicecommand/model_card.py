@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
 
-from voicecommand.evaluation import format_figure, percent
-from voicecommand.run_facts import report_warnings, run_facts, run_title
+from voicecommand.evaluation import format_by_group, format_figure, percent
+from voicecommand.run_facts import is_speech, report_warnings, run_facts, run_title
 
 LICENSE = "apache-2.0"
 
@@ -27,7 +28,9 @@ def card_context(
         "title": title,
         "what": _what(saved, run),
         "network": is_network(saved),
-        "example": '"turn the lights off in the kitchen"',
+        "example": '"command.wav"' if is_speech(saved) else '"turn the lights off in the kitchen"',
+        "pipeline_task": _pipeline_tag(saved),
+        "is_own_network": _is_own_network(Path(directory)),
         "labels": saved["label_names"],
         "threshold": saved.get("threshold"),
         "keeps": saved.get("threshold_keeps"),
@@ -51,8 +54,8 @@ def _front_matter(
     front: dict[str, Any] = {
         "license": model.get("licence") or ("other" if model.get("checkpoint") else LICENSE),
         "library_name": "transformers" if network else "voicecommand",
-        "pipeline_tag": "text-classification",
-        "tags": ["voicecommand", "voice-commands", "intent-classification"],
+        "pipeline_tag": _pipeline_tag(saved),
+        "tags": ["voicecommand", "voice-commands", "keyword-spotting" if is_speech(saved) else "intent-classification"],
         "metrics": ["accuracy", "f1"],
     }
     checkpoint = str(model.get("checkpoint") or "")
@@ -70,7 +73,7 @@ def _front_matter(
                 "name": title,
                 "results": [
                     {
-                        "task": {"type": "text-classification", "name": "Text Classification"},
+                        "task": {"type": _pipeline_tag(saved), "name": _pipeline_tag(saved).replace("-", " ").title()},
                         "dataset": dataset,
                         "metrics": [{"type": t, "name": n, "value": round(f["value"], 4)} for t, n, f in figures],
                     }
@@ -83,11 +86,25 @@ def _front_matter(
 def _what(saved: dict[str, Any], run: dict[str, Any]) -> str:
     model = run.get("model") or {}
     kind = "network" if is_network(saved) else "traditional or hybrid model"
+    form = "as sound of 16 kHz" if is_speech(saved) else "as text"
     origin = f" It starts from {checkpoint_name(model['checkpoint'])}." if model.get("checkpoint") else ""
     return (
-        f"A {kind} that sorts a short command, as text, into {len(saved['label_names'])} labels."
+        f"A {kind} that sorts a short command, {form}, into {len(saved['label_names'])} labels."
         f"{origin} Trained with voicecommand."
     )
+
+
+def _pipeline_tag(saved: dict[str, Any]) -> str:
+    return "audio-classification" if is_speech(saved) else "text-classification"
+
+
+def _is_own_network(directory: Path) -> bool:
+    """Whether the saved model is of a type that only `import voicecommand` makes known to transformers."""
+    try:
+        kind = json.loads((directory / "model" / "config.json").read_text(encoding="utf-8"))["model_type"]
+    except (OSError, ValueError, KeyError):
+        return False
+    return (Path(__file__).parent / "models" / f"{kind}.py").is_file()
 
 
 def is_network(saved: dict[str, Any]) -> bool:
@@ -128,13 +145,16 @@ def _limits(saved: dict[str, Any], run: dict[str, Any], metrics: dict[str, Any] 
     """General limits and those that this run's own figures show."""
     found = [
         "It knows the labels above and no other: what it does not reject, it sorts into one of them.",
-        "The figures hold for data like the one it was measured on; other languages, accents, recognisers "
-        "and devices were not measured.",
+        "The figures hold for data like the one it was measured on; other languages, accents, "
+        f"{'rooms, microphones' if is_speech(saved) else 'recognisers'} and devices were not measured.",
     ]
     if saved.get("max_length"):
         found.append(f"Texts are cut at {saved['max_length']} tokens.")
     if metrics is None:
         return [*found, "It was not evaluated."]
+    main = metrics["splits"].get(metrics["main_split"]) or {}
+    if "by_group" in main:
+        found.append(f"On {metrics['main_split']}, {format_by_group(main['by_group'])}.")
     oos = [
         s["false_accepts"] for s in (metrics["rejection"] or {"splits": {}})["splits"].values() if "false_accepts" in s
     ]

@@ -19,7 +19,7 @@ def write_record(
     run: runs.Run, record: dict, task: Any, trainer: Any, dataset: Any, truncated: dict[str, int], figures: dict
 ) -> dict[str, Any]:
     """run.json and history.json: what was run on what, and how it went. Answers its sections model and training."""
-    record |= runs.describe_machine()
+    record |= {"task": task.name} | runs.describe_machine()
     record["data"] = _describe_data(record.pop("data"), dataset, truncated)
     record["model"] = {
         "name": record.pop("model"),
@@ -27,6 +27,7 @@ def write_record(
         "revision": None if is_local(getattr(task, "checkpoint", None)) else getattr(task, "revision", None),
         "licence": getattr(task, "licence", None),
         "tuning": record.pop("tuning"),
+        "augment": record.pop("augment"),
         "parameters": figures.pop("parameters"),
         "trainable_parameters": figures.pop("trainable_parameters"),
         "size_bytes": sum(p.stat().st_size for p in (run.directory / "model").rglob("*") if p.is_file()),

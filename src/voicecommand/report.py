@@ -1,6 +1,6 @@
 """The report and the model card of a run: reads files that a run left, writes files beside them.
 
-`report.html` is one file: figures inside as data, no script, no request to anywhere. Everything a user wrote
+`report.html` is one file: figures and clips inside as data, no script, no request to anywhere. Everything a user wrote
 (texts, labels, names) is escaped by the template. A missing history, run.json or test split leaves a section
 out, never an error.
 """
@@ -21,18 +21,27 @@ import numpy as np
 from voicecommand import figures
 from voicecommand import metrics as m
 from voicecommand.errors import InputError
-from voicecommand.evaluation import OUT_OF_SCOPE, format_figure, percent, write_atomically
+from voicecommand.evaluation import (
+    CLIP_SECONDS,
+    EXAMPLES_OF_A_PAIR,
+    FEW_GROUPS,
+    OUT_OF_SCOPE,
+    PAIRS,
+    format_by_group,
+    format_figure,
+    percent,
+    write_atomically,
+)
 from voicecommand.model_card import card_context
 from voicecommand.run_facts import report_warnings, run_facts, run_title
 
-PAIRS = 10
-TEXTS_OF_A_PAIR = 5
 FALSE_ACCEPTS = 10
 CURVE_POINTS = 401
+MEDIA_TYPES = {"mp3": "audio/mpeg", "wav": "audio/wav"}
 
 
 def write_report(directory: Path, run_directory: Path | None = None) -> Path:
-    """confusion_matrix.png and report.html from metrics.json and predictions.parquet of `directory`.
+    """confusion_matrix.png and report.html from metrics.json, predictions.parquet and clips.parquet of `directory`.
 
     What describes the run (run.json, history.json) comes from `directory`, else from `run_directory`. Returns the
     path of report.html; a missing metrics.json is an InputError.
@@ -88,6 +97,7 @@ def report_context(
     """Everything the template shows, as plain strings, numbers and lists."""
     name = metrics["main_split"]
     main = metrics["splits"].get(name)
+    clips = read_clips(directory)
     labels = [] if main is None else sorted(main["per_label"].items(), key=lambda item: (item[1]["f1"], item[0]))
     return {
         "title": run_title(directory, run),
@@ -97,7 +107,17 @@ def report_context(
         "run": run,
         "images": images,
         "per_label": labels,
-        "pairs": [] if main is None else confused_texts(main, name, rows),
+        "pairs": [] if main is None else confused_texts(main, name, rows, clips),
+        "clips": clips,
+        "clip_seconds": CLIP_SECONDS,
+        "is_speech": any(row.get("seconds") is not None for row in rows),
+        "by_group": (main or {}).get("by_group"),
+        "by_seconds": (main or {}).get("by_seconds"),
+        "few_groups": FEW_GROUPS,
+        "shown_groups": figures.SHOWN_GROUPS,
+        "format_by_group": format_by_group,
+        "format_share": lambda share: format_figure(share | {"value": share["accuracy"]}, method=False),
+        "seconds_range": figures.seconds_range,
         "false_accepts": false_accepts(rows),
         "facts": run_facts(run),
         "data_splits": (run.get("data") or {}).get("splits") or {},
@@ -111,18 +131,36 @@ def report_context(
 
 
 def read_predictions(directory: Path) -> list[dict[str, Any]]:
-    """The rows of predictions.parquet, less the top five; none if the file is not there."""
+    """The rows of predictions.parquet, less the top five; `seconds` of clips only. None if the file is not there."""
     import pyarrow.parquet
 
     path = Path(directory) / "predictions.parquet"
     if not path.exists():
         return []
     names = ["split", "id", "origin", "text", "label", "prediction", "probability", "accepted"]
+    if "seconds" in pyarrow.parquet.read_schema(path).names:
+        names.append("seconds")
     return pyarrow.parquet.read_table(path, columns=names).to_pylist()
 
 
-def confused_texts(main: dict[str, Any], split: str, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The ten most confused pairs with the texts behind them, the surest mistakes first."""
+def read_clips(directory: Path) -> dict[tuple[str, str], dict[str, Any]]:
+    """What clips.parquet holds by (split, id), each with its `source` for an audio element; empty without the file."""
+    import pyarrow.parquet
+
+    path = Path(directory) / "clips.parquet"
+    clips = pyarrow.parquet.read_table(path).to_pylist() if path.exists() else []
+    for clip in clips:
+        clip["source"] = _data_uri(clip.pop("audio"), MEDIA_TYPES[clip["format"]])
+    return {(clip["split"], clip["id"]): clip for clip in clips}
+
+
+def confused_texts(
+    main: dict[str, Any],
+    split: str,
+    rows: Sequence[dict[str, Any]],
+    clips: dict[tuple[str, str], dict[str, Any]],
+) -> list[dict[str, Any]]:
+    """The ten most confused pairs with the texts and clips behind them, the surest mistakes first."""
     wrong: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for row in rows:
         if row["split"] == split and row["label"] != row["prediction"]:
@@ -139,8 +177,8 @@ def confused_texts(main: dict[str, Any], split: str, rows: Sequence[dict[str, An
                 "count": count,
                 "support": support,
                 "share": count / support,
-                "texts": texts[:TEXTS_OF_A_PAIR],
-                "more": max(0, len(texts) - TEXTS_OF_A_PAIR),
+                "texts": [row | {"clip": clips.get((split, row["id"]))} for row in texts[:EXAMPLES_OF_A_PAIR]],
+                "more": max(0, len(texts) - EXAMPLES_OF_A_PAIR),
             }
         )
     return pairs
@@ -170,11 +208,16 @@ def rejection_curve(rows: Sequence[dict[str, Any]], split: str, out_of_scope: st
 def _figures(
     metrics: dict[str, Any], rows: list[dict[str, Any]], history: list[dict[str, Any]], run: dict[str, Any]
 ) -> dict[str, str | None]:
-    """Learning curves, reliability and rejection as data URIs; None where there is nothing to draw."""
+    """Everything but the confusion matrix, as data URIs; None where there is nothing to draw."""
     split = metrics["main_split"]
     own = [row for row in rows if row["split"] == split]
     curves = figures.learning_curves_png(history, (run.get("training") or {}).get("best_step"))
-    images = {"curves": curves, "reliability": None, "rejection": None}
+    images = {"curves": curves, "reliability": None, "rejection": None, "groups": None, "seconds": None}
+    main = metrics["splits"].get(split) or {}
+    if "by_group" in main:
+        images["groups"] = figures.groups_png(main["by_group"])
+    if len(main.get("by_seconds", [])) > 1:
+        images["seconds"] = figures.seconds_png(main["by_seconds"])
     if own:
         scores, right = (
             [row["probability"] for row in own],
@@ -224,5 +267,5 @@ def read_json(places: Sequence[Path], name: str) -> Any:
     return None
 
 
-def _data_uri(png: bytes) -> str:
-    return "data:image/png;base64," + base64.b64encode(png).decode()
+def _data_uri(content: bytes, media_type: str = "image/png") -> str:
+    return f"data:{media_type};base64,{base64.b64encode(content).decode()}"

@@ -17,6 +17,11 @@ def run_title(directory: Path, run: dict[str, Any]) -> str:
     return f"{model['name']}{tuning}" + (f" on {data['name']}" if data.get("name") else "")
 
 
+def is_speech(record: dict[str, Any]) -> bool:
+    """Whether run.json or voicecommand.json is of a task that hears its commands."""
+    return str(record.get("task", "")).startswith("audio")
+
+
 def report_warnings(metrics: dict[str, Any], run: dict[str, Any]) -> list[str]:
     """What a reader must know before believing the figures."""
     found = []
@@ -32,9 +37,15 @@ def report_warnings(metrics: dict[str, Any], run: dict[str, Any]) -> list[str]:
             found.append(f"{name}, false accepts: {note}.")
     if metrics["main_split"] == "validation":
         found.append("No test split was read: the figures are of validation, which also chose the model.")
+    what = "texts were cut at the longest length"
+    if is_speech(run):
+        what = (
+            "clips are longer than the model hears at once: training takes the loudest part, evaluation the mean of "
+            "sliding windows"
+        )
     for name, split in ((run.get("data") or {}).get("splits") or {}).items():
         if split.get("truncated"):
-            found.append(f"{name}: {split['truncated']:,} of {split['rows']:,} texts were cut at the longest length.")
+            found.append(f"{name}: {split['truncated']:,} of {split['rows']:,} {what}.")
     if (run.get("git") or {}).get("dirty"):
         found.append("The code had changes that no commit holds when this ran.")
     return found

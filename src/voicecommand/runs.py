@@ -168,6 +168,11 @@ def _native_precision() -> tuple[str, str]:
     return "fp32", "fp32: this processor has no bf16 units"
 
 
+def count_cores() -> int:
+    """The cores that this process may use, shared among the local ranks; at least 1."""
+    return max(1, len(os.sched_getaffinity(0)) // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+
+
 def set_threads(asked: int | None) -> int:
     """Torch's threads: the cores that this process may use, shared among the local ranks (a launcher sets 1).
 
@@ -178,8 +183,7 @@ def set_threads(asked: int | None) -> int:
 
     if asked is not None and asked < 1:
         raise InputError(f"threads={asked}: give at least 1")
-    ranks = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    threads = asked or max(1, len(os.sched_getaffinity(0)) // ranks)
+    threads = asked or count_cores()
     torch.set_num_threads(threads)
     logger.info("threads %d", threads)
     return threads

@@ -11,6 +11,7 @@ import torch
 from torch.utils.data import DataLoader, Sampler
 from transformers import Trainer
 
+from voicecommand.audio import Clips
 from voicecommand.errors import InputError, NonFiniteLoss
 
 # Examples are sorted by length inside windows of this many global batches: wide enough that batches need
@@ -81,25 +82,46 @@ class GroupedBatches(Sampler[list[int]]):
                 yield mine or [~int(micro[0])]
 
 
-class _Examples(torch.utils.data.Dataset):
-    """The encoded training split; an index `~i` is example i with a label that the loss leaves out."""
+class _Rows(torch.utils.data.Dataset):
+    """An encoded split by rows; sound comes as int16 views into its memory map."""
 
     def __init__(self, dataset: Any) -> None:
-        self.dataset = dataset
+        has_sound = "audio" in dataset.column_names
+        self.clips = Clips(dataset) if has_sound else None
+        self.dataset = dataset.remove_columns("audio") if has_sound else dataset
 
     def __len__(self) -> int:
         return len(self.dataset)
 
     def __getitems__(self, indices: list[int]) -> list[dict[str, Any]]:
-        columns = self.dataset[[i if i >= 0 else ~i for i in indices]]
+        columns = self.dataset[indices]
         rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+        if self.clips is not None:
+            for row, index in zip(rows, indices, strict=True):
+                row["audio"] = self.clips[index]
+        return rows
+
+    def __getitem__(self, key: Any) -> Any:
+        return self.dataset[key] if isinstance(key, str) else self.__getitems__([key])[0]
+
+
+class _Examples(_Rows):
+    """The encoded training split; an index `~i` is example i with a label that the loss leaves out.
+
+    Each row names its `example` and the `epoch`, from which its augmentation is drawn.
+    """
+
+    def __init__(self, dataset: Any, batches: GroupedBatches) -> None:
+        super().__init__(dataset)
+        self.batches = batches
+
+    def __getitems__(self, indices: list[int]) -> list[dict[str, Any]]:
+        rows = super().__getitems__([i if i >= 0 else ~i for i in indices])
         for row, index in zip(rows, indices, strict=True):
+            row |= {"example": index if index >= 0 else ~index, "epoch": self.batches.epoch}
             if index < 0:
                 row["labels"] = -100
         return rows
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        return self.__getitems__([index])[0]
 
 
 def _lengths(dataset: Any) -> np.ndarray:
@@ -126,6 +148,8 @@ class CommandTrainer(Trainer):
     Args:
         tuning: gives the optimizer's parameter groups (`voicecommand.tuning`).
         class_weights: float32 `[labels]` or None.
+        front: makes the model's inputs of a batch on the device (features, augmentation); None where the
+            collator's batch is what the model takes.
 
     The loss is the sum over examples of `class weight x cross-entropy` (smoothed by `label_smoothing_factor`),
     divided by the number of examples in the global step.
@@ -138,13 +162,16 @@ class CommandTrainer(Trainer):
     model: Any
     _signature_columns: Any
 
-    def __init__(self, *args: Any, tuning: Any, class_weights: torch.Tensor | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self, *args: Any, tuning: Any, class_weights: torch.Tensor | None = None, front: Any = None, **kwargs: Any
+    ) -> None:
         super().__init__(*args, **kwargs)
         # True makes Trainer count the labels of a global step over micro-batches and ranks and hand the number to
         # compute_loss; the model itself never sees labels or that number (its own scaling is wrong, see there).
         self.model_accepts_loss_kwargs = True
         self.tuning = tuning
         self.class_weights = class_weights
+        self.front = None if front is None else front.to(self.args.device)
         self.args.logging_nan_inf_filter = False  # training_step stops at such a loss; two device syncs less a step
         self._parameters_of_flops: int | None = None
 
@@ -168,7 +195,7 @@ class CommandTrainer(Trainer):
             )
         # Not prepared by accelerate: the batches are this rank's own already, and Trainer moves them to the device.
         loader = DataLoader(
-            _Examples(dataset),
+            _Examples(dataset, batches),
             batch_sampler=batches,
             collate_fn=self.data_collator,
             num_workers=args.dataloader_num_workers,
@@ -183,15 +210,16 @@ class CommandTrainer(Trainer):
 
     def _set_signature_columns_if_needed(self) -> None:
         super()._set_signature_columns_if_needed()
-        if "length" not in self._signature_columns:  # the samplers read it; the collator leaves it out
-            self._signature_columns.append("length")
+        # the samplers read the length; the front makes the model's inputs of the sound
+        self._signature_columns += [name for name in ("length", "audio") if name not in self._signature_columns]
 
-    def _get_dataloader(self, *args: Any, **kwargs: Any) -> DataLoader:
+    def _get_dataloader(self, dataset: Any, description: str, *args: Any, **kwargs: Any) -> DataLoader:
         """The stock loader, which only evaluation uses here: it never drops an example."""
+        dataset = _Rows(self._remove_unused_columns(dataset, description=description))
         drop_last = self.args.dataloader_drop_last
         self.args.dataloader_drop_last = False
         try:
-            return super()._get_dataloader(*args, **kwargs)
+            return super()._get_dataloader(dataset, description, *args, **kwargs)
         finally:
             self.args.dataloader_drop_last = drop_last
 
@@ -227,6 +255,8 @@ class CommandTrainer(Trainer):
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
         labels = inputs["labels"]
+        if self.front is not None:
+            inputs = self.front(inputs)
         # The stock heads ignore num_items_in_batch and scale the loss by the world size (BERT), so they get no labels.
         outputs = model(**{name: value for name, value in inputs.items() if name != "labels"})
         losses = torch.nn.functional.cross_entropy(
@@ -241,6 +271,19 @@ class CommandTrainer(Trainer):
             if self.args.average_tokens_across_devices:  # the number is that of all ranks, and gradients are averaged
                 loss = loss * self.args.world_size
         return (loss, outputs) if return_outputs else loss
+
+    def prediction_step(
+        self, model: Any, inputs: dict[str, Any], prediction_loss_only: bool, ignore_keys: Any = None
+    ) -> tuple[Any, Any, Any]:
+        """Logits `[batch, labels]`; those of sound are the mean over the windows of a clip."""
+        if self.front is None:
+            return super().prediction_step(model, inputs, prediction_loss_only, ignore_keys)
+        inputs = self._prepare_inputs(inputs)
+        with torch.no_grad(), self.compute_loss_context_manager():
+            logits = self.front.average(model, inputs).float()
+        labels = inputs.get("labels")
+        loss = None if labels is None else torch.nn.functional.cross_entropy(logits, labels)
+        return loss, None if prediction_loss_only else logits, labels
 
     def _smoothing(self) -> float:
         return self.args.label_smoothing_factor if self.model.training else 0.0
@@ -260,4 +303,5 @@ class CommandTrainer(Trainer):
         """As the stock method, which counts the parameters anew for each batch (3 ms for a BERT of 6 layers)."""
         if self._parameters_of_flops is None:
             self._parameters_of_flops = self.model.num_parameters(exclude_embeddings=True)
-        return 6 * inputs[self.model.main_input_name].numel() * self._parameters_of_flops
+        first = inputs.get(self.model.main_input_name)
+        return 0 if first is None else 6 * first.numel() * self._parameters_of_flops

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from voicecommand import checkpoints, progress, runs
+from voicecommand import checkpoints, evaluation, progress, runs
+from voicecommand.audio import SAMPLING_RATE, Clips
 from voicecommand.data.splits import GROUP_COLUMNS, OUT_OF_SCOPE
 from voicecommand.errors import InputError
 from voicecommand.evaluation import Predictions
@@ -27,6 +28,19 @@ def seed_everything(seed: int) -> None:
     set_seed(seed)
 
 
+def prepare(dataset: Any, columns: tuple[str, ...], num_proc: int | None = None) -> Any:
+    """The data with its sound decoded, where `columns` ask for sound: mono int16 at 16 kHz, in a memory-mapped cache.
+
+    Raises:
+        InputError: a file that is not sound, or not whole; it names the rows.
+    """
+    if "audio" not in columns:
+        return dataset
+    from voicecommand.data import sound
+
+    return sound.prepare(dataset, num_proc=num_proc or runs.count_cores())
+
+
 def find_label_names(dataset: Any) -> list[str]:
     """The labels of train in alphabetical order: label i is `label_names[i]` in every split and in the model."""
     return sorted(set(dataset["train"]["label"]))
@@ -36,36 +50,38 @@ def encode(dataset: Any, task: Any, processor: Any, label_names: list[str], spli
     """DatasetDict of rows -> DatasetDict of model inputs, `labels` and `length`; cut examples are counted in the log.
 
     Out-of-scope rows have the label -100, which the loss and the metrics leave out. Group columns stay in train,
-    where estimators need them.
+    where estimators need them. Prepared sound stays where it is, in its memory map.
 
     Raises:
         InputError: a label that is not in `label_names`.
     """
-    from datasets import DatasetDict
+    from datasets import DatasetDict, concatenate_datasets
 
-    number = {name: i for i, name in enumerate(label_names)}
-
-    def rows(batch: dict[str, list], origins: list[str]) -> dict[str, list]:
-        encoded = task.preprocess(batch, processor)
-        try:
-            encoded["labels"] = [-100 if name == OUT_OF_SCOPE else number[name] for name in batch["label"]]
-        except KeyError as error:
-            row = origins[batch["label"].index(error.args[0])]
-            raise InputError(
-                f"{row}: label {error.args[0]!r} is not one of the {len(number)} labels of train"
-            ) from error
-        return encoded
-
+    number = {name: i for i, name in enumerate(label_names)} | {OUT_OF_SCOPE: -100}
     encoded = DatasetDict()
     for name in splits or list(dataset):
-        keep = [c for c in GROUP_COLUMNS if c in dataset[name].column_names and name == "train"]
         split = dataset[name]
-        columns = rows({c: split[c][:] for c in task.columns}, split["origin"])
-        cut = sum(columns.pop("truncated"))
+        columns: dict[str, list] = {}
+        if "audio" in task.columns:
+            longest = task.samples or max(split["length"][:])
+            cut = sum(length > longest for length in split["length"][:])
+            limit = f"{longest / SAMPLING_RATE:g} s: training takes the loudest so long, evaluation the mean of windows"
+        else:
+            columns = task.preprocess({c: split[c][:] for c in task.columns}, processor)
+            cut, limit = sum(columns.pop("truncated")), f"{getattr(task, 'max_length', None)} tokens, and cut to them"
         if cut:
-            logger.warning("%s: %d of %d examples were cut to %d tokens", name, cut, len(split), task.max_length)
-        columns |= {c: split[c][:] for c in keep}
+            logger.warning("%s: %d of %d examples are longer than %s", name, cut, len(split), limit)
+        labels = split["label"][:]
+        unknown = next((i for i, label in enumerate(labels) if label not in number), None)
+        if unknown is not None:
+            known = f"{len(label_names)} labels of train"
+            raise InputError(f"{split['origin'][unknown]}: label {labels[unknown]!r} is not one of the {known}")
+        columns["labels"] = [number[label] for label in labels]
+        columns |= {c: split[c][:] for c in GROUP_COLUMNS if c in split.column_names and name == "train"}
         encoded[name] = type(split).from_dict(columns)
+        if "audio" in task.columns:
+            sound = split.select_columns(["audio", "length", "content"])
+            encoded[name] = concatenate_datasets([sound, encoded[name]], axis=1)
         encoded[name].info.description = json.dumps({"truncated": cut})
     return encoded
 
@@ -86,6 +102,7 @@ def build_trainer(
     tuning: Any = None,
     early_stopping: int | None = None,
     seed: int = 0,
+    augmentation: Any = None,
 ) -> Any:
     """A Trainer with our callbacks, or an Estimator.
 
@@ -104,7 +121,7 @@ def build_trainer(
                     " training.load_best_model_at_end=true; or give early_stopping=null"
                 )
             callbacks.append(EarlyStoppingCallback(early_stopping))
-    trainer = task.build_trainer(args, model, processor, encoded, label_names, tuning, callbacks, seed)
+    trainer = task.build_trainer(args, model, processor, encoded, label_names, tuning, callbacks, seed, augmentation)
     if args is not None:  # an estimator's are known once it is fitted
         progress.show_progress(trainer)
         log_parameters(*count_parameters(trainer))
@@ -189,6 +206,7 @@ def save(trainer: Any, task: Any, processor: Any, label_names: list[str], direct
                 "kind": task.kind,
                 "label_names": label_names,
                 "max_length": getattr(task, "max_length", None),
+                "max_seconds": getattr(task, "max_seconds", None),
             },
         )
 
@@ -227,7 +245,8 @@ def collect_predictions(rows: Any, split: str, probabilities: np.ndarray, label_
         split=split,
         ids=rows["id"][:],
         origins=rows["origin"][:],
-        texts=rows["text"][:],
+        texts=texts_of(rows),
+        seconds=[length / SAMPLING_RATE for length in rows["length"][:]] if "length" in rows.column_names else None,
         references=np.array([number[name] for name in labels], dtype=np.int64),
         probabilities=probabilities,
         groups=rows[group][:] if group else None,
@@ -236,8 +255,21 @@ def collect_predictions(rows: Any, split: str, probabilities: np.ndarray, label_
     )
 
 
+def texts_of(rows: Any) -> list[str]:
+    """What each example says: its text, its transcript, or nothing where only the sound is known."""
+    column = next((c for c in ("text", "transcript") if c in rows.column_names), None)
+    return [""] * len(rows) if column is None else rows[column][:]
+
+
 def predict_split(trainer: Any, task: Any, encoded: Any, rows: Any, split: str, label_names: list[str]) -> Predictions:
     """One split through the trained model, in the order of its rows."""
     # without labels: evaluation measures, and out-of-scope rows have none that Trainer's metrics could take
     probabilities = task.decode(trainer.predict(encoded[split].remove_columns("labels")).predictions)
     return collect_predictions(rows[split], split, probabilities, label_names)
+
+
+def write_clips(directory: Path, predictions: list[Predictions], dataset: Any) -> None:
+    """The sound that report.html plays, of a data set that has sound."""
+    if any("audio" in rows.column_names for rows in dataset.values()):
+        clips = {p.split: Clips(dataset[p.split]) for p in predictions}
+        evaluation.write_clips(directory, predictions, lambda split, row: clips[split][row], SAMPLING_RATE)

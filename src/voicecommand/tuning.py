@@ -98,7 +98,8 @@ def count_parameters(model: nn.Module) -> tuple[int, int]:
 
 def _head_names(model: Any) -> set[str]:
     """Names of parameters outside the pretrained body, the pooler counted with the head."""
-    body = model.base_model_prefix + "."
+    # a stock class may have its body elsewhere than its prefix says: Whisper's is `encoder`
+    body = f"{model.base_model_prefix if hasattr(model, model.base_model_prefix) else 'encoder'}."
     names = {name for name, _ in model.named_parameters()}
     return {n for n in names if not n.startswith(body) or ".pooler." in n}
 
@@ -206,7 +207,7 @@ class Lora:
         head = sorted({n.split(".")[0] for n in _head_names(model) if ".pooler." not in n})
         pooler = ["pooler"] if any(".pooler." in n for n in _head_names(model)) else []
         config = LoraConfig(
-            task_type=TaskType.SEQ_CLS,
+            task_type=TaskType.SEQ_CLS if model.main_input_name == "input_ids" else None,  # peft knows no task of sound
             r=self.r,
             lora_alpha=self.alpha,
             lora_dropout=self.dropout,

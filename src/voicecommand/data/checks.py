@@ -1,7 +1,8 @@
 """What can be wrong with a data set before any model sees it, and the data set's fingerprint.
 
 Errors make a training wrong or impossible; warnings are for a person to judge. Every problem names rows as
-file:row. `recipes/audit.py` shows them all, training runs the same checks first.
+file:row. `recipes/audit.py` shows them all, training runs the same checks first, but for the search for nearly
+equal recordings, which takes longer than some trainings.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from voicecommand.data.splits import GROUP_COLUMNS, OUT_OF_SCOPE, normalise
 from voicecommand.data.table import nearest
+from voicecommand.data.twins import find_twins
 from voicecommand.errors import InputError
 
 if TYPE_CHECKING:
@@ -27,11 +29,15 @@ logger = logging.getLogger(__name__)
 # A spoken command has a dozen words; the longest of 13,000 SNIPS requests has 35. Longer than this, and it is
 # likely that a cell holds a paragraph or that a quote swallowed lines.
 LONG_WORDS = 64
+# A spoken command lasts one to three seconds; what is longer than 10 s likely holds several, and no word is shorter
+# than 0.1 s.
+LONG_SECONDS, SHORT_SECONDS = 10.0, 0.1
 NULL_LIKE = frozenset({"none", "null", "na", "n/a", "#n/a", "<na>", "nan", "nil", "undefined"})
 # A label this rare beside one spelled nearly the same is likely a slip: at most 3 rows or 5 % of the other's.
 RARE_ROWS, RARE_SHARE = 3, 0.05
 SHOWN = 5
-FINGERPRINT_COLUMNS = ("text", "label", *GROUP_COLUMNS)
+FINGERPRINT_COLUMNS = ("content", "text", "label", *GROUP_COLUMNS)
+SOUND_COLUMNS = ("content", "length", "silent", "clipped")
 
 
 @dataclass(frozen=True)
@@ -76,12 +82,28 @@ class Findings:
 
 @dataclass(frozen=True)
 class _Split:
-    """The columns of one split as lists, each text with its normalised form."""
+    """The columns of one split as lists, and what makes two rows equal.
+
+    Attributes:
+        keys: each text in its normalised form; of prepared sound a hash of its samples, "" for silence.
+        exact: what makes them equal to the letter, or byte for byte.
+        clips: the waveforms of prepared sound.
+    """
 
     name: str
     origins: list[str]
-    columns: dict[str, list[str]]
+    columns: dict[str, list[Any]]
     keys: list[str]
+    exact: list[str]
+    clips: Any = None
+
+    @property
+    def what(self) -> str:
+        return "texts" if self.clips is None else "recordings"
+
+    @property
+    def how(self) -> str:
+        return "to the letter" if self.clips is None else "byte for byte"
 
     @property
     def in_scope(self) -> bool:
@@ -99,7 +121,7 @@ def check(dataset: DatasetDict, columns: Iterable[str], required: Iterable[str] 
     Raises:
         InputError: one line with the first error and the number of others.
     """
-    findings = inspect(dataset, columns, required)
+    findings = inspect(dataset, columns, required, near=False)
     for split, labels in findings.counts.items():
         logger.info("data %s: %s rows, %d labels", split, f"{sum(labels.values()):,}", len(labels))
     for problem in findings.warnings:
@@ -115,8 +137,16 @@ def inspect(
     dataset: DatasetDict,
     columns: Iterable[str] = ("text", "label"),
     required: Iterable[str] = ("train", "validation"),
+    near: bool = True,
 ) -> Findings:
-    """Look for every problem, raise for none. See `check` for the arguments."""
+    """Look for every problem, raise for none.
+
+    Args:
+        dataset: what a loader returned; sound is looked at when it has been prepared (`voicecommand.data.sound`).
+        columns: the columns that the task needs.
+        required: the splits that must be there.
+        near: also look for recordings that are nearly the same, some 2 ms for each clip.
+    """
     columns = tuple(columns)
     problems: list[Problem] = []
     for name in required:
@@ -124,15 +154,16 @@ def inspect(
             problems.append(
                 Problem("error", "missing_split", f"no {name} split; there are {', '.join(dataset) or 'none'}")
             )
-    splits = [_read_split(name, dataset[name]) for name in dataset]
+    splits = [_read_split(name, dataset[name], columns) for name in dataset]
     for split in splits:
         problems += _check_rows(split, columns)
-    if "text" in columns:
-        problems += _find_duplicates(splits)
-        problems += _find_leaks(splits)
+        problems += _check_sounds(split)
+    problems += _find_duplicates(splits)
+    problems += _find_leaks(splits)
+    if near:
+        problems += _find_near(splits)
     if "label" in columns:
         problems += _check_labels(splits)
-    if {"text", "label"} <= set(columns):
         problems += _find_conflicts(splits)
     problems += _find_shared_groups(splits)
     counts = {
@@ -161,11 +192,26 @@ def format_counts(counts: Mapping[str, Mapping[str, int]]) -> str:
     )
 
 
-def _read_split(name: str, rows: Any) -> _Split:
+def _read_split(name: str, rows: Any, asked: tuple[str, ...]) -> _Split:
     # A slice reads a column at once; iterating over it would decode row by row, 80 times slower.
-    wanted = ("text", "label", "response", *GROUP_COLUMNS)
+    wanted = ("text", "label", "response", *GROUP_COLUMNS, *SOUND_COLUMNS)
     columns = {column: rows[column][:] for column in wanted if column in rows.column_names}
-    return _Split(name, rows["origin"][:], columns, [normalise(text) for text in columns.get("text", ())])
+    origins = rows["origin"][:]
+    if "audio" in asked and set(SOUND_COLUMNS) <= columns.keys():
+        from voicecommand.audio import Clips
+
+        clips = Clips(rows)
+        return _Split(name, origins, columns, _hash_samples(clips, columns), columns["content"], clips)
+    texts = columns.get("text", []) if "text" in asked else []
+    return _Split(name, origins, columns, [normalise(text) for text in texts], texts)
+
+
+def _hash_samples(clips: Any, columns: Mapping[str, list[Any]]) -> list[str]:
+    """Equal for recordings of equal samples, whatever their files; "" for silence, which is nobody's recording."""
+    return [
+        "" if silent else hashlib.blake2b(clips[row], digest_size=16).hexdigest()
+        for row, silent in enumerate(columns["silent"])
+    ]
 
 
 def _rows(split: _Split, rows: Iterable[int]) -> tuple[str, ...]:
@@ -201,8 +247,90 @@ def _check_rows(split: _Split, columns: tuple[str, ...]) -> list[Problem]:
     return problems
 
 
+def _check_sounds(split: _Split) -> list[Problem]:
+    """Each split's recordings by themselves: silent, clipped, very short and very long ones."""
+    if split.clips is None:
+        return []
+    from voicecommand.audio import SAMPLING_RATE
+
+    seconds = [length / SAMPLING_RATE for length in split.columns["length"]]
+    chosen = {
+        "silent": ("are silent (below -60 dB)", split.columns["silent"]),
+        "clipped": ("are clipped: record them at a lower level", split.columns["clipped"]),
+        "very_short": (f"are shorter than {SHORT_SECONDS:g} s", [s < SHORT_SECONDS for s in seconds]),
+        "over_long": (f"are longer than {LONG_SECONDS:g} s", [s > LONG_SECONDS for s in seconds]),
+    }
+    problems = []
+    for kind, (what, flags) in chosen.items():
+        rows = [row for row, flag in enumerate(flags) if flag]
+        if rows:
+            message = f"{len(rows):,} recordings in {split.name} {what}"
+            problems.append(Problem("warning", kind, message, _rows(split, rows)))
+    return problems
+
+
+class _Chosen:
+    """Some clips of several splits as one sequence."""
+
+    def __init__(self, clips: list[tuple[_Split, int]]) -> None:
+        self.clips = clips
+
+    def __len__(self) -> int:
+        return len(self.clips)
+
+    def __getitem__(self, number: int) -> Any:
+        split, row = self.clips[number]
+        return split.clips[row]
+
+
+def _find_near(splits: list[_Split]) -> list[Problem]:
+    """Recordings of a label that are nearly the same, within a split and between train and another."""
+    # Of equal recordings the first stands for all of a split: they have a line of their own.
+    firsts = [
+        (split, row)
+        for split in splits
+        if split.clips is not None and split.in_scope
+        for row in sorted(dict(reversed([(key, row) for row, key in enumerate(split.keys) if key])).values())
+    ]
+    labels = [split.columns["label"][row] if "label" in split.columns else "" for split, row in firsts]
+    within: dict[str, list[int]] = defaultdict(list)
+    groups: Counter[str] = Counter()
+    across: dict[str, list[str]] = defaultdict(list)
+    for numbers in find_twins(_Chosen(firsts), labels):
+        members: dict[str, list[tuple[_Split, int]]] = defaultdict(list)
+        for number in numbers:
+            members[firsts[number][0].name].append(firsts[number])
+        for name, clips in members.items():
+            if len(clips) > 1:
+                within[name] += [row for _, row in clips]
+                groups[name] += 1
+            if name != "train" and "train" in members:
+                left, row = members["train"][0]
+                across[name] += [
+                    f"{split.origins[other]} = {left.origins[row]}"
+                    for split, other in clips
+                    if not any(split.keys[other] == left.keys[same] for left, same in members["train"])
+                ]
+    problems = []
+    for split in splits:
+        rows = sorted(within[split.name])
+        if rows:
+            message = (
+                f"{len(rows):,} recordings in {split.name} are nearly the same as others there "
+                f"({groups[split.name]:,} different ones): a split at random would have them on both sides"
+            )
+            problems.append(Problem("warning", "near_within", message, _rows(split, rows)))
+        if across[split.name]:
+            message = (
+                f"{len(across[split.name]):,} of {len(split.keys):,} {split.name} recordings are nearly the same "
+                "as one in train"
+            )
+            problems.append(Problem("warning", "near_across", message, tuple(across[split.name])))
+    return problems
+
+
 def _find_duplicates(splits: list[_Split]) -> list[Problem]:
-    """The same text twice, within a split and between two in-scope splits, as written and normalised."""
+    """The same text or recording twice, within a split and between two in-scope splits, as written and normalised."""
     problems = []
     firsts: dict[str, dict[str, int]] = {}
     for split in splits:
@@ -210,17 +338,18 @@ def _find_duplicates(splits: list[_Split]) -> list[Problem]:
         repeats = [row for row, key in enumerate(split.keys) if key and first.setdefault(key, row) != row]
         firsts[split.name] = first
         if repeats:
-            exact = len(split.columns["text"]) - len(set(split.columns["text"]))
-            message = f"{len(repeats):,} texts in {split.name} repeat an earlier one ({exact:,} to the letter)"
+            values = [value for value, key in zip(split.exact, split.keys, strict=True) if key]
+            exact = len(values) - len(set(values))
+            message = f"{len(repeats):,} {split.what} in {split.name} repeat an earlier one ({exact:,} {split.how})"
             problems.append(Problem("warning", "duplicates_within", message, _rows(split, repeats)))
     for left, right in combinations([split for split in splits if split.in_scope], 2):
         shared = [row for row, key in enumerate(right.keys) if key and key in firsts[left.name]]
         if shared:
-            texts = set(left.columns["text"])
-            exact = sum(right.columns["text"][row] in texts for row in shared)
+            known = set(left.exact)
+            exact = sum(right.exact[row] in known for row in shared)
             message = (
-                f"{len(shared):,} of {len(right.keys):,} {right.name} texts are also in {left.name} "
-                f"({exact:,} of them to the letter)"
+                f"{len(shared):,} of {len(right.keys):,} {right.name} {right.what} are also in {left.name} "
+                f"({exact:,} of them {right.how})"
             )
             pairs = (f"{right.origins[row]} = {left.origins[firsts[left.name][right.keys[row]]]}" for row in shared)
             problems.append(Problem("warning", "duplicates_across", message, tuple(pairs)))
@@ -234,24 +363,26 @@ def _find_leaks(splits: list[_Split]) -> list[Problem]:
     for split in splits:
         leaks = [row for row, key in enumerate(split.keys) if key and key in known] if not split.in_scope else []
         if leaks:
-            message = f"{len(leaks):,} texts of {split.name} are also in train, with a label"
+            message = f"{len(leaks):,} {split.what} of {split.name} are also in train, with a label"
             problems.append(Problem("warning", "out_of_scope_in_train", message, _rows(split, leaks)))
     return problems
 
 
 def _find_conflicts(splits: list[_Split]) -> list[Problem]:
-    """One text, two labels: at least one row is wrong, or the labels overlap."""
+    """One text or recording, two labels: at least one row is wrong, or the labels overlap."""
     seen: dict[str, dict[str, str]] = defaultdict(dict)
     for split in splits:
         if split.in_scope:
-            for key, label, origin in zip(split.keys, split.columns["label"], split.origins, strict=True):
+            # Without a text or prepared sound there are no keys.
+            for key, label, origin in zip(split.keys, split.columns["label"], split.origins, strict=bool(split.keys)):
                 if key:
                     seen[key].setdefault(label, origin)
     conflicts = {key: labels for key, labels in seen.items() if len(labels) > 1}
     if not conflicts:
         return []
     rows = tuple(" / ".join(f"{origin} {label}" for label, origin in labels.items()) for labels in conflicts.values())
-    return [Problem("warning", "conflicting_labels", f"{len(conflicts):,} texts have more than one label", rows)]
+    message = f"{len(conflicts):,} {splits[0].what} have more than one label"
+    return [Problem("warning", "conflicting_labels", message, rows)]
 
 
 def _check_labels(splits: list[_Split]) -> list[Problem]:
@@ -375,6 +506,8 @@ def _find_shared_groups(splits: list[_Split]) -> list[Problem]:
 def fingerprint(dataset: DatasetDict) -> dict[str, Any]:
     """What the data is, apart from where it lay: text, label and group columns of all rows in order.
 
+    Of prepared sound it is the content of the files (``content``, their sha256) instead of a text.
+
     Returns:
         {"fingerprint": hex, "splits": {name: {"rows": n, "sha256": hex}}}, the same on every machine and with
         every library version. Each value goes in with its length: no separator can make two data sets equal.
@@ -383,6 +516,8 @@ def fingerprint(dataset: DatasetDict) -> dict[str, Any]:
     for name in sorted(dataset):
         rows = dataset[name]
         names = [column for column in FINGERPRINT_COLUMNS if column in rows.column_names]
+        if "content" in names and "text" in names:
+            names.remove("text")
         digest = hashlib.sha256()
         _feed(digest, names)
         for values in zip(*(rows[column][:] for column in names), strict=True):

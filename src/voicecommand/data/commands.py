@@ -1,6 +1,6 @@
-"""The built-in data set `commands`: a hand-written corpus, rendered the same everywhere.
+"""The built-in data set `commands`: a hand-written corpus, rendered the same everywhere, and its sound where asked.
 
-The text lies in `corpus/`; docs/data.md says how it was made and what it can't show.
+The text lies in `corpus/`; docs/data.md says how it was made and what it can't show. The sound is eSpeak NG's.
 """
 
 from __future__ import annotations
@@ -20,8 +20,15 @@ from voicecommand.errors import InputError
 if TYPE_CHECKING:
     import datasets
 
+    from voicecommand.data.synthesis import Speaker
+
 VERSION = "1"
 COLUMNS = ("id", "origin", "text", "label", "template", "response")
+SOUND_COLUMNS = ("audio", "speaker")
+# Synthetic speakers of each split. The variants of eSpeak NG that speak in validation speak in no other split but its
+# out-of-scope part, and so for test; a speaker (variant, accent, pitch and pace) is in one of the five only.
+SPEAKERS = 400
+SPEAKER_SHARES = {"train": 0.66, "validation": 0.14, "test": 0.2}
 LABELS = (
     "turn_on",
     "turn_off",
@@ -80,20 +87,55 @@ class _Draws:
 def load_commands(columns: Sequence[str], version: str = VERSION) -> datasets.DatasetDict:
     """Returns all splits with all `COLUMNS`, as strings, in a fixed shuffled order.
 
-    `columns` are those that the caller needs. InputError where one of them, or the version,
-    isn't there. Source: written for this project, Apache-2.0.
+    `columns` are those that the caller needs. With "audio" or "speaker" among them the same rows also have the path of
+    their clip, synthesised on first use (half a minute on one core), and its synthetic speaker. InputError where a
+    column or the version isn't there, or sound is asked for without eSpeak NG. Source: written for this project,
+    Apache-2.0.
     """
     if str(version) != VERSION:
         raise InputError(f"commands: version {version!r} was asked for, this is {VERSION!r}")
-    missing = [column for column in columns if column not in COLUMNS]
+    known = (*COLUMNS, *SOUND_COLUMNS)
+    missing = [column for column in columns if column not in known]
     if missing:
-        raise InputError(f"commands: columns {missing} were asked for, it has {list(COLUMNS)}")
+        raise InputError(f"commands: columns {missing} were asked for, it has {list(known)}")
     import datasets
 
-    features = datasets.Features({column: datasets.Value("string") for column in COLUMNS})
+    with_sound = bool(set(SOUND_COLUMNS) & set(columns))
+    splits = add_sound(render_splits()) if with_sound else render_splits()
+    names = known if with_sound else COLUMNS
+    features = datasets.Features({column: datasets.Value("string") for column in names})
     return datasets.DatasetDict(
-        {split: datasets.Dataset.from_list(rows, features=features) for split, rows in render_splits().items()}
+        {split: datasets.Dataset.from_list(rows, features=features) for split, rows in splits.items()}
     )
+
+
+def add_sound(splits: dict[str, list[Row]]) -> dict[str, list[Row]]:
+    """Returns the same rows, each with `audio`, the path of its clip, and `speaker`."""
+    from voicecommand.data.synthesis import below, speak_all
+
+    speakers = assign_speakers()
+    rows = [(split, row) for split, each in splits.items() for row in each]
+    chosen = [speakers[split][below(len(speakers[split]), "commands", row["id"])] for split, row in rows]
+    utterances = [speaker.say(row["text"]) for speaker, (_, row) in zip(chosen, rows, strict=True)]
+    paths = speak_all(utterances, [row["origin"] for _, row in rows])
+    spoken: dict[str, list[Row]] = {split: [] for split in splits}
+    for (split, row), speaker, path in zip(rows, chosen, paths, strict=True):
+        spoken[split].append({**row, "audio": path, "speaker": speaker.name})
+    return spoken
+
+
+def assign_speakers() -> dict[str, list[Speaker]]:
+    """Returns the synthetic speakers of each split; InputError where eSpeak NG is missing."""
+    from voicecommand.data.engines import find_engines
+    from voicecommand.data.synthesis import draw_speakers, split_speakers
+
+    # eSpeak NG alone, whatever else is installed: the same data everywhere.
+    speakers = split_speakers(draw_speakers(SPEAKERS, find_engines(["espeak"])), SPEAKER_SHARES)
+    for split in ("validation", "test"):
+        # Of one variant every third speaker is for the out-of-scope part: the same voices, other speakers.
+        speakers[f"{OUT_OF_SCOPE}_{split}"] = speakers[split][2::3]
+        speakers[split] = [speaker for place, speaker in enumerate(speakers[split]) if place % 3 != 2]
+    return speakers
 
 
 def render_splits() -> dict[str, list[Row]]:
@@ -154,6 +196,12 @@ def read_out_of_scope(kind: str) -> list[Phrasing]:
         for topic, entries in content[kind].items()
         for number, (text, line) in enumerate(entries, start=1)
     ]
+
+
+def read_words() -> list[str]:
+    """Returns some 2,100 common English words, which similar-sounding ones are looked for in."""
+    words: str = _read_yaml("words.yaml")["words"]
+    return words.split()
 
 
 def assign_splits(phrasings: Sequence[Phrasing]) -> dict[str, list[Phrasing]]:

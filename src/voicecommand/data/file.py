@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from voicecommand.data.splits import SPLITS, Columns, SplitRule, build, fill_missing, select
-from voicecommand.data.table import OPTIONAL, Table, nearest, quote, read_map, to_columns
+from voicecommand.data.table import OPTIONAL, Table, nearest, place_sounds, quote, read_map, to_columns
 from voicecommand.errors import InputError
 
 if TYPE_CHECKING:
@@ -40,7 +40,8 @@ def load_files(
     """Read a data set from files.
 
     Args:
-        columns: the columns that the task needs, such as ("text", "label").
+        columns: the columns that the task needs, such as ("text", "label"). Cells of ``audio`` are paths of sound
+            files, relative to the folder of the file they stand in, and stay within it.
         path: a file, or a directory of files named by their split (``train.jsonl``, ``test.csv`` ...).
         files: or one file per split. Without a train file nothing is split off: such data is for evaluation.
         column_map: canonical name -> name in the files, for the columns that are called otherwise there.
@@ -48,7 +49,8 @@ def load_files(
 
     Returns:
         Splits of string columns: id, origin ("file:row", a CSV file's header is row 1), the asked columns
-        and, where the files have them, speaker, template and response. Out-of-scope files need no label.
+        and, where the files have them, speaker, template and response. Out-of-scope files need no label. Sound is
+        not read; ``audio`` is the path with its folder.
 
     Raises:
         InputError: nothing there, a foreign form, a missing column, bad rows.
@@ -59,7 +61,12 @@ def load_files(
     logger.info("data files: %s", ", ".join(f"{name} {file}" for name, file in found.items()))
     keep = (*columns, *OPTIONAL)
     if rule.column:
-        splits = _split_by_column(found, columns, renamed, rule.column, rule.by)
+        if len(found) > 1:
+            raise InputError(
+                f"data.split.column={rule.column} is for a single file, and there are {quote(found.values())}"
+            )
+        (file,) = found.values()
+        splits = split_by_column(read_table(file), columns, renamed, rule.column, rule.by)
     else:
         splits = {
             name: to_columns(
@@ -68,36 +75,39 @@ def load_files(
                 renamed,
                 split=name,
                 prefix=name if len(found) > 1 else Path(file).stem,
-                extra=(rule.by,) if name == "train" else (),
+                extra=(rule.by,) if rule.by and name == "train" else (),
             )
             for name, file in found.items()
         }
+    if "audio" in columns:
+        folders = dict.fromkeys(splits, os.path.dirname(next(iter(found.values()))))
+        folders |= {name: os.path.dirname(file) for name, file in found.items()}
+        for name, table in splits.items():
+            place_sounds(table, folders[name])
     splits = fill_missing(splits, rule)
     for table in splits.values():
-        if rule.by not in keep:
+        if rule.by and rule.by not in keep:
             table.pop(rule.by, None)
     return build(splits)
 
 
-def _split_by_column(
-    found: dict[str, str], columns: tuple[str, ...], renamed: dict[str, str], column: str, by: str
+def split_by_column(
+    table: Table, columns: tuple[str, ...], renamed: Mapping[str, str], column: str, by: str | None
 ) -> dict[str, Columns]:
-    """The splits that a column of a single file names."""
-    if len(found) > 1:
-        raise InputError(f"data.split.column={column} is for a single file, and there are {quote(found.values())}")
-    (file,) = found.values()
-    table = read_table(file)
+    """The splits that a column of a single table names."""
     if column not in table.names:
         meant = nearest(column, table.names)
         hint = f": did you mean data.split.column={meant}" if meant else ""
-        raise InputError(f"{file}: data.split.column={column}, and the columns there are {quote(table.names)}{hint}")
+        raise InputError(
+            f"{table.source}: data.split.column={column}, and the columns there are {quote(table.names)}{hint}"
+        )
     rows = to_columns(
         table,
         columns,
         {**renamed, "split": column},
         split="train",
-        prefix=Path(file).stem,
-        extra=("split", by),
+        prefix=Path(table.source).stem,
+        extra=("split", by) if by else ("split",),
     )
     members: dict[str, list[int]] = {}
     for row, name in enumerate(rows.pop("split")):

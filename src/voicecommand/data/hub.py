@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import logging
 import os
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from voicecommand.data.splits import SPLITS, Columns, SplitRule, build, fill_missing
@@ -34,7 +36,8 @@ def load_hub(
     """Read a data set through ``datasets.load_dataset``.
 
     Args:
-        columns: the columns that the task needs, such as ("text", "label").
+        columns: the columns that the task needs, such as ("text", "label"). ``audio`` may be a column of Audio, of
+            bytes, or of paths; sound is not decoded.
         path: the data set's id on the hub, or a directory.
         name: its configuration, where it has several.
         revision: a commit, tag or branch; name a commit, or the data may change under you.
@@ -44,7 +47,8 @@ def load_hub(
 
     Returns:
         Splits as `voicecommand.data` describes them; origins are "path@revision/split:row", where the
-        first row is 0, as on the hub. Class labels become their names.
+        first row is 0, as on the hub. Class labels become their names. Sound that comes as bytes is written, as it
+        is, to the cache under its sha256, and ``audio`` is its path.
 
     Raises:
         InputError: the hub is out of reach, or has no such data set, revision, split or column.
@@ -59,12 +63,13 @@ def load_hub(
         logger.warning("data.revision is not set: %s may change between two runs", path)
     tables: dict[str, Columns] = {}
     for ours, theirs in chosen.items():
-        table = _to_table(source[theirs], f"{path}@{revision or 'main'}/{theirs}")
-        extra = (rule.by,) if ours == "train" else ()
+        sound = renamed.get("audio", "audio") if "audio" in columns else None
+        table = _to_table(source[theirs], f"{path}@{revision or 'main'}/{theirs}", sound)
+        extra = (rule.by,) if rule.by and ours == "train" else ()
         tables[ours] = to_columns(table, columns, renamed, split=ours, prefix=theirs, extra=extra)
     tables = fill_missing(tables, rule)
     for part in tables.values():
-        if rule.by not in (*columns, *OPTIONAL):
+        if rule.by and rule.by not in (*columns, *OPTIONAL):
             part.pop(rule.by, None)
     return build(tables)
 
@@ -100,6 +105,10 @@ def _fetch(path: str, name: str | None, revision: str | None) -> DatasetDict:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
             raise  # the disk's fault: the door has an exit code for it
         reason = " ".join(str(error).split())[:300] or type(error).__name__
+        if "torchcodec" in reason or "soundfile" in reason:  # `datasets` decodes what it finds in such a directory
+            raise InputError(
+                f"{what}: `datasets` wants to decode its sound files; data=folder data.path=DIR reads them"
+            ) from None
         raise InputError(f"{what}: cannot be loaded: {reason}; {INSTEAD}") from None
 
 
@@ -157,11 +166,23 @@ def _choose(path: str, there: list[str], splits: Mapping[str, str | None] | None
     return chosen
 
 
-def _to_table(rows: Dataset, source: str) -> Table:
-    """The rows of one split as they are there, class labels as their names; -1, "no label", becomes null."""
-    from datasets import ClassLabel
+def _to_table(rows: Dataset, source: str, sound: str | None = None) -> Table:
+    """The rows of one split as they are there, class labels as their names; -1, "no label", becomes null.
 
+    Of the column ``sound`` there are paths; other columns that would have to be decoded are left out.
+    """
+    from datasets import Audio, ClassLabel, Image, Value, Video
+
+    names = rows.column_names
+    decoded = [c for c, feature in rows.features.items() if isinstance(feature, (Audio, Image, Video)) and c != sound]
+    rows = rows.remove_columns(decoded)
+    paths: list[str | None] = []
+    if sound is not None and sound in rows.column_names and rows.features[sound] != Value("string"):
+        paths = _store_sounds(rows.select_columns([sound]), sound, source)
+        rows = rows.remove_columns([sound])
     cells = rows.with_format("python")[:]
+    if paths:
+        cells = {name: paths if name == sound else cells[name] for name in names if name not in decoded}
     for column, feature in rows.features.items():
         if isinstance(feature, ClassLabel):
             names = feature.names
@@ -171,3 +192,43 @@ def _to_table(rows: Dataset, source: str) -> Table:
         list(cells),
         [(row, dict(zip(cells, values, strict=True))) for row, values in enumerate(zip(*cells.values(), strict=True))],
     )
+
+
+def _store_sounds(rows: Dataset, column: str, source: str) -> list[str | None]:
+    """The path of each recording; those that come as bytes are written to the cache, undecoded, under their sha256.
+
+    Raises:
+        InputError: the column holds no sound.
+    """
+    from datasets import Audio, Value
+    from tqdm import tqdm
+
+    from voicecommand.audio import cache_directory
+
+    feature = rows.features[column]
+    if isinstance(feature, Audio):
+        rows = rows.cast_column(column, Audio(decode=False))
+    elif feature not in (Value("binary"), Value("large_binary")):
+        raise InputError(f"{source}: {column!r} holds {feature}, not sound (data.column_map.audio=NAME names another)")
+    folder = cache_directory() / "hub"
+    paths: list[str | None] = []
+    with tqdm(total=len(rows), desc=f"sounds of {source}", unit="clip", delay=2.0) as bar:
+        for batch in rows.iter(batch_size=64):
+            for cell in batch[column]:
+                data, path = (cell.get("bytes"), cell.get("path")) if isinstance(cell, dict) else (cell, None)
+                paths.append(_write_once(folder, data, path) if data is not None else path)
+            bar.update(len(batch[column]))
+    return paths
+
+
+def _write_once(folder: Path, data: bytes, name: str | None) -> str:
+    """Write a file whose name is its content's hash, unless it is there; its ending is the given name's."""
+    digest = hashlib.sha256(data).hexdigest()
+    ending = Path(name or "").suffix.lower()
+    target = folder / digest[:2] / f"{digest}{ending if ending[1:].isalnum() and ending.isascii() else ''}"
+    if not target.exists() or target.stat().st_size != len(data):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        staging = target.with_name(f"{target.name}.{os.getpid()}")
+        staging.write_bytes(data)
+        os.replace(staging, target)
+    return str(target)

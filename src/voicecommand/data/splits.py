@@ -5,6 +5,10 @@ speaker) is a point in [0, 1). Below ``test`` the row belongs to test, below ``t
 validation, otherwise to train. Rows that are added, removed or shuffled therefore never move another row,
 equal texts never fall apart, and a source that brings its own test split gives up only the validation
 interval of its train split.
+
+Recordings are split by speaker where the speakers are known, and otherwise by the bytes of their files, so that
+copies of one file never fall apart. With so few speakers that a split would have none, it is lent the one whose
+point is nearest to its interval; that is the one case in which a new speaker may move another.
 """
 
 from __future__ import annotations
@@ -12,8 +16,9 @@ from __future__ import annotations
 import hashlib
 import logging
 import unicodedata
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from voicecommand.errors import InputError
@@ -68,13 +73,15 @@ class SplitRule:
     """What ``data.split`` says.
 
     Args:
-        by: the column whose hash decides: ``text`` (normalised) or a group such as ``speaker`` (as written).
+        by: the column whose hash decides: ``text`` (normalised), a group such as ``speaker`` (as written), or
+            ``content``, the bytes of the sound file. None is text for text; for sound it is speaker where there is
+            such a column, else content.
         validation: share of all rows that validation gets.
         test: share of all rows that test gets.
         column: the column of a single file that names each row's split, instead of a hash.
     """
 
-    by: str = "text"
+    by: str | None = None
     validation: float = 0.1
     test: float = 0.2
     column: str | None = None
@@ -96,7 +103,7 @@ class SplitRule:
 
     def assign(self, value: str) -> str:
         """The split of the row whose ``by`` column holds ``value``."""
-        point = position(normalise(value) if self.by == "text" else value)
+        point = position(normalise(value) if self.by in (None, "text") else value)
         if point < self.test:
             return "test"
         return "validation" if point < self.test + self.validation else "train"
@@ -117,25 +124,70 @@ def fill_missing(splits: dict[str, Columns], rule: SplitRule) -> dict[str, Colum
     if "train" not in splits or not missing:
         return splits
     train = splits["train"]
-    if rule.by not in train:
+    by = rule.by or ("text" if "audio" not in train else "speaker" if "speaker" in train else "content")
+    rule = replace(rule, by=by)
+    values = _hash_sounds(train) if by == "content" and "audio" in train else train.get(by)
+    if values is None:
         raise InputError(
-            f"data.split.by={rule.by}: no such column to split by; there are {', '.join(sorted(train))} "
-            f"(data.column_map.{rule.by}=NAME maps one)"
+            f"data.split.by={by}: no such column to split by; there are {', '.join(sorted(train))} "
+            f"(data.column_map.{by}=NAME maps one)"
         )
+    places: dict[str, str] = {}
+    for row, value in enumerate(values):
+        if by != "text" and not value.strip():
+            instead = "; data.split.by=content splits without it" if "audio" in train else ""
+            raise InputError(f"{train['origin'][row]}: {by} is empty, and data.split.by={by} needs it{instead}")
+        if value not in places:
+            name = rule.assign(value)
+            places[value] = name if name in missing else "train"
+    if by not in ("text", "content"):
+        _lend(places, ["train", *missing], rule)
     rows: dict[str, list[int]] = {name: [] for name in ("train", *missing)}
-    for row, value in enumerate(train[rule.by]):
-        if rule.by != "text" and not value.strip():
-            raise InputError(f"{train['origin'][row]}: {rule.by} is empty, and data.split.by={rule.by} needs it")
-        name = rule.assign(value)
-        rows[name if name in rows else "train"].append(row)
+    for row, value in enumerate(values):
+        rows[places[value]].append(row)
     logger.info(
         "%s taken from train by the hash of %s: %s",
         " and ".join(missing),
-        rule.by,
+        by,
         ", ".join(f"{name} {len(rows[name]):,}" for name in rows),
     )
+    if by == "content" and "speaker" not in train:
+        logger.warning("no speaker is known: the same voices are in all splits, and figures say little about new ones")
     made = {name: select(train, rows[name]) for name in rows}
     return {name: made.get(name) or splits[name] for name in SPLITS if name in splits or name in made}
+
+
+def _hash_sounds(columns: Columns) -> list[str]:
+    """The sha256 of each recording's file."""
+    from voicecommand.audio import hash_audio
+
+    return [
+        hash_audio(path, name=path if path == origin else f"{origin}: {path}")
+        for path, origin in zip(columns["audio"], columns["origin"], strict=True)
+    ]
+
+
+def _lend(places: dict[str, str], names: list[str], rule: SplitRule) -> None:
+    """Give each empty split the group whose point is nearest to the split's interval, from a split with several."""
+    if len(places) < len(names):
+        raise InputError(
+            f"data.split.by={rule.by}: {len(places)} group(s) can't be on {len(names)} sides ({', '.join(names)}); "
+            "bring more, or take fewer splits (data.split.test=0), or another data.split.by"
+        )
+    ends = {
+        "test": (0.0, rule.test),
+        "validation": (rule.test, rule.test + rule.validation),
+        "train": (rule.test + rule.validation, 1.0),
+    }
+    for name in names:
+        counts = Counter(places.values())
+        if counts[name]:
+            continue
+        low, high = ends[name]
+        free = [value for value, place in places.items() if counts[place] > 1]
+        lent = min(free, key=lambda value: (max(low - position(value), position(value) - high), value))
+        places[lent] = name
+        logger.info("%s: no %s falls into it, so it is lent %r", name, rule.by, lent)
 
 
 def build(splits: dict[str, Columns]) -> DatasetDict:

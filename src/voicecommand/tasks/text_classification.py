@@ -6,72 +6,23 @@ way, `EmbeddingSvm` the hybrid one. conf/model/ names one of them and fills its 
 
 from __future__ import annotations
 
-import importlib.util
-import logging
-from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 
+from voicecommand.classification import Classification, LinearClassification, class_weights, name_labels
 from voicecommand.errors import InputError
+from voicecommand.pretrained import load_pretrained, public_name
 
-logger = logging.getLogger(__name__)
-
-OFFLINE_HELP = "use model=bert (its weights come as a package) or model.checkpoint=DIR with a saved copy"
-
-
-def resolve_checkpoint(checkpoint: str) -> str:
-    """Where the weights are: a hub id or a directory as given, `package://NAME/PATH` as a directory in a package.
-
-    The package is found, never imported.
-
-    Raises:
-        InputError: the package is not installed, or has no such directory.
-    """
-    if not checkpoint.startswith("package://"):
-        if checkpoint.startswith((".", "/", "~")) and not Path(checkpoint).expanduser().is_dir():
-            raise InputError(f"model.checkpoint={checkpoint}: no such directory")
-        return str(Path(checkpoint).expanduser()) if checkpoint.startswith("~") else checkpoint
-    name, _, inner = checkpoint.removeprefix("package://").partition("/")
-    spec = importlib.util.find_spec(name) if name.isidentifier() else None
-    if spec is None or not spec.submodule_search_locations:
-        raise InputError(f"model.checkpoint={checkpoint}: the package {name!r} is not installed; run make setup")
-    root = Path(spec.submodule_search_locations[0]).resolve()
-    directory = (root / inner).resolve()
-    if not directory.is_dir() or not directory.is_relative_to(root):
-        raise InputError(f"model.checkpoint={checkpoint}: the package {name!r} has no directory {inner!r}")
-    return str(directory)
-
-
-def load_pretrained(loader: Any, checkpoint: str, revision: str | None, **kwargs: Any) -> Any:
-    """`loader.from_pretrained` with our rules: no remote code, and one line when the checkpoint can't be had.
-
-    Raises:
-        InputError: the hub is out of reach, or there is no such checkpoint, revision or file.
-    """
-    from safetensors import SafetensorError
-
-    where = resolve_checkpoint(checkpoint)
-    try:
-        return loader.from_pretrained(where, revision=revision, trust_remote_code=False, **kwargs)
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
-        if not where or Path(where).is_dir():
-            reason = " ".join(str(error).split())[:200]
-            raise InputError(f"model.checkpoint={checkpoint}: not a usable checkpoint: {reason}") from error
-        at = f" at revision {revision}" if revision else ""
-        raise InputError(
-            f"model.checkpoint={checkpoint}{at}: not found on this machine, and the hub gave nothing"
-            f" (out of reach, or no such checkpoint); {OFFLINE_HELP}"
-        ) from error
+INSTEAD = "use model=bert (its weights come as a package) or model.checkpoint=DIR with a saved copy"
 
 
 def load_tokenizer(checkpoint: str, revision: str | None) -> Any:
     """The checkpoint's tokenizer, padding on the right, with a padding token in any case."""
     from transformers import AutoTokenizer
 
-    tokenizer = load_pretrained(AutoTokenizer, checkpoint, revision)
+    tokenizer = load_pretrained(AutoTokenizer, checkpoint, revision, INSTEAD)
     if len(tokenizer) <= len(tokenizer.all_special_tokens):  # what the library makes of a directory without its files
         raise InputError(f"model.checkpoint={checkpoint}: not a usable checkpoint: it has no tokenizer files")
     tokenizer.name_or_path = public_name(checkpoint)
@@ -79,11 +30,6 @@ def load_tokenizer(checkpoint: str, revision: str | None) -> Any:
         tokenizer.pad_token = tokenizer.eos_token
     tokenizer.padding_side = "right"
     return tokenizer
-
-
-def public_name(checkpoint: str) -> str:
-    """The name that saved files give for where the weights came from: a hub id, never a path of this machine."""
-    return "" if checkpoint.startswith("package://") or Path(checkpoint).expanduser().is_dir() else checkpoint
 
 
 def check_positions(max_length: int, processor: Any, config: Any) -> None:
@@ -108,69 +54,17 @@ def encode_texts(texts: list[str], processor: Any, max_length: int) -> dict[str,
     return {"input_ids": ids, "length": [len(row) for row in ids], "truncated": cut}
 
 
-def class_weights(setting: Any, labels: Any, label_names: list[str]) -> np.ndarray | None:
-    """Weight of each label in the loss, float32 `[labels]` with mean 1 over the training examples, or None.
-
-    Args:
-        setting: None; `auto` (inverse frequency, King and Zeng 2001); or a weight for each label by name.
-
-    Raises:
-        InputError: an unknown word, a label that is not in train or is left out, a weight that is not positive.
-    """
-    if setting is None or setting == "none":
-        return None
-    counts = np.bincount(np.asarray(labels), minlength=len(label_names))
-    if setting == "auto":
-        weights = counts.sum() / (len(label_names) * np.maximum(counts, 1))
-    elif isinstance(setting, Mapping):
-        setting = {str(name): weight for name, weight in setting.items()}
-        unknown, missing = set(setting) - set(label_names), set(label_names) - set(setting)
-        if unknown or missing:
-            raise InputError(
-                f"model.class_weights: has {sorted(setting)}, train has {label_names}; give one weight for each label"
-            )
-        for name, weight in setting.items():
-            if not isinstance(weight, int | float) or not 0 < weight < float("inf"):
-                raise InputError(f"model.class_weights.{name}={weight}: give a number above 0")
-        weights = np.array([float(setting[name]) for name in label_names])
-        weights = weights / ((weights * counts).sum() / counts.sum())
-    else:
-        raise InputError(f"model.class_weights={setting}: give auto, none, or label: weight pairs")
-    return weights.astype(np.float32)
-
-
 def _check_length(max_length: Any) -> None:
     if not isinstance(max_length, int) or max_length < 3:
         raise InputError(f"model.max_length={max_length}: give at least 3 tokens")
 
 
 @dataclass(frozen=True)
-class _TextTask:
+class _TextTask(Classification):
     """What the three ways share."""
 
     columns: ClassVar[tuple[str, ...]] = ("text", "label")
     name: ClassVar[str] = "text_classification"
-
-    def build_metrics(self, label_names: list[str]) -> Any:
-        """Scalars for Trainer's log: `EvalPrediction` with logits `[n, labels]` -> accuracy and macro F1."""
-        from voicecommand.metrics import accuracy, macro_f1
-
-        def compute(prediction: Any) -> dict[str, float]:
-            predicted = np.argmax(prediction.predictions, axis=-1)
-            references = prediction.label_ids
-            return {
-                "accuracy": accuracy(predicted, references),
-                "macro_f1": macro_f1(predicted, references, len(label_names)),
-            }
-
-        return compute
-
-    def decode(self, predictions: np.ndarray) -> np.ndarray:
-        """Logits `[n, labels]` -> probabilities `[n, labels]`, float64, rows that sum to 1."""
-        logits = np.asarray(predictions, dtype=np.float64)
-        logits = logits - logits.max(axis=-1, keepdims=True)
-        exponentials = np.exp(logits)
-        return exponentials / exponentials.sum(axis=-1, keepdims=True)
 
 
 @dataclass(frozen=True)
@@ -207,24 +101,20 @@ class TextClassification(_TextTask):
         import torch
         from transformers import AutoConfig, AutoModelForSequenceClassification
 
-        labels: dict[str, Any] = {
-            "num_labels": len(label_names),
-            "id2label": dict(enumerate(label_names)),
-            "label2id": {name: i for i, name in enumerate(label_names)},
-            "problem_type": "single_label_classification",
-        }
+        labels = name_labels(label_names)
         if self.pretrained:
             model = load_pretrained(
                 AutoModelForSequenceClassification,
                 self.checkpoint,
                 self.revision,
+                INSTEAD,
                 dtype=torch.float32,
                 use_safetensors=True,
                 ignore_mismatched_sizes=True,  # a head for other labels is replaced
                 **labels,
             )
         else:
-            config = load_pretrained(AutoConfig, self.checkpoint, self.revision, **labels)
+            config = load_pretrained(AutoConfig, self.checkpoint, self.revision, INSTEAD, **labels)
             model = AutoModelForSequenceClassification.from_config(config, dtype=torch.float32)
         if model.config.pad_token_id is None:
             model.config.pad_token_id = processor.pad_token_id
@@ -260,6 +150,7 @@ class TextClassification(_TextTask):
         tuning: Any = None,
         callbacks: list | None = None,
         seed: int = 0,
+        augmentation: Any = None,
     ) -> Any:
         """A `CommandTrainer` over the encoded `dataset` (train, validation)."""
         import torch
@@ -293,36 +184,8 @@ def _seen_tokens(train: Any, processor: Any) -> Any:
     return torch.from_numpy(np.union1d(ids, [processor.pad_token_id]).astype(np.int64))
 
 
-class _EstimatorTask(_TextTask):
-    """The ways that are fitted in one go: a feature extractor that stays as it is, then a linear classifier."""
-
-    C: float
-    class_weights: Any
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.C, int | float) or not 0 < self.C < float("inf"):
-            raise InputError(f"model.C={self.C}: give a number above 0")
-
-    def build_trainer(
-        self,
-        args: Any,
-        model: Any,
-        processor: Any,
-        dataset: Any,
-        label_names: list[str],
-        tuning: Any = None,
-        callbacks: list | None = None,
-        seed: int = 0,
-    ) -> Any:
-        """An `Estimator` over the encoded `dataset`; `args`, `tuning` and `callbacks` are a network's."""
-        from voicecommand.estimators import Estimator
-
-        weights = class_weights(self.class_weights, dataset["train"]["labels"], label_names)
-        return Estimator(model, dataset["train"], label_names, self.C, weights, seed)
-
-
 @dataclass(frozen=True)
-class TfidfSvm(_EstimatorTask):
+class TfidfSvm(LinearClassification, _TextTask):
     """Word and character TF-IDF with a linear support vector machine (Joachims 1998), in scikit-learn.
 
     Args:
@@ -359,7 +222,7 @@ class TfidfSvm(_EstimatorTask):
 
 
 @dataclass(frozen=True)
-class EmbeddingSvm(_EstimatorTask):
+class EmbeddingSvm(LinearClassification, _TextTask):
     """A frozen pretrained encoder, the mean of its token vectors, and a linear support vector machine.
 
     Args:
@@ -391,7 +254,9 @@ class EmbeddingSvm(_EstimatorTask):
 
         from voicecommand.estimators import EncoderFeatures
 
-        encoder = load_pretrained(AutoModel, self.checkpoint, self.revision, dtype=torch.float32, use_safetensors=True)
+        encoder = load_pretrained(
+            AutoModel, self.checkpoint, self.revision, INSTEAD, dtype=torch.float32, use_safetensors=True
+        )
         check_positions(self.max_length, processor, encoder.config)
         encoder.name_or_path = encoder.config._name_or_path = public_name(self.checkpoint)
         return EncoderFeatures(encoder, processor)

@@ -1,0 +1,132 @@
+"""From clips to what a model of sound takes: windows on the loader's side, augmentation and features on the device.
+
+The loader moves int16 samples and a few drawn numbers, nothing else. `Windows` is the collator, `Front` the part
+on the device; training, evaluation and `voicecommand.load` all go through them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from voicecommand import features
+from voicecommand.audio import SAMPLING_RATE, cut_windows, loudest
+from voicecommand.augmentation import mask_spectrogram
+
+DRAW = "draw_"
+# The widest masks of SpecAugment for pretrained encoders, of 80 mel bins and 100 frames a second.
+MASK_BINS, MASK_FRAMES = 16, 20
+FIXED = ("whisper", "bcresnet")  # families whose batches are as wide as a window; the others' as their longest clip
+
+
+@dataclass
+class Windows:
+    """Rows -> a batch: `waveforms` int16 `[windows, samples]`, `lengths` int64 `[windows]`, `labels` int64 `[clips]`.
+
+    A training example (it names its `epoch`) gives one window, the loudest where the clip is longer, and
+    `draw_*` float32 `[clips, ...]`, what was drawn for its augmentation. In evaluation a longer clip gives
+    windows every half a window, the last one at its end, and `windows` int64 `[clips]` counts them.
+
+    Args:
+        samples: of a window.
+        is_fixed: whether every batch has that width; else it is as wide as its longest clip.
+        augmentation: draws for a seed, an epoch and examples; or None.
+    """
+
+    samples: int
+    is_fixed: bool = True
+    augmentation: Any = None
+    seed: int = 0
+
+    def __call__(self, rows: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
+        batch: dict[str, Tensor] = {}
+        if "labels" in rows[0]:
+            batch["labels"] = torch.tensor([int(row["labels"]) for row in rows])
+        training = "epoch" in rows[0]
+        cuts: list[np.ndarray] = []
+        counts = []
+        for row in rows:
+            clip = np.asarray(row["audio"], dtype=np.int16)
+            if len(clip) <= self.samples:
+                starts = [0]
+            else:
+                starts = [loudest(clip, self.samples)] if training else cut_windows(len(clip), self.samples)
+            cuts += [clip[start : start + self.samples] for start in starts]
+            counts.append(len(starts))
+        if not training:
+            batch["windows"] = torch.tensor(counts)
+        width = self.samples if self.is_fixed else max(map(len, cuts))
+        waveforms = np.zeros((len(cuts), width), dtype=np.int16)
+        for waveform, cut in zip(waveforms, cuts, strict=True):
+            waveform[: len(cut)] = cut
+        batch["waveforms"] = torch.from_numpy(waveforms)
+        batch["lengths"] = torch.tensor([len(cut) for cut in cuts])
+        if training and self.augmentation is not None:
+            draws = self.augmentation.draw(self.seed, int(rows[0]["epoch"]), [int(row["example"]) for row in rows])
+            batch |= {DRAW + name: torch.from_numpy(values) for name, values in draws.items()}
+        return batch
+
+
+class _Waveforms(nn.Module):
+    """The inputs of a network whose features are its own."""
+
+    def forward(self, waveforms: Tensor, lengths: Tensor) -> dict[str, Tensor]:
+        return {"input_values": waveforms}
+
+
+def build_front(config: Any, processor: Any, max_seconds: float, augmenter: nn.Module | None = None) -> Front:
+    """The `Front` of a network of that configuration."""
+    if config.model_type == "bcresnet":
+        return Front(_Waveforms(), augmenter, masks_itself=True)
+    return Front(features.build_front(config, processor, max_seconds), augmenter)
+
+
+def build_windows(config: Any, max_seconds: float, augmentation: Any = None, seed: int = 0) -> Windows:
+    """The `Windows` of a network of that configuration."""
+    return Windows(round(max_seconds * SAMPLING_RATE), config.model_type in FIXED, augmentation, seed)
+
+
+class Front(nn.Module):
+    """A batch of `Windows` -> the model's inputs, on the device, in float32.
+
+    Args:
+        features: waveforms float32 `[b, n]`, lengths int64 `[b]` -> the model's inputs.
+        augmenter: does what was drawn (`voicecommand.augmentation.Augmenter`), or None.
+        masks_itself: whether the model takes `mask_bands` and `mask_times` and masks its own features.
+    """
+
+    def __init__(self, features: nn.Module, augmenter: nn.Module | None = None, masks_itself: bool = False) -> None:
+        super().__init__()
+        self.features, self.augmenter, self.masks_itself = features, augmenter, masks_itself
+
+    def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        draws = {name.removeprefix(DRAW): value for name, value in batch.items() if name.startswith(DRAW)}
+        masks = {name: draws.pop(name) for name in ("mask_bands", "mask_times") if name in draws}
+        lengths = batch["lengths"]
+        with torch.autocast(lengths.device.type, enabled=False), torch.no_grad():
+            waveforms = batch["waveforms"].float() / 32768
+            if draws and self.augmenter is not None:
+                waveforms = self.augmenter(waveforms, lengths, draws)
+                lengths = torch.full_like(lengths, waveforms.shape[1])  # noise fills the window
+            inputs = self.features(waveforms, lengths)
+            if masks and self.masks_itself:
+                inputs |= masks
+            elif masks and "input_features" in inputs:
+                inputs["input_features"] = mask_spectrogram(
+                    inputs["input_features"], masks["mask_bands"], masks["mask_times"], MASK_BINS, MASK_FRAMES
+                )
+        return inputs
+
+    def average(self, model: Any, batch: dict[str, Tensor], most: int = 64) -> Tensor:
+        """Logits `[clips, labels]`, the mean over the windows of each clip; `most` windows go through at a time."""
+        names = ("waveforms", "lengths")
+        logits = [
+            model(**self({name: batch[name][start : start + most] for name in names})).logits.float()
+            for start in range(0, len(batch["waveforms"]), most)
+        ]
+        return torch.stack([part.mean(0) for part in torch.cat(logits).split(batch["windows"].tolist())])

@@ -1,0 +1,357 @@
+"""Audio classification: windows, families, tunings, saved models, and the recipes on made sound."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import transformers as t
+
+import voicecommand
+from voicecommand import audio, training
+from voicecommand import config as door
+from voicecommand.augmentation import Augmentation
+from voicecommand.errors import InputError
+from voicecommand.front import Windows, build_front, build_windows
+from voicecommand.tasks.audio_classification import AudioClassification, BCResNet
+from voicecommand.tuning import Full, Head, LastLayers, Lora
+
+RATE = 16_000
+LABELS = ["falling", "flat", "rising"]
+MODELS = sorted(path.stem for path in (door.CONF / "model").glob("*.yaml") if "audio_class" in path.read_text())
+FAMILY = {"whisper_svm": "whisper", "bcresnet": None, "mfcc_svm": None}
+TUNINGS = {"full": Full(), "head": Head(), "last_layers": LastLayers(1), "lora": Lora(r=2)}
+
+
+def sweep(label: str, seed: int, seconds: float = 0.5) -> np.ndarray:
+    """A tone that falls, stays or rises, at a drawn pitch and loudness, in noise: int16 `[samples]`."""
+    draws = np.random.default_rng(seed)
+    times = np.arange(int(seconds * RATE)) / RATE
+    pitch = draws.uniform(500, 700) * 2 ** ((LABELS.index(label) - 1) * 2 * (times / seconds - 0.5))
+    tone = np.sin(2 * np.pi * np.cumsum(pitch) / RATE) + 0.05 * draws.standard_normal(len(times))
+    return (tone * draws.uniform(2_000, 20_000)).astype(np.int16)
+
+
+@pytest.fixture(scope="module")
+def sounds(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of recordings: three labels, eight speakers, of whom each is in one split; one test clip is long."""
+    root = tmp_path_factory.mktemp("sounds")
+    number = 0
+    for split, speakers in (("train", range(4)), ("validation", range(4, 6)), ("test", range(6, 8))):
+        rows = ["file_name,label,speaker"]
+        for label in LABELS:
+            for speaker in speakers:
+                for _ in range(3):
+                    number += 1
+                    seconds = 2.6 if (split, label, speaker) == ("test", "flat", 7) else 0.4 + 0.01 * (number % 7)
+                    name = f"{number}.wav"
+                    (root / split).mkdir(exist_ok=True)
+                    audio.write_wav(root / split / name, sweep(label, number, seconds), RATE)
+                    rows.append(f"{name},{label},speaker {speaker}")
+        (root / split / "metadata.csv").write_text("\n".join(rows) + "\n")
+    return root
+
+
+@pytest.fixture(scope="module")
+def speech_checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A checkpoint of each family, 2 layers, random weights, no dropout: {family: directory}."""
+    root = tmp_path_factory.mktemp("speech")
+    still = {"hidden_dropout": 0.0, "attention_dropout": 0.0, "activation_dropout": 0.0, "layerdrop": 0.0}
+    for family in ("whisper", "wav2vec2", "hubert", "wavlm"):
+        torch.manual_seed(0)
+        model: Any
+        extractor: Any
+        if family == "whisper":
+            extractor = t.WhisperFeatureExtractor(feature_size=20)
+            model = t.WhisperForConditionalGeneration(
+                t.WhisperConfig(
+                    d_model=16, encoder_layers=2, encoder_attention_heads=2, encoder_ffn_dim=32, decoder_layers=1,
+                    decoder_attention_heads=2, decoder_ffn_dim=32, num_mel_bins=20, vocab_size=50, pad_token_id=0,
+                    bos_token_id=1, eos_token_id=2, decoder_start_token_id=1, init_std=0.3, classifier_proj_size=8,
+                )
+            )  # fmt: skip
+        else:
+            extractor = t.Wav2Vec2FeatureExtractor(do_normalize=True, return_attention_mask=True)
+            kind = {"wav2vec2": t.Wav2Vec2Config, "hubert": t.HubertConfig, "wavlm": t.WavLMConfig}[family]
+            config = kind(
+                hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32, conv_dim=(16,) * 7,
+                num_conv_pos_embeddings=16, num_conv_pos_embedding_groups=2, feat_extract_norm="layer",
+                do_stable_layer_norm=True, initializer_range=0.3, classifier_proj_size=8, mask_time_prob=0.0, **still,
+            )  # fmt: skip
+            body = {"wav2vec2": t.Wav2Vec2Model, "hubert": t.HubertModel, "wavlm": t.WavLMModel}[family]
+            model = body(config)
+        model.save_pretrained(root / family)
+        extractor.save_pretrained(root / family)
+    return {path.name: path for path in root.iterdir()}
+
+
+def run(monkeypatch: pytest.MonkeyPatch, capfd: Any, name: str, *overrides: str) -> tuple[int, str]:
+    """Exit code and output of `python recipes/<name>.py <overrides>`, run in this process."""
+    import importlib.util
+
+    recipe = door.CONF.parent / "recipes" / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(f"{name}_recipe", recipe)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    monkeypatch.setattr(sys, "argv", [str(recipe), *overrides])
+    code = door.run_recipe(name, module.main.__wrapped__)
+    output = capfd.readouterr()
+    return code, output.out + output.err
+
+
+def load(sounds: Path) -> Any:
+    from voicecommand.data.folder import load_folder
+
+    return training.prepare(load_folder(("audio", "label"), str(sounds)), ("audio", "label"))
+
+
+def arguments(path: Path, **settings: Any) -> t.TrainingArguments:
+    given = {"max_steps": 3, "learning_rate": 1e-2, "save_strategy": "no", "per_device_train_batch_size": 8} | settings
+    return t.TrainingArguments(output_dir=str(path), report_to="none", use_cpu=True, disable_tqdm=True, **given)
+
+
+# ---- windows ----
+
+
+def test_training_takes_the_loudest_window_and_evaluation_all_of_them() -> None:
+    clip = np.concatenate([np.zeros(1000), np.full(500, 9000), np.zeros(600)]).astype(np.int16)
+    windows = Windows(samples=500)
+    batch = windows([{"audio": clip, "labels": 1, "epoch": 0, "example": 0}])
+    assert batch["waveforms"].shape == (1, 500) and bool((batch["waveforms"] == 9000).all())
+    batch = windows([{"audio": clip, "labels": 1}, {"audio": clip[:300], "labels": 0}])
+    assert batch["windows"].tolist() == [8, 1] and batch["waveforms"].shape == (9, 500)
+    assert batch["lengths"].tolist() == [500] * 8 + [300] and batch["waveforms"].dtype == torch.int16
+    covered = np.zeros(2100, bool)
+    for start in audio.cut_windows(2100, 500):
+        covered[start : start + 500] = True
+    assert covered.all()
+
+
+def test_the_answer_to_a_long_clip_is_the_mean_over_its_windows() -> None:
+    class Loudness(torch.nn.Module):
+        def forward(self, input_values: torch.Tensor) -> Any:
+            level = input_values.abs().mean(1, keepdim=True)
+            return t.modeling_outputs.SequenceClassifierOutput(logits=torch.cat([level, -level], 1))
+
+    config = t.PretrainedConfig()
+    config.model_type = "bcresnet"
+    windows, front = build_windows(config, 0.1), build_front(config, None, 0.1)
+    clip = np.concatenate([np.zeros(1600), np.full(1600, 16384)]).astype(np.int16)
+    logits = front.average(Loudness(), windows([{"audio": clip}, {"audio": clip[1600:]}]), most=2)
+    assert logits[:, 0].tolist() == pytest.approx([(0 + 0.25 + 0.5) / 3, 0.5])
+
+
+def test_augmentation_is_drawn_for_an_example_and_an_epoch_whatever_batch_it_is_in() -> None:
+    augmentation = Augmentation(noise=1.0, shift=1.0, masks=1)
+    windows = Windows(800, augmentation=augmentation, seed=5)
+    rows = [{"audio": sweep("flat", i, 0.05), "labels": 0, "epoch": 2, "example": i} for i in range(4)]
+    together, alone = windows(rows), windows(rows[2:3])
+    draws = [name for name in together if name.startswith("draw_")]
+    assert len(draws) >= 5
+    for name in draws:
+        assert torch.equal(together[name][2:3], alone[name]), name
+    later = windows([row | {"epoch": 3} for row in rows])
+    assert not torch.equal(together["draw_noise_snr_db"], later["draw_noise_snr_db"])
+    assert not [name for name in windows([{"audio": rows[0]["audio"], "labels": 0}]) if name.startswith("draw_")]
+
+
+# ---- tasks ----
+
+
+@pytest.mark.parametrize("family", ["whisper", "wav2vec2", "hubert", "wavlm"])
+@pytest.mark.parametrize("tuning", sorted(TUNINGS))
+def test_a_saved_encoder_opens_in_a_plain_pipeline(
+    family: str, tuning: str, sounds: Path, speech_checkpoints: dict[str, Path], tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    dataset = load(sounds)
+    task = AudioClassification(checkpoint=str(speech_checkpoints[family]), max_seconds=1)
+    processor = task.load_processor()
+    encoded = training.encode(dataset, task, processor, LABELS)
+    model = task.load_model(LABELS, processor)
+    names = {name for name, _ in model.named_parameters()}
+    trainer = task.build_trainer(arguments(tmp_path), model, processor, encoded, LABELS, TUNINGS[tuning])
+    moving = [name for name, p in trainer.model.named_parameters() if p.requires_grad]
+    assert len(names) > len(moving) > 0 or tuning in ("full", "lora")
+    assert any("classifier" in name or "projector" in name for name in moving)
+    trainer.train()
+    found = training.predict_split(trainer, task, encoded, dataset, "validation", LABELS)
+    training.save(trainer, task, processor, LABELS, tmp_path / "model")
+
+    opened = t.pipeline("audio-classification", model=str(tmp_path / "model"), device="cpu")
+    clips = [audio.to_float(clip) for clip in audio.Clips(dataset["validation"])]
+    for row, answer in zip(
+        found.probabilities, opened([{"raw": c, "sampling_rate": RATE} for c in clips]), strict=True
+    ):
+        scores = {a["label"]: a["score"] for a in answer}
+        assert scores == pytest.approx(dict(zip(LABELS, row, strict=True)), abs=1e-4)
+    again = voicecommand.load(tmp_path / "model")
+    assert again.probabilities(again.read(dataset["validation"])) == pytest.approx(found.probabilities, abs=1e-4)
+    if family == "whisper":
+        config = json.loads((tmp_path / "model/config.json").read_text())
+        assert config["max_source_positions"] == 50, "one second of positions"
+    for path in (tmp_path / "model").rglob("*.json"):
+        assert str(speech_checkpoints[family].parent) not in path.read_text(), path.name
+
+
+def test_whisper_cut_to_a_clip_gives_the_encoder_its_first_positions(speech_checkpoints: dict[str, Path]) -> None:
+    where = str(speech_checkpoints["whisper"])
+    whole = t.WhisperForConditionalGeneration.from_pretrained(where).get_encoder().embed_positions.weight
+    task = AudioClassification(checkpoint=where, max_seconds=2)
+    cut = task.load_model(LABELS, task.load_processor()).encoder.embed_positions.weight
+    assert torch.equal(cut, whole[:100]) and len(whole) == 1500
+
+
+@pytest.mark.parametrize(
+    ("settings", "line"),
+    [
+        ({"max_seconds": 1.5}, r"model.max_seconds=1.5: Whisper takes whole seconds"),
+        ({"max_seconds": 0}, r"model.max_seconds=0: give 0.1 to 30 seconds"),
+        ({"max_seconds": 31}, r"model.max_seconds=31: give 0.1 to 30 seconds"),
+    ],
+)
+def test_lengths_that_whisper_cannot_have_are_refused(
+    settings: dict[str, Any], line: str, speech_checkpoints: dict[str, Path]
+) -> None:
+    with pytest.raises(InputError, match=line):
+        task = AudioClassification(checkpoint=str(speech_checkpoints["whisper"]), **settings)
+        task.load_model(LABELS, task.load_processor())
+
+
+def test_a_text_checkpoint_is_no_model_of_sound(checkpoints: dict[str, Path]) -> None:
+    task = AudioClassification(checkpoint=str(checkpoints["bert_uncased"]))
+    with pytest.raises(InputError, match=r"model\.checkpoint"):
+        task.load_model(LABELS, task.load_processor())
+
+
+def test_training_with_augmentation_resumes_bit_for_bit(sounds: Path, tmp_path: Path) -> None:
+    dataset = load(sounds)
+    task = BCResNet(max_seconds=0.5)
+    processor = task.load_processor()
+    encoded = training.encode(dataset, task, processor, LABELS)
+    augmentation = Augmentation(noise=0.8, shift=0.8, speed=0.5, reverb=0.5, masks=1)
+    settings: dict[str, Any] = {"max_steps": 8, "save_strategy": "steps", "save_steps": 3}
+
+    def build(path: Path) -> Any:
+        torch.manual_seed(1)
+        model = task.load_model(LABELS, processor)
+        args = arguments(path, **settings)
+        return task.build_trainer(args, model, processor, encoded, LABELS, Full(), seed=3, augmentation=augmentation)
+
+    whole = build(tmp_path / "whole")
+    whole.train()
+    resumed = build(tmp_path / "whole")
+    resumed.train(resume_from_checkpoint=str(tmp_path / "whole/checkpoint-3"))
+    for (name, left), right in zip(whole.model.state_dict().items(), resumed.model.state_dict().values(), strict=True):
+        assert torch.equal(left, right), name
+
+
+def test_batches_of_sound_make_the_same_step_whole_and_accumulated(sounds: Path, tmp_path: Path) -> None:
+    dataset = load(sounds)
+    task = AudioClassification(checkpoint=str(_tiny_wav2vec2(tmp_path)), max_seconds=1)
+    processor = task.load_processor()
+    encoded = training.encode(dataset, task, processor, LABELS)
+    weights = []
+    for size, accumulation in ((12, 1), (4, 3)):
+        torch.manual_seed(1)
+        args = arguments(
+            tmp_path,
+            max_steps=2,
+            per_device_train_batch_size=size,
+            gradient_accumulation_steps=accumulation,
+            optim="sgd",
+        )
+        augmentation = Augmentation(noise=0.5)
+        model = task.load_model(LABELS, processor)
+        trainer = task.build_trainer(args, model, processor, encoded, LABELS, Full(), seed=3, augmentation=augmentation)
+        trainer.train()
+        weights.append(torch.cat([p.detach().flatten() for p in trainer.model.classifier.parameters()]))
+    torch.testing.assert_close(weights[0], weights[1], atol=1e-4, rtol=1e-3)
+
+
+def _tiny_wav2vec2(path: Path) -> Path:
+    still = {"hidden_dropout": 0.0, "attention_dropout": 0.0, "activation_dropout": 0.0, "layerdrop": 0.0}
+    config = t.Wav2Vec2Config(
+        hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32, conv_dim=(16,) * 7,
+        num_conv_pos_embeddings=16, num_conv_pos_embedding_groups=2, feat_extract_norm="layer", mask_time_prob=0.0,
+        do_stable_layer_norm=True, feat_proj_dropout=0.0, final_dropout=0.0, **still,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    t.Wav2Vec2Model(config).save_pretrained(path / "wav2vec2")
+    t.Wav2Vec2FeatureExtractor(return_attention_mask=True).save_pretrained(path / "wav2vec2")
+    return path / "wav2vec2"
+
+
+# ---- recipes ----
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_every_model_of_sound_goes_through_the_recipes(
+    model: str,
+    sounds: Path,
+    speech_checkpoints: dict[str, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: Any,
+) -> None:
+    family = FAMILY.get(model, model)
+    given = [f"model={model}", "data=folder", f"data.path={sounds}", f"runs={tmp_path}", "num_proc=1", "threads=1"]
+    given += [f"model.checkpoint={speech_checkpoints[family]}"] if family else []
+    given += ["model.max_seconds=1"] if model != "mfcc_svm" else []
+    given += ["training=smoke", "precision=fp32"] if not model.endswith("_svm") else []
+    code, output = run(monkeypatch, capfd, "train", *given)
+    assert code == 0, output
+    (directory,) = (tmp_path / "folder").iterdir()
+    record = json.loads((directory / "run.json").read_text())
+    assert record["task"] == "audio_classification" and record["data"]["splits"]["test"]["rows"] == 18
+    page = (directory / "report.html").read_text()
+    assert "bootstrap over 2 groups (speaker)" in page
+    if model != "mfcc_svm":
+        assert "test: 3 of 18 examples are longer than 1 s" in output
+        assert record["data"]["splits"]["test"]["truncated"] == 3
+    metrics = json.loads((directory / "metrics.json").read_text())
+
+    code, output = run(
+        monkeypatch, capfd, "evaluate", f"run={directory}", "data=folder", f"data.path={sounds}", "split=test"
+    )
+    assert code == 0, output
+    again = json.loads((directory / "evaluations/folder-test/metrics.json").read_text())
+    assert again["splits"]["test"]["confusion_matrix"] == metrics["splits"]["test"]["confusion_matrix"]
+
+
+def test_every_model_of_sound_is_tested() -> None:
+    assert len(MODELS) == 7 and {"bcresnet", "whisper", "mfcc_svm", "whisper_svm"} < set(MODELS)
+
+
+@pytest.mark.parametrize("model", ["whisper", "wav2vec2", "hubert", "wavlm", "whisper_svm"])
+def test_a_hub_out_of_reach_says_what_hears_without_it(
+    model: str, sounds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: Any
+) -> None:
+    code, output = run(
+        monkeypatch, capfd, "train", f"model={model}", "data=folder", f"data.path={sounds}", f"runs={tmp_path}"
+    )
+    assert code == 2
+    line = next(line for line in output.splitlines() if line.startswith("error: "))
+    assert "model=bcresnet" in line and "model.checkpoint=DIR" in line and " at revision " in line
+    assert not list(tmp_path.iterdir()), "nothing half-written"
+
+
+def test_augment_is_refused_by_what_does_not_use_it(monkeypatch: pytest.MonkeyPatch, capfd: Any) -> None:
+    for model in ("bert", "mfcc_svm", "tfidf_svm"):
+        code, output = run(monkeypatch, capfd, "train", f"model={model}", "augment=light")
+        assert code == 2 and "does not use augment; leave it out" in output
+
+
+def test_long_clips_are_counted(sounds: Path, caplog: pytest.LogCaptureFixture) -> None:
+    task = BCResNet(max_seconds=1)
+    with caplog.at_level(logging.WARNING):
+        encoded = training.encode(load(sounds), task, None, LABELS)
+    assert "test: 3 of 18 examples are longer than 1 s" in caplog.text
+    assert training.count_truncated(encoded) == {"train": 0, "validation": 0, "test": 3}
