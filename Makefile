@@ -16,6 +16,8 @@ PYTHON ?= $(firstword $(foreach p,python3.11 python3 python,\
 
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+# Tests of one file stay in one process, files run side by side.
+PARALLEL := --numprocesses auto --dist loadfile
 
 # `$(call unless_given,model=bert)` is model=bert, or nothing where ARGS chooses a model: Hydra refuses two values.
 # An experiment chooses everything itself.
@@ -70,10 +72,10 @@ sweep: $(READY) ## a multirun: an example of two learning rates, or ARGS="model=
 	$(BIN)/python recipes/train.py --multirun $(or $(strip $(ARGS)),$(SWEEP))
 
 test: $(READY) ## the quick tests
-	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+	$(BIN)/python -m pytest $(PARALLEL) -m "not slow" $(ARGS)
 
 test-slow: $(READY) ## the slow tests: real processes, short trainings, the README's commands
-	$(BIN)/python -m pytest -m slow $(ARGS)
+	$(BIN)/python -m pytest $(PARALLEL) -m slow $(ARGS)
 
 lint: $(READY) ## style and types
 	$(BIN)/ruff check .
@@ -87,7 +89,7 @@ format: $(READY) ## put the style right
 # One pytest for quick and slow together, and nothing after it: the last line says how many passed. The slow ones
 # run the README's commands, with the main job cut short.
 ci: lint ## all that must hold: lint, types, every test, the README's commands
-	$(BIN)/python -m pytest --durations=15 $(ARGS)
+	$(BIN)/python -m pytest $(PARALLEL) --durations=15 $(ARGS)
 
 benchmark: $(READY) ## speed against the stock Trainer, into benchmarks/results/
 	$(BIN)/python benchmarks/text_training.py $(ARGS)

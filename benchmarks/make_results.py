@@ -2,12 +2,14 @@
 
     python recipes/train.py --multirun experiment=banking77_bert_full seed=1,2,3 data.path=DIR
     python recipes/evaluate.py run=RUN data=banking77 data.path=DIR split=test     once for each run
+    python recipes/robustness.py run=RUN data=keywords data.path=DIR split=test noise=FILE     for the table in noise
     python benchmarks/make_results.py
 
-A run belongs to the experiment of conf/experiment/ whose configuration, with the run's seed and path, gives the
-run's name. Written are benchmarks/results/experiments.json, and what stands between the markers
+A run belongs to the experiment of conf/experiment/ whose configuration, with the run's seed, path and directory of the
+checkpoint, gives the run's name. Written are benchmarks/results/experiments.json, and what stands between the markers
 `<!-- results -->` and `<!-- speed -->` in docs/results.md and `<!-- results -->` in the README: all other text
-stays as it is. An experiment without a run here keeps the figures that experiments.json has.
+stays as it is. An experiment without a run here keeps the figures that experiments.json has. What
+benchmarks/speech_protocols.py printed stands after the tables.
 """
 
 from __future__ import annotations
@@ -25,7 +27,9 @@ import measuring
 from measuring import ROOT, note, table
 
 NOT_YET = "Not measured yet: `make results` writes this table from finished runs."
-DATA_SETS = ("commands", "banking77", "snips")
+TEXT_SETS = ("commands", "banking77", "snips")
+DATA_SETS = (*TEXT_SETS, "keywords", "digits")
+NOISE_DB = (10, 0)  # of the robustness table
 PAGE = """# Results
 
 `make results` writes the tables below from finished runs; the text between them is written by hand.
@@ -70,7 +74,8 @@ def main() -> int:
         measuring.write_results(results / "experiments.json", content, results_section(list(rows.values())))
     page = root / "docs" / "results.md"
     text = page.read_text(encoding="utf-8") if page.exists() else PAGE
-    text = fill(text, "results", results_section(list(rows.values())) if rows else NOT_YET)
+    sections = [results_section(list(rows.values())) if rows else NOT_YET, protocols_section(results)]
+    text = fill(text, "results", "\n\n".join(filter(None, sections)))
     page.parent.mkdir(exist_ok=True)
     page.write_text(fill(text, "speed", speed_section(results)), encoding="utf-8")
     readme = root / "README.md"
@@ -101,9 +106,17 @@ def find_runs(experiment: str, runs: Path) -> list[Path]:
         overrides = [f"experiment={experiment}", f"seed={config['seed']}"]
         if "path" in config["data"]:
             overrides.append(f"data.path={json.dumps(str(config['data']['path']))}")
+        if checkpoint := given_checkpoint(config):
+            overrides.append(f"model.checkpoint={json.dumps(checkpoint)}")
         if door.run_directory(door.compose("train", overrides)).name == directory.name:
             found[config["seed"]] = directory
     return [found[seed] for seed in sorted(found)]
+
+
+def given_checkpoint(config: dict[str, Any]) -> str | None:
+    """The directory that a run took its weights from; None for a hub id or a package, which an experiment names."""
+    checkpoint = config["model"].get("checkpoint")
+    return checkpoint if checkpoint and (Path(checkpoint).is_absolute() or Path(checkpoint).is_dir()) else None
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -117,17 +130,19 @@ def make_row(experiment: str, directories: Sequence[Path]) -> dict[str, Any]:
     tested = [run for run in runs if run["test_accuracy"] is not None]
     seeds = [run["seed"] for run in runs]
     path = "" if first["data"] == "commands" else " data.path=DIR"
+    checkpoint = " model.checkpoint=DIR" if any(run["checkpoint"] == "DIR" for run in runs) else ""
     row = {
         "experiment": experiment,
         "data": first["data"],
         "model": first["model"],
         "tuning": first["tuning"],
         "train_command": f"python recipes/train.py --multirun experiment={experiment}"
-        f" seed={','.join(map(str, seeds))}{path}",
+        f" seed={','.join(map(str, seeds))}{path}{checkpoint}",
         "evaluate_command": f"python recipes/evaluate.py run=RUN data={first['data']}{path} split=test",
         "seeds": seeds,
         "test_reads": sum(run["test_reads"] for run in runs),
         "test": test_figures(directories, runs) if len(tested) == len(runs) else None,
+        "robustness": robustness_figures(directories, first["data"], path),
         "validation_accuracy": statistics.mean(run["validation_accuracy"] for run in runs),
         "parameters": first["parameters"],
         "trainable_parameters": first["trainable_parameters"],
@@ -140,9 +155,13 @@ def make_row(experiment: str, directories: Sequence[Path]) -> dict[str, Any]:
 
 def read_run(directory: Path) -> dict[str, Any]:
     """What the table needs of one run; the test figures come from its evaluation directory."""
+    import yaml
+
     record, metrics = read_json(directory / "run.json"), read_json(directory / "metrics.json")
     test = test_directory(directory, record["data"]["name"])
     accuracy = read_json(test / "metrics.json")["splits"]["test"] if test else None
+    config = yaml.safe_load((directory / "config.yaml").read_text(encoding="utf-8"))
+    noisy = list(directory.glob("robustness/*-test/robustness.json"))
     hardware = record["hardware"]
     where = ", ".join(hardware["gpus"]) if hardware.get("gpus") else hardware["processor"]
     return {
@@ -152,6 +171,7 @@ def read_run(directory: Path) -> dict[str, Any]:
         "data_fingerprint": record["data"].get("fingerprint"),
         "model": record["model"]["name"],
         "tuning": record["model"]["tuning"],
+        "checkpoint": "DIR" if given_checkpoint(config) else config["model"].get("checkpoint"),
         "parameters": record["model"]["parameters"],
         "trainable_parameters": record["model"]["trainable_parameters"],
         "precision": record.get("precision"),
@@ -162,7 +182,7 @@ def read_run(directory: Path) -> dict[str, Any]:
         "validation_accuracy": metrics["splits"]["validation"]["accuracy"]["value"],
         "test_accuracy": accuracy["accuracy"]["value"] if accuracy else None,
         "test_macro_f1": accuracy["macro_f1"]["value"] if accuracy else None,
-        "test_reads": len(list(directory.glob("evaluations/*-test/metrics.json"))) + ("test" in metrics["splits"]),
+        "test_reads": len([*directory.glob("evaluations/*-test/metrics.json"), *noisy]) + ("test" in metrics["splits"]),
     }
 
 
@@ -179,13 +199,13 @@ def test_figures(directories: Sequence[Path], runs: Sequence[dict[str, Any]]) ->
     accuracies = [run["test_accuracy"] for run in runs]
     places = [test_directory(d, run["data"]) for d, run in zip(directories, runs, strict=True)]
     figure = read_json(places[0] / "metrics.json")["splits"]["test"]["accuracy"]  # type: ignore[operator]
-    low, high, method = mean_interval([read_test(place) for place in places if place], figure["method"])
+    low, high, method, note = mean_interval([read_test(place) for place in places if place], figure["method"])
     return {
         "accuracy": statistics.mean(accuracies),
         "low": low,
         "high": high,
         "method": method,
-        "note": figure["note"],
+        "note": note,
         "seed_min": min(accuracies),
         "seed_max": max(accuracies),
         "macro_f1": statistics.mean(run["test_macro_f1"] for run in runs),
@@ -202,35 +222,52 @@ def read_test(directory: Path) -> dict[str, list[Any]]:
     return {name: [row[name] for row in rows] for name in columns}
 
 
-def mean_interval(seeds: Sequence[dict[str, list[Any]]], method: str) -> tuple[float, float, str]:
-    """95 % interval of the mean accuracy over seeds on the same examples.
+def mean_interval(seeds: Sequence[dict[str, list[Any]]], method: str) -> tuple[float, float, str, str | None]:
+    """95 % interval of the mean accuracy over seeds on the same examples, how it was made, and what to know of it.
 
     With groups: bootstrap over groups, a group drawn with its examples under all seeds. Without: Wilson, as if
     the mean were the share of one run, which is a little wide.
     """
     import numpy as np
 
+    from voicecommand import evaluation
     from voicecommand import metrics as m
 
     if any(seed["id"] != seeds[0]["id"] for seed in seeds):
         raise SystemExit("the runs of an experiment were not evaluated on the same test examples")
-    labels = [label for seed in seeds for label in seed["label"]]
-    predictions = [label for seed in seeds for label in seed["prediction"]]
-    right = np.array(labels) == np.array(predictions)
+    right = np.mean([np.array(seed["label"]) == np.array(seed["prediction"]) for seed in seeds], axis=0)
     groups = seeds[0]["group"]
     if all(group is None for group in groups):
-        count = len(seeds[0]["id"])
-        low, high = m.wilson(round(count * float(right.mean())), count)
-        return low, high, "Wilson on the mean of the seeds"
-    number = {name: i for i, name in enumerate(sorted({*labels, *predictions}))}
-    names = [f"row {i}" if group is None else f"group {group}" for i, group in enumerate(groups)]
-    low, high = m.group_bootstrap(
-        m.accuracy_of_counts,
-        [number[name] for name in predictions],
-        [number[name] for name in labels],
-        names * len(seeds),
-    )
-    return low, high, f"{method}, all seeds together"
+        low, high = m.wilson(round(float(right.sum())), len(right))
+        return low, high, "Wilson on the mean of the seeds", None
+    figure = evaluation.mean_with_interval(right, groups, None)
+    return figure["low"], figure["high"], f"{method}, all seeds together", figure["note"]
+
+
+def robustness_figures(directories: Sequence[Path], data: str, path: str) -> dict[str, Any] | None:
+    """Accuracy on the test split in noise, means over the seeds; None unless recipes/robustness.py ran for each.
+
+    `noise` has a row for each kind and ratio of NOISE_DB. An interval is the mean of the seeds' own.
+    """
+    found = [read_json(directory / "robustness" / f"{data}-test" / "robustness.json") for directory in directories]
+    if not all(found):
+        return None
+
+    def mean(figures: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        return {name: statistics.mean(figure[name] for figure in figures) for name in ("value", "low", "high")}
+
+    by_seed = [
+        {(row["kind"], row["level"]): row["accuracy"] for row in run["conditions"] if row["unit"] in ("", "dB")}
+        for run in found
+    ]
+    common = [key for key in by_seed[0] if all(key in rows for rows in by_seed) and key[1] in NOISE_DB]
+    return {
+        "command": f"python recipes/robustness.py run=RUN data={data}{path} split=test noise=FILE",
+        "clean": mean([rows["clean", None] for rows in by_seed]),
+        "noise": [{"kind": key[0], "db": key[1], **mean([rows[key] for rows in by_seed])} for key in common],
+        "score": mean([run["score"] for run in found]),
+        "score_over": found[0]["score_over"],
+    }
 
 
 def percent(share: float | None) -> str:
@@ -276,44 +313,90 @@ def results_section(rows: Sequence[dict[str, Any]]) -> str:
                 ]
             )
         methods = sorted({row["test"]["method"] for row in chosen if row["test"]})
-        notes = sorted({row["test"]["note"] for row in chosen if row["test"] and row["test"]["note"]})
         said = f"Interval of the mean over seeds: {'; '.join(methods)}." if methods else ""
-        said += f" Note: {'; '.join(notes)}." if notes else ""
-        parts += [f"## {data}", table(header, cells), said]
+        parts += [f"## {data}", table(header, cells), said + say_notes(chosen), robustness_table(chosen)]
     machines = sorted({machine for row in rows for machine in row["machines"]})
     parts.append(
         "Accuracy, macro F1 and seconds are means over the seeds; seconds are those of one training on"
-        f" {' or '.join(machines)}. `test read`: how often the test split was predicted, over all seeds."
+        f" {' or '.join(machines)}. `test read`: how often the test split was predicted, over all seeds; in noise"
+        " counts as once."
     )
     trained = [row["train_command"] for chosen in by_data(rows).values() for row in chosen]
     evaluated = [row["evaluate_command"] for chosen in by_data(rows).values() for row in chosen]
+    evaluated += [row["robustness"]["command"] for row in rows if row.get("robustness")]
     commands = "\n".join([*trained, "", *dict.fromkeys(evaluated)])
     parts.append(f"Made by these, the last ones once for each run:\n\n```text\n{commands}\n```")
     return "\n\n".join(part for part in parts if part)
 
 
+def protocols_section(results: Path) -> str:
+    """What benchmarks/speech_protocols.py printed."""
+    path = results / "speech_protocols.md"
+    return f"## Speech, by other protocols\n\n{path.read_text(encoding='utf-8').strip()}" if path.is_file() else ""
+
+
+def say_notes(rows: Sequence[dict[str, Any]]) -> str:
+    """What to know of the intervals, with the rows that it concerns unless that is all of them."""
+    concerned: dict[str, list[str]] = {}
+    measured = [row for row in rows if row["test"]]
+    for row in measured:
+        for each in filter(None, (row["test"]["note"] or "").split("; ")):
+            name = row["model"] + (f" {row['tuning']}" if row["tuning"] else "")
+            concerned.setdefault(each, []).append(name)
+    said = []
+    for each, names in concerned.items():
+        said.append(each if len(names) == len(measured) else f"{each} ({', '.join(names)})")
+    return f" Note: {'; '.join(said)}." if said else ""
+
+
+def robustness_table(rows: Sequence[dict[str, Any]]) -> str:
+    """Accuracy in noise of the rows that were measured in it; in recorded noise where there is some."""
+    noisy = [row for row in rows if row.get("robustness")]
+    if not noisy:
+        return ""
+    kinds = list(dict.fromkeys(each["kind"] for row in noisy for each in row["robustness"]["noise"]))
+    kinds = [kind for kind in kinds if kind.endswith("(recorded)")] or kinds[:1]
+    header = ["in noise, test accuracy %", "tuning", "clean", *(f"{k}, {db} dB" for k in kinds for db in NOISE_DB)]
+    lines = []
+    for row in noisy:
+        figures = {(each["kind"], each["db"]): each for each in row["robustness"]["noise"]}
+        cells = [with_interval(figures.get((kind, db))) for kind in kinds for db in NOISE_DB]
+        clean, score = with_interval(row["robustness"]["clean"]), with_interval(row["robustness"]["score"])
+        lines.append([row["model"], row["tuning"] or "-", clean, *cells, score])
+    over = ", ".join(noisy[0]["robustness"]["score_over"])
+    said = f"Score: area under accuracy from 0 to 20 dB, mean of {over} noise. Intervals: means of the seeds' own."
+    return f"{table([*header, 'score'], lines)}\n\n{said}"
+
+
+def with_interval(figure: dict[str, Any] | None) -> str:
+    return "-" if figure is None else f"{percent(figure['value'])} ({interval(figure)})"
+
+
 def readme_table(rows: Sequence[dict[str, Any]]) -> str:
-    """Model x data: mean test accuracy with its interval."""
+    """Model x data: mean test accuracy with its interval, a table for what is written and one for what is spoken."""
     measured = [row for row in rows if row["test"]]
     if not measured:
         return NOT_YET
-    sets = list(by_data(measured))
-    cells = {(row["model"], row["tuning"], row["data"]): row for row in measured}
-    first = by_data(measured)[sets[0]]
-    order = dict.fromkeys((row["model"], row["tuning"]) for row in [*first, *measured])
-    lines = []
-    for model, tuning in order:
-        found = [cells.get((model, tuning, data)) for data in sets]
-        named = f"`{model}`" if tuning is None else f"`{model}`, `tuning={tuning}`"
-        lines.append([named, *(f"{percent(accuracy(r))} ({interval(r['test'])})" if r else "-" for r in found)])
     seeds = sorted({len(row["seeds"]) for row in measured})
-    title = f"Test accuracy in percent, mean of {' or '.join(map(str, seeds))} seeds, with its 95 % interval:"
-    return f"{title}\n\n{table(['model', *sets], lines)}"
+    parts = [f"Test accuracy in percent, mean of {' or '.join(map(str, seeds))} seeds, with its 95 % interval:"]
+    for is_text in (True, False):
+        chosen = [row for row in measured if (row["data"] in TEXT_SETS) == is_text]
+        if not chosen:
+            continue
+        sets = by_data(chosen)
+        cells = {(row["model"], row["tuning"], row["data"]): row for row in chosen}
+        lines = []
+        for model, tuning in dict.fromkeys((row["model"], row["tuning"]) for each in sets.values() for row in each):
+            found = [cells.get((model, tuning, data)) for data in sets]
+            named = f"`{model}`" if tuning is None else f"`{model}`, `tuning={tuning}`"
+            lines.append([named, *(f"{percent(accuracy(r))} ({interval(r['test'])})" if r else "-" for r in found)])
+        parts.append(table(["model", *sets], lines))
+    return "\n\n".join(parts)
 
 
 def speed_section(results: Path) -> str:
     """What the speed benchmarks printed."""
-    printed = sorted(path for path in results.glob("*.md") if path.stem != "experiments")
+    printed = sorted(path for path in results.glob("*.md") if path.stem not in ("experiments", "speech_protocols"))
     if not printed:
         return "Not measured yet: `make benchmark`, then `make results`, write it."
     parts = []

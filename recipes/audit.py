@@ -20,6 +20,8 @@ def main(config: DictConfig) -> None:
     from voicecommand import training
     from voicecommand.data import checks
 
+    if config.samples is None and config.get("augment"):
+        raise InputError(f"augment={config.choices.augment}: shows in samples=DIR alone; add it or leave augment out")
     columns = tuple(config.columns or door.known_columns(config))
     dataset = training.prepare(door.load_data(config, columns), columns, config.num_proc)
     findings = checks.inspect(dataset, columns)

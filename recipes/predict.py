@@ -2,32 +2,37 @@
 
     python recipes/predict.py DIR "turn the lights off"
     python recipes/predict.py DIR --input commands.txt --output labels.jsonl
+    python recipes/predict.py DIR clip.wav                          (a model of sound)
     cat commands.jsonl | python recipes/predict.py DIR --input -
 
-Input has one command a line: the text as it is, or a JSON object with `text`. Its other fields are kept; one that
-has the name of an answer, such as `label`, is kept as `input_label`.
+Input has one command a line: the text, or the path of a sound file, as it is; or a JSON object with `text`, or
+`audio`. Its other fields are kept; one that has the name of an answer, such as `label`, is kept as `input_label`.
+Paths in a file are relative to the working directory.
 Output is JSON lines: label, probability, top_5, accepted (false: below the run's threshold, do not act on it).
 """
 
 import argparse
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from voicecommand import runs
 from voicecommand.errors import InputError
+
+PART = 128  # commands that are read and answered at a time
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("directory", metavar="DIR", help="a run directory, or its model folder")
-    parser.add_argument("text", nargs="*", help="commands, each in quotes")
-    parser.add_argument("--input", metavar="FILE", help="a file of commands; - reads standard input")
+    parser.add_argument("command", nargs="*", help="texts, each in quotes, or sound files")
+    parser.add_argument("--input", metavar="FILE", help="a file of texts or of paths; - reads standard input")
     parser.add_argument("--output", metavar="FILE", help="where the JSON lines go; standard output without it")
     options = parser.parse_args()
-    if bool(options.text) == (options.input is not None):
+    if bool(options.command) == (options.input is not None):
         raise InputError("give either commands or --input FILE")
-    rows = [{"text": text} for text in options.text] if options.text else read_rows(options.input)
     if options.output not in (None, "-"):
         if not Path(options.output).absolute().parent.is_dir():
             raise InputError(f"--output {options.output}: no such directory")
@@ -37,12 +42,10 @@ def main() -> None:
     import voicecommand
 
     model = voicecommand.load(options.directory)
-    texts = [row["text"] for row in rows]
-    cut = model.count_truncated(texts)
-    if cut:
-        sys.stderr.write(f"{cut} of {len(texts)} texts were cut to {model.max_length} tokens\n")
+    column = model.columns[0]
+    rows = [{column: word} for word in options.command] if options.command else read_rows(options.input, column)
     lines = []
-    for row, answer in zip(rows, model.predict(texts), strict=True):
+    for row, answer in zip(rows, answer_rows(model, rows, column, options.input), strict=True):
         kept = {f"input_{name}" if name in answer else name: value for name, value in row.items()}
         lines.append(json.dumps(kept | answer, ensure_ascii=False))
     if options.output in (None, "-"):
@@ -52,8 +55,35 @@ def main() -> None:
         runs.write_text(Path(options.output), "".join(line + "\n" for line in lines))
 
 
-def read_rows(source: str) -> list[dict]:
-    """One row a line; a bad line is refused by file:line."""
+def answer_rows(model: Any, rows: list[dict], column: str, source: str | None) -> Iterator[dict]:
+    """The answers in order; sound is read a part at a time. What is longer than the model reads is counted.
+
+    Raises:
+        InputError: a sound file that can't be read; then no answer has been written.
+    """
+    commands, cut = [row[column] for row in rows], 0
+    for start in range(0, len(commands), PART):
+        part = commands[start : start + PART]
+        if column == "audio":
+            part = [read_clip(path, source, number) for number, path in enumerate(part, start + 1)]
+        cut += model.count_truncated(part)
+        yield from model.predict(part)
+    if cut:
+        what = "clips are longer than {} s: the mean of windows" if column == "audio" else "texts were cut to {} tokens"
+        limit = model.max_seconds if column == "audio" else model.max_length
+        sys.stderr.write(f"{cut} of {len(commands)} {what.format(limit)}\n")
+
+
+def read_clip(path: str, source: str | None, number: int) -> Any:
+    """int16 samples of a file that the command line or a line of `source` names."""
+    from voicecommand.audio import read_audio, to_int16
+
+    where = {None: "", "-": f"standard input:{number}: "}.get(source, f"{source}:{number}: ")
+    return to_int16(read_audio(path, name=f"{where}{path if path.isprintable() else repr(path)}").waveform)
+
+
+def read_rows(source: str, column: str = "text") -> list[dict]:
+    """One row a line, a plain line as `column`; a bad line is refused by file:line."""
     name = "standard input" if source == "-" else source
     try:
         content = sys.stdin.buffer.read() if source == "-" else Path(source).read_bytes()
@@ -65,17 +95,17 @@ def read_rows(source: str) -> list[dict]:
         raise InputError(f"{name}:{line}: not UTF-8; save it as UTF-8") from error
     rows = []
     if Path(source).suffix in (".csv", ".tsv", ".parquet"):
-        raise InputError(f"{name}: a table; give one command a line, or JSON objects with text")
+        raise InputError(f"{name}: a table; give one command a line, or JSON objects with {column}")
     for number, line in enumerate((line.rstrip("\r") for line in lines), 1):
-        row: object = {"text": line}
+        row: object = {column: line}
         if line.lstrip().startswith("{"):
             try:
                 row = json.loads(line)
             except ValueError as error:
                 raise InputError(f"{name}:{number}: not a JSON object: {error}") from error
-        text = row.get("text") if isinstance(row, dict) else None
-        if not isinstance(text, str) or not text.strip():
-            raise InputError(f"{name}:{number}: no text; give one command a line, or JSON objects with text")
+        command = row.get(column) if isinstance(row, dict) else None
+        if not isinstance(command, str) or not command.strip():
+            raise InputError(f"{name}:{number}: no {column}; give one command a line, or JSON objects with {column}")
         rows.append(row)
     if not rows:
         raise InputError(f"{name}: empty; give one command a line")

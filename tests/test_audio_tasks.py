@@ -26,6 +26,7 @@ RATE = 16_000
 LABELS = ["falling", "flat", "rising"]
 MODELS = sorted(path.stem for path in (door.CONF / "model").glob("*.yaml") if "audio_class" in path.read_text())
 FAMILY = {"whisper_svm": "whisper", "bcresnet": None, "mfcc_svm": None}
+SLOW = pytest.mark.slow
 TUNINGS = {"full": Full(), "head": Head(), "last_layers": LastLayers(1), "lora": Lora(r=2)}
 
 
@@ -165,7 +166,7 @@ def test_augmentation_is_drawn_for_an_example_and_an_epoch_whatever_batch_it_is_
 # ---- tasks ----
 
 
-@pytest.mark.parametrize("family", ["whisper", "wav2vec2", "hubert", "wavlm"])
+@pytest.mark.parametrize("family", ["whisper", "wav2vec2", *(pytest.param(f, marks=SLOW) for f in ("hubert", "wavlm"))])
 @pytest.mark.parametrize("tuning", sorted(TUNINGS))
 def test_a_saved_encoder_opens_in_a_plain_pipeline(
     family: str, tuning: str, sounds: Path, speech_checkpoints: dict[str, Path], tmp_path: Path

@@ -1,26 +1,37 @@
-"""Whatever is wrong with a sound ends in one line that names file and row, in exit code 2 and in no prepared data.
+"""Whatever is wrong with a sound ends in one line that names file and row, in exit code 2, and leaves nothing.
 
-The table is in bad_sounds.py. Here its cases go through functions: a loader and `prepare`.
+The table is in bad_sounds.py. Its cases go through the recipe's own entry, in this process; `REAL` names those that
+also run as processes.
 """
 
 from __future__ import annotations
 
+import copy
 import csv
 import os
 import re
 import signal
+import subprocess
+import sys
 import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
 
 import bad_sounds
 from bad_sounds import CASES, Case
+from test_bad_input import ROOT, _nothing_stays, run  # noqa: F401
 from voicecommand import audio
 from voicecommand.data import sound
 from voicecommand.errors import InputError
+
+TRAIN = ("model=bcresnet", "data=folder", "data.path=data", "runs=runs", "training=smoke", "num_proc=1", "threads=1")
+REAL = {"empty file", "pipe", "3 hours", "1,024 channels", "NaN", "link outside the folder", "name that is not UTF-8"}
+COMPOSED: dict[Any, Any] = {}
 
 
 @pytest.fixture(autouse=True)
@@ -37,10 +48,89 @@ def _never_hangs() -> Iterator[None]:
     signal.signal(signal.SIGALRM, before)
 
 
+@pytest.fixture(autouse=True)
+def _compose_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nearly all cases have the same words, which Hydra takes longer to compose than a run to refuse a clip."""
+
+    def load_configuration(loader: Any, **asked: Any) -> Any:
+        key = str(asked)
+        if key not in COMPOSED:
+            COMPOSED[key] = compose(loader, **asked)
+        return copy.deepcopy(COMPOSED[key])
+
+    compose = ConfigLoaderImpl.load_configuration
+    monkeypatch.setattr(ConfigLoaderImpl, "load_configuration", load_configuration)
+
+
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(audio, "cache_directory", lambda: tmp_path / "cache")
     return tmp_path / "cache"
+
+
+@pytest.fixture
+def at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working directory, with an empty `data` in it."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data").mkdir()
+    return tmp_path
+
+
+def set_the_scene(case: Case, at: Path) -> tuple[list[str], set[str]]:
+    """Argv of the run, and the files that are there before it."""
+    if os.geteuid() == 0 and not case.also_for_root:
+        pytest.skip("root may read it")
+    case.make(at / "data")
+    return [*TRAIN, *case.overrides], files_under(at)
+
+
+def files_under(path: Path) -> set[str]:
+    """All but the lock of the prepared sound, which stays."""
+    found = {os.fsencode(file.relative_to(path)).decode(errors="replace") for file in path.rglob("*")}
+    return found - {"cache", "cache/sound", "cache/sound/.lock"}
+
+
+def check_output(case: Case, code: int, output: str) -> None:
+    lines = [line for line in output.replace("\r", "\n").splitlines() if line.startswith("error: ")]
+    assert code == 2, output
+    assert len(lines) == 1, output
+    assert lines[0].isprintable(), lines[0]
+    assert re.search(case.pattern, lines[0]), f"{lines[0]!r} does not match {case.pattern!r}"
+    assert "Traceback" not in output
+
+
+def test_there_are_at_least_fifty_five_distinct_cases() -> None:
+    assert len({case.id for case in CASES}) == len(CASES) >= 55
+    assert len({case.pattern + str(case.make) for case in CASES}) == len(CASES)
+    assert len(REAL & {case.id for case in CASES}) == len(REAL) >= 6
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.id.replace(" ", "_"))
+def test_bad_sound_is_one_line_and_an_exit_code(
+    case: Case, at: Path, cache: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    argv, before = set_the_scene(case, at)
+    code = run(SimpleNamespace(recipe="train"), argv)  # type: ignore[arg-type]
+    check_output(case, code, capfd.readouterr().err)
+    assert files_under(at) == before, "no run directory, no prepared sound"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", [case for case in CASES if case.id in REAL], ids=lambda case: case.id)
+def test_bad_sound_in_a_real_process(case: Case, at: Path) -> None:
+    argv, before = set_the_scene(case, at)
+    environment = os.environ | {"PYTHONPATH": str(ROOT / "src"), "HF_HOME": str(at / "home")}
+    command = [sys.executable, str(ROOT / "recipes" / "train.py"), *argv]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=at, env=environment, timeout=60)
+    check_output(case, done.returncode, done.stderr)
+    left = {name for name in files_under(at) - before if not (at / name).is_dir()}
+    assert left <= {"home/datasets/voicecommand/sound/.lock"}, left
+
+
+def test_the_folder_that_every_case_starts_from_trains(at: Path, cache: Path) -> None:
+    bad_sounds.good(at / "data")
+    assert run(SimpleNamespace(recipe="train"), [*TRAIN, "augment=none"]) == 0  # type: ignore[arg-type]
+    assert len(list(cache.rglob("*.arrow"))) == 3 and list(at.glob("runs/folder/*/model/model.safetensors"))
 
 
 def load_table(directory: Path) -> Any:
@@ -57,71 +147,13 @@ def load_table(directory: Path) -> Any:
     return DatasetDict({"train": Dataset.from_dict(columns)})
 
 
-def check_line(case: Case, error: InputError) -> None:
-    assert error.exit_code == 2
-    line = str(error)
-    assert line.isprintable(), line
-    assert re.search(case.pattern, line), f"{line!r} does not match {case.pattern!r}"
-
-
-def prepared_files(cache: Path) -> list[str]:
-    return [path.name for path in cache.rglob("*") if path.is_file() and path.name != ".lock"]
-
-
-def test_there_are_at_least_fifty_five_distinct_cases() -> None:
-    assert len({case.id for case in CASES}) == len(CASES) >= 55
-    assert len({case.pattern + str(case.make) for case in CASES}) == len(CASES)
-
-
 @pytest.mark.parametrize("case", [case for case in CASES if case.by == "both"], ids=lambda case: case.id)
-def test_what_comes_in_the_place_of_a_sound_after_the_loader_is_noticed_too(
-    case: Case, tmp_path: Path, cache: Path
-) -> None:
-    if os.geteuid() == 0 and not case.also_for_root:
-        pytest.skip("root may read it")
-    directory = tmp_path / "data"
-    directory.mkdir()
-    case.make(directory)
-    with pytest.raises(InputError) as raised:
-        sound.prepare(load_table(directory))
-    check_line(case, raised.value)
+def test_what_comes_in_the_place_of_a_sound_after_the_loader_is_noticed_too(case: Case, at: Path, cache: Path) -> None:
+    set_the_scene(case, at)
+    with pytest.raises(InputError, match=case.pattern) as raised:
+        sound.prepare(load_table(at / "data"))
     assert str(raised.value).startswith("1 bad row, none is dropped: ")
-    assert not prepared_files(cache)
-
-
-def load_and_prepare(directory: Path, overrides: tuple[str, ...] = ()) -> Any:
-    """As a run does: the loader, the checks of the data, and `prepare`."""
-    from voicecommand.data import checks, folder
-
-    settings: dict[str, Any] = {}
-    for word in overrides:
-        key, value = word.removeprefix("data.").split("=")
-        name, below = key.split(".")
-        settings[name] = {below: value}
-    dataset = folder.load_folder(("audio", "label"), str(directory), **settings)
-    checks.check(dataset, ("audio", "label"))
-    return sound.prepare(dataset)
-
-
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.id.replace(" ", "_"))
-def test_a_bad_folder_is_one_line_and_leaves_nothing(case: Case, tmp_path: Path, cache: Path) -> None:
-    if os.geteuid() == 0 and not case.also_for_root:
-        pytest.skip("root may read it")
-    directory = tmp_path / "data"
-    directory.mkdir()
-    case.make(directory)
-    with pytest.raises(InputError) as raised:
-        load_and_prepare(directory, case.overrides)
-    check_line(case, raised.value)
-    assert not prepared_files(cache)
-
-
-@pytest.mark.parametrize("make", [bad_sounds.good, bad_sounds.good_clips])
-def test_the_folder_that_every_case_starts_from_is_good(make: Any, tmp_path: Path, cache: Path) -> None:
-    (tmp_path / "data").mkdir()
-    make(tmp_path / "data")
-    prepared = load_and_prepare(tmp_path / "data")
-    assert sum(len(split) for split in prepared.values()) == 2 * bad_sounds.CLIPS
+    assert not list(cache.rglob("*.arrow")) and not list(cache.rglob("*.part"))
 
 
 def test_clean_sound_of_every_kind_raises_no_alarm(

@@ -101,17 +101,21 @@ def test_the_launcher_is_reported_apart_from_the_run() -> None:
 
 
 def test_every_experiment_composes_to_what_its_name_says() -> None:
-    assert len(EXPERIMENTS) == 18
+    assert len(EXPERIMENTS) == 28
     for path in EXPERIMENTS:
         data, name = path.stem.split("_", 1)
         given = [] if data == "commands" else ["data.path=DIR"]
+        given += ["model.checkpoint=DIR"] if name.startswith("whisper") else []
         config = door.compose("train", [f"experiment={path.stem}", "seed=1", *given])
-        model, tuning = (name, "none") if name.endswith("_svm") else name.split("_", 1)
+        model, tuning = (name, "none") if name.endswith("_svm") else (f"{name}_full".split("_", 2))[:2]
+        tuning = "last_layers" if tuning == "last" else tuning
         chosen = {group: choice for group, choice in config.choices.items() if choice not in (None, "none")}
         expected = {"data": data, "model": model}
         if tuning != "none":
-            training = "fine_tune_small" if tuning == "full" else tuning  # each way has settings that suit it
+            full = {"bert": "fine_tune_small", "whisper": "fine_tune_speech", "bcresnet": "from_scratch_speech"}
+            training = full[model] if tuning == "full" else tuning  # each way has settings that suit it
             expected |= {"tuning": tuning, "training": training}
+            chosen.pop("augment", None)  # of sound, each row as its file says
         assert chosen == expected, path.name
         command = " ".join([f"experiment={path.stem} seed=1,2,3", *given])
         text = path.read_text(encoding="utf-8")
@@ -165,6 +169,82 @@ def make_run(runs: Path, seed: int, wrong: list[int], groups: list[str] | None, 
     (directory / "status.json").write_text(json.dumps({"state": state}))
     (directory / "config.yaml").write_text(yaml.safe_dump(door.plain(config)))
     return directory
+
+
+def test_weights_of_a_directory_belong_to_the_experiment_and_those_of_another_model_do_not(tmp_path: Path) -> None:
+    for checkpoint, seed in ((str(tmp_path / "whisper"), 1), ("somebody/else", 2)):
+        given = [f"runs={tmp_path}", "data.path=DIR", f"model.checkpoint={checkpoint}", f"seed={seed}"]
+        config = door.compose("train", ["experiment=keywords_whisper_svm", *given])
+        directory = Path(door.run_directory(config))
+        directory.mkdir(parents=True)
+        (directory / "status.json").write_text('{"state": "finished"}')
+        (directory / "config.yaml").write_text(yaml.safe_dump(door.plain(config)))
+    found = make_results.find_runs("keywords_whisper_svm", tmp_path)
+    assert [directory.name.split("-")[1] for directory in found] == ["s1"]
+
+
+def write_robustness(
+    directory: Path, accuracy: float, kinds: tuple[str, ...] = ("white", "kitchen (recorded)")
+) -> None:
+    def figure(value: float) -> dict[str, Any]:
+        return {"value": value, "low": value - 0.1, "high": value + 0.1, "method": "a bootstrap", "note": None}
+
+    rows = [{"kind": "clean", "level": None, "unit": "", "accuracy": figure(accuracy)}]
+    for i, kind in enumerate(("white", "kitchen (recorded)")):
+        for level in (20, 10, 5, 0):
+            value = figure(accuracy - 0.3 + level / 100 - i / 20)
+            rows.append({"kind": kind, "level": level, "unit": "dB", "accuracy": value})
+    place = directory / "robustness" / "commands-test"
+    place.mkdir(parents=True)
+    content = {"conditions": rows, "score": figure(0.7), "score_over": ["white"]}
+    (place / "robustness.json").write_text(json.dumps(content))
+
+
+def test_accuracy_in_noise_is_the_mean_over_the_seeds_and_counts_as_reading_test(tmp_path: Path) -> None:
+    made = [make_run(tmp_path, seed, [0, 1], None) for seed in (1, 2)]
+    write_robustness(made[0], 0.9)
+    assert make_results.make_row("commands_tfidf_svm", made)["robustness"] is None  # not for every seed
+    write_robustness(made[1], 0.8)
+    row = make_results.make_row("commands_tfidf_svm", made)
+    assert row["test_reads"] == 4
+    text = make_results.results_section([row])
+    assert "| clean | kitchen (recorded), 10 dB | kitchen (recorded), 0 dB |" in " ".join(text.split())
+    line = next(line for line in text.splitlines() if "85.0 (75.0 to 95.0)" in line)
+    assert [cell.strip() for cell in line.split("|")][4:7] == [
+        "60.0 (50.0 to 70.0)",
+        "50.0 (40.0 to 60.0)",
+        "70.0 (60.0 to 80.0)",
+    ]
+    assert "python recipes/robustness.py run=RUN data=commands split=test noise=FILE" in text
+
+
+def test_a_doubtful_interval_is_said_with_the_row_it_concerns(tmp_path: Path) -> None:
+    few = make_run(tmp_path / "few", 1, [0, 2], ["theo", "yweweler"] * 20)
+    many = make_run(tmp_path / "many", 1, [0, 1], [f"way {i // 2}" for i in range(40)])
+    rows = [make_results.make_row("commands_tfidf_svm", [directory]) for directory in (few, many)]
+    rows[1]["model"] = "other"
+    notes = make_results.say_notes(rows)
+    assert notes == " Note: fewer than 10 groups: the true interval is wider (tfidf_svm)."
+    assert make_results.say_notes(rows[:1]).endswith("the true interval is wider.")
+
+
+def test_speech_and_text_have_tables_of_their_own_in_the_readme() -> None:
+    test = {"accuracy": 0.9, "low": 0.8, "high": 0.95}
+    rows = [
+        {"model": model, "tuning": None, "data": data, "seeds": [1], "test": test}
+        for model, data in (("tfidf_svm", "commands"), ("mfcc_svm", "digits"), ("mfcc_svm", "keywords"))
+    ]
+    lines = make_results.readme_table(rows).splitlines()
+    headers = [line.replace(" ", "") for line in lines if line.startswith("| model")]
+    assert headers == ["|model|commands|", "|model|keywords|digits|"]
+    assert sum("mfcc_svm" in line for line in lines) == 1
+
+
+def test_other_protocols_stand_with_the_results_and_not_with_the_speed(tmp_path: Path) -> None:
+    assert make_results.protocols_section(tmp_path) == ""
+    (tmp_path / "speech_protocols.md").write_text("a table\n")
+    assert make_results.protocols_section(tmp_path).endswith("protocols\n\na table")
+    assert "a table" not in make_results.speed_section(tmp_path)
 
 
 @pytest.mark.parametrize("grouped", [True, False])

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
 
+import voicecommand
+from voicecommand import audio
 from voicecommand.errors import InputError
 
 
@@ -36,9 +40,8 @@ def test_a_table_is_not_read_as_a_list_of_commands(predict: ModuleType, tmp_path
 def test_a_field_with_the_name_of_an_answer_is_kept_beside_it(
     predict: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    import voicecommand
-
     class Model:
+        columns = ("text", "label")
         max_length = None
 
         def count_truncated(self, texts: list[str]) -> int:
@@ -58,3 +61,77 @@ def test_a_field_with_the_name_of_an_answer_is_kept_beside_it(
     monkeypatch.setattr("sys.argv", ["predict.py", "RUN", "lights", "--output", str(tmp_path)])
     with pytest.raises(InputError, match="is a directory"):
         predict.main()
+
+
+@pytest.fixture(scope="module")
+def hears(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A saved model of sound with random weights, its windows a quarter of a second."""
+    import torch
+
+    from voicecommand.tasks.audio_classification import BCResNet
+
+    directory = tmp_path_factory.mktemp("hears")
+    torch.manual_seed(0)
+    task = BCResNet(max_seconds=0.25)
+    task.load_model(["off", "on"], None).eval().save_pretrained(directory)
+    task.load_processor().save_pretrained(directory)
+    saved = {"format": 1, "task": task.name, "kind": task.kind, "label_names": ["off", "on"], "max_seconds": 0.25}
+    (directory / "voicecommand.json").write_text(json.dumps(saved))
+    return directory
+
+
+def test_a_model_of_sound_takes_sound_files(
+    predict: ModuleType,
+    hears: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(predict, "PART", 2)
+    sounds = [np.random.default_rng(n).standard_normal(4000 + 1000 * n) * 0.1 for n in range(3)]
+    for n, sound in enumerate(sounds):
+        audio.write_wav(f"{n}.wav", audio.to_int16(sound.astype(np.float32)), 16_000)
+    monkeypatch.setattr("sys.argv", ["predict.py", str(hears), "0.wav", "1.wav", "2.wav"])
+    predict.main()
+    output = capsys.readouterr()
+    answers = [json.loads(line) for line in output.out.splitlines()]
+    assert [answer["audio"] for answer in answers] == ["0.wav", "1.wav", "2.wav"]
+    assert output.err.splitlines()[-1] == "2 of 3 clips are longer than 0.25 s: the mean of windows"
+    expected = voicecommand.load(hears).predict([audio.read_audio(f"{n}.wav").waveform for n in range(3)])
+    assert [a["probability"] for a in answers] == pytest.approx([e["probability"] for e in expected], abs=1e-5)
+
+    Path("in.txt").write_text('2.wav\n{"audio": "0.wav", "label": "on"}\n')
+    monkeypatch.setattr("sys.argv", ["predict.py", str(hears), "--input", "in.txt"])
+    predict.main()
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line["audio"] for line in lines] == ["2.wav", "0.wav"] and lines[1]["input_label"] == "on"
+    assert lines[1]["probability"] == pytest.approx(answers[0]["probability"], abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("content", "line"),
+    [
+        ("good.wav\nbad.wav\n", r"in\.txt:2: bad\.wav: the file is empty"),
+        ("good.wav\nno.wav\n", r"in\.txt:2: no\.wav: no such file"),
+        ('{"text": "turn it on"}\n', r"in\.txt:1: no audio; give one command a line, or JSON objects with audio"),
+        ('{"audio": "a\\u0000b"}\n', r"in\.txt:1: .*null byte"),
+    ],
+)
+def test_a_sound_that_cannot_be_read_is_named_by_its_line_and_nothing_is_answered(
+    content: str,
+    line: str,
+    predict: ModuleType,
+    hears: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    audio.write_wav("good.wav", np.full(4000, 1000, np.int16), 16_000)
+    Path("bad.wav").touch()
+    Path("in.txt").write_text(content)
+    monkeypatch.setattr("sys.argv", ["predict.py", str(hears), "--input", "in.txt"])
+    with pytest.raises(InputError, match=line):
+        predict.main()
+    assert capsys.readouterr().out == ""

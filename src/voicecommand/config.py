@@ -564,6 +564,8 @@ def build_training_arguments(config: DictConfig, directory: Path) -> Any:
         if key in settings and not (least <= settings[key] < below):
             limit = f", below {below}" if key in BELOW else ""
             raise InputError(f"training.{key}={settings[key]}: give a number of at least {least}{limit}")
+    if config.precision != "auto" and settings.get("bf16") is False:
+        del settings["bf16"]  # of conf/training/from_scratch_speech.yaml: what is asked for wins
     bf16, fp16, reason = runs.choose_precision(config.precision, settings.get("bf16"), settings.get("fp16"))
     settings |= {"bf16": bf16, "fp16": fp16, "use_cpu": not runs.has_accelerator()}
     settings.setdefault("disable_tqdm", False)  # left to itself it follows transformers' verbosity

@@ -104,9 +104,15 @@ class Front(nn.Module):
         super().__init__()
         self.features, self.augmenter, self.masks_itself = features, augmenter, masks_itself
 
+    @staticmethod
+    def take_draws(batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """What was drawn for a batch; it is read on the CPU, and so best stays there."""
+        return {name: value for name, value in batch.items() if name.startswith(DRAW)}
+
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        draws = {name.removeprefix(DRAW): value for name, value in batch.items() if name.startswith(DRAW)}
-        masks = {name: draws.pop(name) for name in ("mask_bands", "mask_times") if name in draws}
+        draws = {name.removeprefix(DRAW): value for name, value in self.take_draws(batch).items()}
+        device = batch["waveforms"].device
+        masks = {name: draws.pop(name).to(device) for name in ("mask_bands", "mask_times") if name in draws}
         lengths = batch["lengths"]
         with torch.autocast(lengths.device.type, enabled=False), torch.no_grad():
             waveforms = batch["waveforms"].float() / 32768

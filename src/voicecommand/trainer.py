@@ -231,6 +231,7 @@ class CommandTrainer(Trainer):
 
         The loss is that of every example once: the stock one weighs the last batch by how ranks shared it.
         """
+        self._share_buffers()
         output = super().evaluation_loop(dataloader, *args, **kwargs)
         if output.predictions is None:  # prediction_loss_only
             return output
@@ -242,6 +243,14 @@ class CommandTrainer(Trainer):
             metrics: dict[str, float] = output.metrics or {}
             metrics |= {name: loss.item() for name in metrics if name.endswith("_loss")}
         return output._replace(predictions=logits, label_ids=labels)
+
+    def _share_buffers(self) -> None:
+        """Every rank evaluates what rank 0 saves: since the last step the running statistics of norms are each
+        rank's own."""
+        if self.args.world_size > 1:
+            for name, buffer in self.model.named_buffers():
+                if name.endswith(("running_mean", "running_var")):
+                    torch.distributed.broadcast(buffer, 0)
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         if self.optimizer is None:
@@ -284,6 +293,11 @@ class CommandTrainer(Trainer):
         labels = inputs.get("labels")
         loss = None if labels is None else torch.nn.functional.cross_entropy(logits, labels)
         return loss, None if prediction_loss_only else logits, labels
+
+    def _prepare_inputs(self, inputs: dict[str, Any]) -> dict[str, Any]:
+        """To the device, but for what was drawn: augmentation decides by it on the CPU without waiting for a GPU."""
+        drawn = {} if self.front is None else self.front.take_draws(inputs)
+        return super()._prepare_inputs({k: v for k, v in inputs.items() if k not in drawn}) | drawn
 
     def _smoothing(self) -> float:
         return self.args.label_smoothing_factor if self.model.training else 0.0

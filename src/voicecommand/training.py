@@ -12,6 +12,7 @@ import numpy as np
 
 from voicecommand import checkpoints, evaluation, progress, runs
 from voicecommand.audio import SAMPLING_RATE, Clips
+from voicecommand.data import checks
 from voicecommand.data.splits import GROUP_COLUMNS, OUT_OF_SCOPE
 from voicecommand.errors import InputError
 from voicecommand.evaluation import Predictions
@@ -39,6 +40,18 @@ def prepare(dataset: Any, columns: tuple[str, ...], num_proc: int | None = None)
     from voicecommand.data import sound
 
     return sound.prepare(dataset, num_proc=num_proc or runs.count_cores())
+
+
+def check_labels(dataset: Any) -> None:
+    """Stop at wrong labels before sound is decoded, which may take an hour; `checks.check` looks at all the rest.
+
+    Raises:
+        InputError: one line with the first error and the number of others.
+    """
+    has_sound = any("audio" in rows.column_names for rows in dataset.values())
+    if has_sound and (errors := checks.inspect(dataset, ("label",), near=False).errors):
+        more = f" (and {len(errors) - 1} more: recipes/audit.py lists all)" if len(errors) > 1 else ""
+        raise InputError(f"{errors[0].line()}{more}")
 
 
 def find_label_names(dataset: Any) -> list[str]:

@@ -105,12 +105,30 @@ def _head_names(model: Any) -> set[str]:
 
 
 def _layers(model: Any) -> list[tuple[str, nn.Module]]:
-    """The body's blocks in order: the longest `ModuleList` of the model, as (name, module)."""
+    """The body's blocks in order: the longest `ModuleList` of the model, as (name, module).
+
+    The convolutions that make the frames of wav2vec 2.0 and its kind come before them and are none, though a small
+    checkpoint has more of those.
+    """
     lists = [(name, m) for name, m in model.named_modules() if isinstance(m, nn.ModuleList)]
+    lists = [(name, m) for name, m in lists if "feature_extractor" not in name.split(".")]
     if not lists:
         raise InputError(f"tuning: {type(model).__name__} has no stack of layers to choose from; use tuning=full")
     name, stack = max(lists, key=lambda pair: len(pair[1]))
     return [(f"{name}.{i}", block) for i, block in enumerate(stack)]
+
+
+def _after(model: Any, name: str) -> bool:
+    """Whether a parameter of the body comes after its blocks: the norm at the end of the stack, where there is one.
+
+    Whisper's `encoder.layer_norm` is one; that of wav2vec 2.0 and its kind only in those with norms inside the blocks
+    (`do_stable_layer_norm`), in the others it is before the first block.
+    """
+    parent = name.split(".")[-2].lower() if "." in name else ""
+    stack = _layers(model)[0][0].rpartition(".")[0].rpartition(".")[0]
+    if parent == "layer_norm" and name.startswith(f"{stack}.layer_norm."):
+        return model.config.model_type == "whisper" or getattr(model.config, "do_stable_layer_norm", False)
+    return parent in {"ln_f", "final_norm"}
 
 
 def _decays(name: str, parameter: nn.Parameter) -> bool:
@@ -142,8 +160,7 @@ class Full:
                 if depth is not None:
                     scales[name] = self.layer_decay ** (len(layers) - depth)
                 elif name not in head:
-                    after = name.split(".")[-2].lower() in {"ln_f", "final_norm"}
-                    scales[name] = self.layer_decay ** (0 if after else len(layers) + 1)
+                    scales[name] = self.layer_decay ** (0 if _after(model, name) else len(layers) + 1)
         return _groups(model, scales, learning_rate, weight_decay)
 
 
@@ -175,8 +192,7 @@ class LastLayers:
         head = _head_names(model)
         moving = tuple(f"{name}." for name, _ in blocks[-self.layers :])
         for name, parameter in model.named_parameters():
-            after = len(name.split(".")) > 1 and name.split(".")[-2].lower() in {"ln_f", "final_norm"}
-            parameter.requires_grad = name in head or name.startswith(moving) or after
+            parameter.requires_grad = name in head or name.startswith(moving) or _after(model, name)
         return model
 
     def parameter_groups(self, model: Any, learning_rate: float, weight_decay: float) -> list[dict[str, Any]]:
@@ -216,7 +232,11 @@ class Lora:
         )
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # peft warns of Conv1D's orientation and then sets it itself
-            return get_peft_model(model, config)
+            try:
+                return get_peft_model(model, config)
+            except ValueError as error:  # no module matched
+                name = type(model).__name__
+                raise InputError(f"tuning=lora: {name} has no linear layer below its head; use tuning=full") from error
 
     def parameter_groups(self, model: Any, learning_rate: float, weight_decay: float) -> list[dict[str, Any]]:
         return _groups(model, {}, learning_rate, weight_decay)

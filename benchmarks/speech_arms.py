@@ -1,0 +1,363 @@
+"""One arm of speech_training.py, in a process of its own so that its memory is its own.
+
+Told what to do by JSON lines on standard input, answers with JSON lines on standard output, as arms.py does. The
+first line is the job; its `kind` says what the process is for:
+
+- `train`: answers when warm; `{"steps": N}` trains N more steps and times them, anything else ends it;
+- `accuracy`: `{"seed": S}` trains a whole run and tests it;
+- `epoch`: one epoch, then the process's resident memory;
+- `input`: `{"way": W}` goes through clips in one way and counts the CPU seconds.
+"""
+
+from __future__ import annotations
+
+import gc
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from arms import answer, arguments, listen  # keeps standard output for the answers
+from measuring import peak_memory_mb
+
+
+def main() -> None:
+    job = listen()
+    import torch
+
+    torch.set_num_threads(job["threads"])
+    {"train": train, "accuracy": accuracy, "epoch": epoch, "input": measure_input}[job["kind"]](job)
+
+
+def train(job: dict[str, Any]) -> None:
+    import torch
+
+    trainer = build(job, load_rows(job), job["settings"]["seed"])
+    # on a GPU the time of a call is not that of its work
+    watch = watch_parts(trainer) if job["arm"] == "bcresnet" and job["device"] == "cpu" else {}
+    trainer.add_callback(build_conductor(job, trainer, watch))
+    trainer.train()
+    gpu = torch.cuda.max_memory_allocated() / 2**20 if torch.cuda.is_available() else None
+    answer(peak_memory_mb=peak_memory_mb(), peak_gpu_memory_mb=gpu)
+
+
+def accuracy(job: dict[str, Any]) -> None:
+    rows = load_rows(job)
+    answer(subsets={split: {"clips": len(rows[split]), "ids": hash_ids(rows[split])} for split in ("train", "test")})
+    while "seed" in (command := listen()):
+        answer(**score_run(job, rows, command["seed"]))
+
+
+def epoch(job: dict[str, Any]) -> None:
+    rows = load_rows(job)
+    trainer = build(job, rows, job["settings"]["seed"])
+    trainer.train()
+    answer(clips=len(rows["train"]), resident_mb=resident_mb(), peak_memory_mb=peak_memory_mb())
+
+
+def measure_input(job: dict[str, Any]) -> None:
+    """Answers `clips` and CPU seconds (of all threads) of each way that it is told."""
+    passes = input_passes(job, load_rows(job))
+    for go in passes.values():  # the first pass reads the files
+        go()
+    while "way" in (command := listen()):
+        start = time.process_time()
+        clips = passes[command["way"]]()
+        answer(clips=clips, cpu_seconds=time.process_time() - start)
+
+
+# ---- data ----
+
+
+def load_rows(job: dict[str, Any]) -> Any:
+    """The rows of the folder data set, paths undecoded; each arm has the same, and the same subset of them."""
+    from voicecommand.data.folder import load_folder
+
+    rows = load_folder(("audio", "label"), job["path"])
+    for split, count in job.get("subset", {}).items():
+        rows[split] = rows[split].select(choose(rows[split]["label"][:], count))
+    return rows
+
+
+def choose(labels: list[str], count: int) -> list[int]:
+    """`count` of the rows, the same each time, as many of each label as there are, in their order."""
+    import numpy as np
+
+    turns: dict[str, int] = {}
+    places = []
+    for row in np.random.default_rng(0).permutation(len(labels)).tolist():
+        turns[labels[row]] = turns.get(labels[row], 0) + 1
+        places.append((turns[labels[row]], row))
+    return sorted(row for _, row in sorted(places)[:count])
+
+
+def hash_ids(rows: Any) -> str:
+    """sha256 of the sorted ids, one a line: which subset it was."""
+    import hashlib
+
+    return hashlib.sha256("\n".join(sorted(rows["id"][:])).encode()).hexdigest()
+
+
+def label_numbers(rows: Any) -> dict[str, int]:
+    from voicecommand import training
+
+    return {name: i for i, name in enumerate(training.find_label_names(rows))}
+
+
+# ---- the two ways ----
+
+
+def build(job: dict[str, Any], rows: Any, seed: int) -> Any:
+    """The arm's Trainer, with its own form of the splits as `benchmark_splits`."""
+    from transformers import set_seed
+
+    set_seed(seed)
+    return (build_stock if job["arm"] == "stock" else build_ours)(job, rows, seed)
+
+
+def build_ours(job: dict[str, Any], rows: Any, seed: int) -> Any:
+    """As recipes/train.py does it: prepared sound, the Task's windows, features on the device, tuning=full."""
+    from voicecommand import training
+    from voicecommand.augmentation import Augmentation
+    from voicecommand.tasks.audio_classification import AudioClassification, BCResNet
+    from voicecommand.tuning import Full
+
+    task: Any
+    if job["arm"] == "bcresnet":
+        task = BCResNet(width=job["width"], max_seconds=job["max_seconds"])
+    else:
+        task = AudioClassification(job["checkpoint"], job.get("revision"), max_seconds=job["max_seconds"])
+    rows = training.prepare(rows, task.columns, job["threads"])
+    names = list(label_numbers(rows))
+    processor = task.load_processor()
+    encoded = training.encode(rows, task, processor, names)
+    model = task.load_model(names, processor)
+    augmentation = None if job.get("augment") is None else Augmentation(**job["augment"])
+    trainer = task.build_trainer(
+        arguments(job, seed), model, processor, encoded, names, Full(), seed=seed, augmentation=augmentation
+    )
+    trainer.benchmark_splits = encoded
+    return trainer
+
+
+def build_stock(job: dict[str, Any], rows: Any, seed: int) -> Any:
+    """As the library's example does it: each file decoded when asked for, features one by one, padded to 30 s."""
+    import torch
+    from transformers import AutoFeatureExtractor, Trainer, WhisperForAudioClassification, default_data_collator
+
+    numbers = label_numbers(rows)
+    where = {"revision": job.get("revision"), "trust_remote_code": False}
+    extractor = AutoFeatureExtractor.from_pretrained(job["checkpoint"], **where)
+    model = WhisperForAudioClassification.from_pretrained(
+        job["checkpoint"], num_labels=len(numbers), dtype=torch.float32, ignore_mismatched_sizes=True, **where
+    )
+    splits = {split: build_files(part, numbers, extractor) for split, part in rows.items()}
+    trainer = Trainer(
+        model=model,
+        args=arguments(job, seed),
+        train_dataset=splits["train"],
+        data_collator=default_data_collator,
+        processing_class=extractor,
+    )
+    trainer.benchmark_splits = splits
+    return trainer
+
+
+def build_files(rows: Any, numbers: dict[str, int], extractor: Any) -> Any:
+    """The stock data set: a file is read, and its features made, whenever its example is asked for."""
+    import torch
+
+    class Files(torch.utils.data.Dataset):
+        def __init__(self) -> None:
+            self.paths, self.labels = rows["audio"][:], [numbers[name] for name in rows["label"][:]]
+
+        def __len__(self) -> int:
+            return len(self.paths)
+
+        def __getitem__(self, index: int) -> dict[str, Any]:
+            features = extractor(decode(self.paths[index]), sampling_rate=16_000).input_features[0]
+            return {"input_features": features, "labels": self.labels[index]}
+
+    return Files()
+
+
+def decode(path: str) -> Any:
+    """float32 [samples], mono, 16 kHz."""
+    import soundfile
+    import soxr
+
+    waveform, rate = soundfile.read(path, dtype="float32")
+    waveform = waveform.mean(1) if waveform.ndim > 1 else waveform
+    return waveform if rate == 16_000 else soxr.resample(waveform, rate, 16_000)
+
+
+# ---- what is timed ----
+
+
+class Watch:
+    """Seconds and calls of whatever it is put around."""
+
+    def __init__(self) -> None:
+        self.seconds, self.calls = 0.0, 0
+
+    def around(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        def timed(*args: Any, **kwargs: Any) -> Any:
+            start = time.perf_counter()
+            try:
+                return function(*args, **kwargs)
+            finally:
+                self.seconds, self.calls = self.seconds + time.perf_counter() - start, self.calls + 1
+
+        return timed
+
+
+class WatchedLoader:
+    """A loader whose waits for the next batch are timed."""
+
+    def __init__(self, loader: Any, watch: Watch) -> None:
+        self.loader, self.watch = loader, watch
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.loader, name)
+
+    def __len__(self) -> int:
+        return len(self.loader)
+
+    def __iter__(self) -> Iterator[Any]:
+        batches = iter(self.loader)
+        following = self.watch.around(lambda: next(batches, None))
+        while (batch := following()) is not None:
+            yield batch
+
+
+class WatchedDraws:
+    """An Augmentation whose draws are timed."""
+
+    def __init__(self, augmentation: Any, watch: Watch) -> None:
+        self.draw = watch.around(augmentation.draw)
+
+
+def watch_parts(trainer: Any) -> dict[str, Watch]:
+    """Features and augmentation inside the steps of a BC-ResNet, each by a watch of its own."""
+    watch = {"features": Watch(), "augmentation": Watch(), "draws": Watch()}
+    trainer.model.features.forward = watch["features"].around(trainer.model.features.forward)
+    trainer.front.augmenter.forward = watch["augmentation"].around(trainer.front.augmenter.forward)
+    trainer.data_collator.augmentation = WatchedDraws(trainer.data_collator.augmentation, watch["draws"])
+    return watch
+
+
+def build_conductor(job: dict[str, Any], trainer: Any, parts: dict[str, Watch]) -> Any:
+    """The callback that lets training go on only when told, and times what it was told to do."""
+    import torch
+    from transformers import TrainerCallback
+
+    waiting = Watch()
+    watches = {"waiting": waiting, **parts}
+    build_loader, step = trainer.get_train_dataloader, trainer.training_step
+    trainer.get_train_dataloader = lambda: WatchedLoader(build_loader(), waiting)
+
+    class Conductor(TrainerCallback):
+        def __init__(self) -> None:
+            self.examples, self.is_warm = 0, False
+            self.target, self.start = job["warmup"], 0.0
+            trainer.training_step = self.count
+
+        def count(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+            self.examples += len(inputs["labels"])
+            return step(model, inputs, *args, **kwargs)
+
+        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            if state.global_step < self.target:
+                return
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()
+            seconds = {name: watch.seconds for name, watch in watches.items()}
+            if self.is_warm:
+                answer(seconds=time.perf_counter() - self.start, examples=self.examples, parts=seconds)
+            else:
+                answer(warm=True)
+                self.is_warm = True
+            command = listen()
+            if "steps" not in command:
+                control.should_training_stop = True
+                return
+            self.target = state.global_step + command["steps"]
+            for watch in watches.values():
+                watch.seconds = 0.0
+            self.examples, self.start = 0, time.perf_counter()
+
+    return Conductor()
+
+
+def score_run(job: dict[str, Any], rows: Any, seed: int) -> dict[str, Any]:
+    """One whole training run from `seed`; accuracy of its last weights on the test subset."""
+    import numpy as np
+
+    with tempfile.TemporaryDirectory() as scratch:
+        trainer = build({**job, "scratch": scratch}, rows, seed)
+        start = time.perf_counter()
+        output = trainer.train()
+        seconds = time.perf_counter() - start
+        predicted = trainer.predict(trainer.benchmark_splits["test"])
+    logits = predicted.predictions[0] if isinstance(predicted.predictions, tuple) else predicted.predictions
+    right = np.argmax(logits, axis=-1) == predicted.label_ids
+    return {"accuracy": float(right.mean()), "right": int(right.sum()), "train_seconds": seconds,
+            "steps": output.global_step}  # fmt: skip
+
+
+def resident_mb() -> float:
+    """Resident memory of this process now, mapped files included, after a collection."""
+    import psutil
+
+    gc.collect()
+    return psutil.Process().memory_info().rss / 2**20
+
+
+# ---- clips a CPU second ----
+
+
+def input_passes(job: dict[str, Any], rows: Any) -> dict[str, Callable[[], int]]:
+    """way -> goes through clips once and answers how many they were."""
+    if job["arm"] == "stock":
+        from transformers import WhisperFeatureExtractor
+
+        extractor = WhisperFeatureExtractor()  # as those of all checkpoints with 80 mel bins
+        files = build_files(rows["train"].select(range(min(job["clips"], len(rows["train"])))), label_numbers(rows),
+                            extractor)  # fmt: skip
+        decoded = [decode(path) for path in files.paths]
+        return {
+            "extractor": lambda: len([extractor(waveform, sampling_rate=16_000) for waveform in decoded]),
+            "decoding and extractor": lambda: len([files[i] for i in range(len(files))]),
+        }
+    plain = build({**job, "arm": "bcresnet", "augment": None}, rows, 0)
+    drawing = build({**job, "arm": "bcresnet"}, rows, 0)
+    return {
+        "clips": lambda: read_clips(plain.benchmark_splits["train"], job),
+        "loader": lambda: count_examples(plain.get_train_dataloader()),
+        "loader and draws": lambda: count_examples(drawing.get_train_dataloader()),
+    }
+
+
+def count_examples(loader: Any) -> int:
+    return sum(len(batch["labels"]) for batch in loader)
+
+
+def read_clips(encoded: Any, job: dict[str, Any]) -> int:
+    """Every clip of the split, in random order, copied into int16 batches [batch, samples]: `audio.Clips` alone."""
+    import numpy as np
+
+    from voicecommand.audio import Clips
+
+    clips, size = Clips(encoded), job["settings"]["per_device_train_batch_size"]
+    samples = round(16_000 * job["max_seconds"])
+    order = np.random.default_rng(0).permutation(len(clips)).tolist()
+    for start in range(0, len(order), size):
+        batch = np.zeros((size, samples), np.int16)
+        for row, index in zip(batch, order[start : start + size], strict=False):
+            clip = clips[index][:samples]
+            row[: len(clip)] = clip
+    return len(order)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,504 @@
+"""Results on speech that one training can't give: few examples, unknown commands, synthesised training speech.
+
+    python benchmarks/speech_protocols.py few-shot --path DIR --checkpoint DIR
+    python benchmarks/speech_protocols.py unknown --path DIR --checkpoint DIR
+    python benchmarks/speech_protocols.py synthetic --path DIR --synthetic DIR --checkpoint DIR
+
+--path is the directory of data=keywords, whose speakers of train are never in test; --checkpoint that of Whisper
+tiny.en, or none for the hub's; --synthetic a folder of synthesised speech with the same labels (and perhaps `unknown`,
+which is left out), as data=folder reads it. Models are those of conf/experiment/keywords_<model>.yaml, features and
+classifier the library's; the features of a clip are computed once and cached, so that hundreds of fits take seconds.
+Each program writes its own part of benchmarks/results/speech_protocols.json and .md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import itertools
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import measuring
+import numpy as np
+from measuring import ROOT, note, table
+from numpy.typing import NDArray
+
+MODELS = ("whisper_svm", "mfcc_svm")
+COUNTS = (1, 2, 5, 10, 20)  # examples a label
+COPIED = (1, 2, 5)  # of these also with augmented copies: with more there is nothing to gain
+DRAWS = 20
+UNKNOWN = 2  # labels that training does not know
+FOLDS = 5  # of speakers
+KEEP = 0.95  # of the known commands are to be accepted
+NEIGHBOURS = 5
+DIRECTORIES = ("--path", "--checkpoint", "--synthetic")
+SCORES = {
+    "probability": "the highest probability",
+    "mahalanobis": "Mahalanobis distance to the nearest label's mean (Lee et al., arXiv:1807.03888)",
+    "neighbours": f"cosine to the {NEIGHBOURS}th nearest training clip (Sun et al., arXiv:2204.06507), whitened",
+}
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Clips with their features: `vectors` float32 [n, width]; `labels`, `speakers` and `splits` are names [n].
+
+    `features` computed the vectors, from `clips` (int16 [samples] at 16 kHz).
+    """
+
+    task: Any
+    vectors: NDArray[np.float32]
+    labels: NDArray[np.str_]
+    speakers: NDArray[np.str_]
+    splits: NDArray[np.str_]
+    features: Any = None
+    clips: Any = ()
+
+    @cached_property
+    def names(self) -> list[str]:
+        return sorted(set(self.labels.tolist()))
+
+    def fit(self, rows: NDArray[np.int64], seed: int = 0) -> Fitted:
+        """The task's classifier on these rows and their labels."""
+        from datasets import Dataset
+
+        names = sorted(set(self.labels[rows].tolist()))
+        features = remember(self.vectors)
+        data = {"row": rows, "labels": np.searchsorted(names, self.labels[rows]), "speaker": self.speakers[rows]}
+        train = Dataset.from_dict({name: column.tolist() for name, column in data.items()})
+        estimator = self.task.build_trainer(None, features, None, {"train": train}, names, seed=seed)
+        estimator.train()
+        return Fitted(self, rows, names, estimator)
+
+
+@dataclass(frozen=True)
+class Fitted:
+    pool: Pool
+    rows: NDArray[np.int64]
+    names: list[str]
+    estimator: Any
+
+    def probabilities(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+        """float64 [rows, names]."""
+        answer: NDArray[np.float64] = self.pool.task.decode(self.estimator.predict({"row": rows}).predictions)
+        return answer
+
+    def right(self, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
+        predicted = np.array(self.names)[self.probabilities(rows).argmax(axis=1)]
+        return predicted == self.pool.labels[rows]
+
+    @cached_property
+    def whitening(self) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+        """[width, width] that makes the spread within labels round; training vectors and label means after it."""
+        from sklearn.covariance import ledoit_wolf
+
+        vectors = self.estimator.features({"row": self.rows}).astype(np.float64)
+        own = np.searchsorted(self.names, self.pool.labels[self.rows])
+        means = np.stack([vectors[own == i].mean(axis=0) for i in range(len(self.names))])
+        covariance, _ = ledoit_wolf(vectors - means[own])
+        matrix = np.linalg.cholesky(np.linalg.inv(covariance))
+        return matrix, vectors @ matrix, means @ matrix
+
+    def scores(self, rows: NDArray[np.int64]) -> dict[str, NDArray[np.float64]]:
+        """How sure it is that each row [rows] is one of its labels, in each way of SCORES; more is surer."""
+        matrix, train, means = self.whitening
+        vectors = self.estimator.features({"row": rows}).astype(np.float64) @ matrix
+        distances = ((vectors[:, None] - means[None]) ** 2).sum(axis=2)
+        centre = train.mean(axis=0)
+        near = np.sort(_unit(vectors - centre) @ _unit(train - centre).T, axis=1)
+        return {
+            "probability": self.probabilities(rows).max(axis=1),
+            "mahalanobis": -distances.min(axis=1),
+            "neighbours": near[:, -min(NEIGHBOURS, near.shape[1])],
+        }
+
+
+def _unit(rows: NDArray[np.float64]) -> NDArray[np.float64]:
+    scaled: NDArray[np.float64] = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
+    return scaled
+
+
+def remember(vectors: NDArray[np.float32]) -> Any:
+    """Features of the library whose vectors are known: a data set is a column `row` of numbers into `vectors`."""
+    from voicecommand.estimators import _SoundFeatures
+
+    class Remembered(_SoundFeatures):
+        def _rows(self, dataset: Any) -> np.ndarray:
+            return vectors[np.asarray(dataset["row"])]
+
+        def width(self) -> int:
+            return vectors.shape[1]
+
+    return Remembered()
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__.split("\n\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    parser.add_argument("protocol", choices=tuple(PROTOCOLS))
+    parser.add_argument("--path", required=True, help="the directory of data=keywords")
+    parser.add_argument("--checkpoint", help="a directory with Whisper tiny.en")
+    parser.add_argument("--synthetic", help="synthesised speech with the same labels, for `synthetic`")
+    parser.add_argument("--copies", type=int, default=8, help="augmented copies of an example, for `few-shot`")
+    parser.add_argument("--models", nargs="+", default=list(MODELS), choices=MODELS)
+    parser.add_argument("--out", type=Path, default=measuring.RESULTS / "speech_protocols.json")
+    parser.add_argument("--figure", type=Path, default=ROOT / "docs" / "few_shot.png", help="of few-shot")
+    options = parser.parse_args()
+    if (options.protocol == "synthetic") != (options.synthetic is not None):
+        parser.error("--synthetic DIR belongs to the protocol synthetic")
+    measuring.use_checkout()
+    from voicecommand.errors import InputError
+
+    try:
+        measured = [PROTOCOLS[options.protocol](name, options) for name in options.models]
+    except InputError as error:
+        note(f"error: {error}")
+        return 2
+    models = {name: figures for found in measured for name, figures in found.items()}
+    content = json.loads(options.out.read_text(encoding="utf-8")) if options.out.is_file() else {"protocols": {}}
+    found = {"command": measuring.command_line(directories=DIRECTORIES), "models": models}
+    content = {"benchmark": "speech_protocols", "protocols": content["protocols"] | {options.protocol: found}}
+    content = measuring.rounded(content)
+    measuring.write_results(options.out, content, report(content))
+    if options.protocol == "few-shot":
+        options.figure.write_bytes(few_shot_png(models))
+    print(report({"protocols": {options.protocol: content["protocols"][options.protocol]}}))
+    return 0
+
+
+def load_pool(model: str, options: Any, synthetic: bool = False) -> Pool:
+    """The clips of the data and their features, as experiment=keywords_<model> says.
+
+    Raises:
+        InputError: what the data or the checkpoint is refused for.
+    """
+    from datasets import concatenate_datasets
+
+    from voicecommand import config as door
+    from voicecommand import runs, training
+    from voicecommand.audio import Clips
+
+    path = options.synthetic if synthetic else options.path
+    overrides = [f"experiment=keywords_{model}", f"data.path={json.dumps(path)}"]
+    if synthetic:
+        overrides += ["data=folder", "data.split.validation=0", "data.split.test=0"]
+    if options.checkpoint and model == "whisper_svm":
+        overrides.append(f"model.checkpoint={json.dumps(options.checkpoint)}")
+    config = door.compose("train", overrides)
+    runs.set_threads(config.threads)
+    task = door.build(config.model)
+    dataset = training.prepare(door.load_data(config, task.columns), task.columns, 1)
+    features = task.load_model([], task.load_processor())
+    joined = concatenate_datasets(list(dataset.values()))
+    note(f"{model}: features of {len(joined):,} clips")
+    splits = np.concatenate([np.full(len(rows), split) for split, rows in dataset.items()])
+    labels, speakers = (np.array(joined[name][:]) for name in ("label", "speaker"))
+    return Pool(task, features._rows(joined), labels, speakers, splits, features, Clips(joined))
+
+
+def few_shot(model: str, options: Any) -> dict[str, Any]:
+    pool = load_pool(model, options)
+    found = {model: measure_few_shot(pool)}
+    if options.copies:
+        pool, copies = add_copies(pool, options.copies)
+        found[f"{model}, {options.copies} copies"] = measure_few_shot(pool, COPIED, copies=copies)
+    return found
+
+
+def draw_few(pool: Pool, counts: Sequence[int], draws: int) -> list[dict[int, NDArray[np.int64]]]:
+    """Of each draw, so many clips of each label, not of test; those of a smaller number are among a greater one's."""
+    train, found = np.flatnonzero(np.isin(pool.splits, ("train", "validation"))), []
+    for draw in range(draws):
+        order = np.random.default_rng([0, draw]).permutation(train)
+        of_label = [order[pool.labels[order] == name] for name in pool.names]
+        found.append({count: np.concatenate([rows[:count] for rows in of_label]) for count in counts})
+    return found
+
+
+def measure_few_shot(
+    pool: Pool, counts: Sequence[int] = COUNTS, draws: int = DRAWS, copies: dict[int, list[int]] | None = None
+) -> dict[str, Any]:
+    """Accuracy on test after training on so many clips of each label, and on their `copies` (rows of `pool`).
+
+    The interval is a bootstrap over test's speakers of the mean over the draws; `spread` (the standard deviation),
+    `min` and `max` are over the draws.
+    """
+    from voicecommand.evaluation import mean_with_interval
+
+    test = np.flatnonzero(pool.splits == "test")
+    right: dict[int, list[NDArray[np.bool_]]] = {count: [] for count in counts}
+    for drawn in draw_few(pool, counts, draws):
+        for count, rows in drawn.items():
+            added = [copy for row in rows.tolist() for copy in (copies or {}).get(row, [])]
+            right[count].append(pool.fit(np.array([*rows.tolist(), *added])).right(test))
+    found = []
+    for count in counts:
+        hits = np.stack(right[count])
+        accuracies = hits.mean(axis=1)
+        figure = mean_with_interval(hits.mean(axis=0), pool.speakers[test].tolist(), "speaker")
+        spread = {"spread": accuracies.std(ddof=1), "min": accuracies.min(), "max": accuracies.max()}
+        found.append({"examples": count, **figure, **{name: float(value) for name, value in spread.items()}})
+    return {"draws": draws, "labels": len(pool.names), "test": len(test), "curve": found}
+
+
+def add_copies(pool: Pool, count: int) -> tuple[Pool, dict[int, list[int]]]:
+    """`pool` with `count` augmented copies of every clip that a draw of COPIED takes, and the rows they have in it.
+
+    augment=strong without babble, which would need more recordings; a copy hangs on its clip alone.
+    """
+    import torch
+
+    from voicecommand import config as door
+    from voicecommand.audio import SAMPLING_RATE, to_float, to_int16
+
+    strong = door.build(door.compose("train", ["model=bcresnet", "augment=strong"]).augment)
+    strong = dataclasses.replace(strong, noise_kinds=("white", "pink", "brown"))
+    augmenter = strong.build(None, SAMPLING_RATE, 0)
+    rows = sorted({row for drawn in draw_few(pool, COPIED, DRAWS) for few in drawn.values() for row in few.tolist()})
+    note(f"{count} copies of {len(rows)} clips")
+    made = []
+    for row in rows:
+        clip = torch.from_numpy(to_float(pool.clips[row]))
+        draws = [strong.draw(0, epoch, [row]) for epoch in range(count)]
+        drawn = {name: torch.from_numpy(np.concatenate([draw[name] for draw in draws])) for name in draws[0]}
+        made += list(augmenter(clip.repeat(count, 1), torch.full((count,), len(clip)), drawn).numpy())
+    vectors = pool.features._rows({"audio": [to_int16(waveform) for waveform in made]})
+    size, own = len(pool.labels), np.repeat(rows, count)
+    joined = dataclasses.replace(
+        pool,
+        vectors=np.concatenate([pool.vectors, vectors]),
+        labels=np.concatenate([pool.labels, pool.labels[own]]),
+        speakers=np.concatenate([pool.speakers, pool.speakers[own]]),
+        splits=np.concatenate([pool.splits, np.full(len(own), "copy")]),
+    )
+    places = np.arange(size, size + len(own)).reshape(len(rows), count).tolist()
+    return joined, dict(zip(rows, places, strict=True))
+
+
+def unknown(model: str, options: Any) -> dict[str, Any]:
+    return {model: measure_unknown(load_pool(model, options))}
+
+
+def measure_unknown(pool: Pool) -> dict[str, Any]:
+    """How often a command is accepted whose label training did not know; each pair of labels is unknown once.
+
+    Test's speakers decide nothing. The others are held out in FOLDS folds, each from a classifier that is fitted on
+    the rest: the threshold accepts KEEP of their clips with known labels, and which score is used for a pair,
+    `chosen`, is decided by the AUROC, averaged over the pairs that share no label with it, so that no clip of the
+    pair counts as unknown there. What is measured on test is a classifier fitted on all of them.
+    """
+    from voicecommand.metrics import auroc
+
+    test, train = np.flatnonzero(pool.splits == "test"), np.flatnonzero(pool.splits != "test")
+    pairs = list(itertools.combinations(pool.names, UNKNOWN))
+    aurocs, accepted, at_recall = {}, {}, {}
+    for pair in pairs:
+        is_known = ~np.isin(pool.labels, pair)
+        held = hold_out(pool, train, is_known)
+        scores = pool.fit(train[is_known[train]]).scores(test)
+        for score in SCORES:
+            known, others = held[score][is_known[train]], held[score][~is_known[train]]
+            aurocs[pair, score] = auroc(known, others)
+            accepted[pair, score] = scores[score] >= threshold(known)
+            at_recall[pair, score] = scores[score] >= threshold(scores[score][is_known[test]])
+    chosen = {}
+    for pair in pairs:
+        apart = [other for other in pairs if not set(other) & set(pair)]
+        chosen[pair] = max(SCORES, key=lambda score: np.mean([aurocs[other, score] for other in apart]))
+    is_unknown = np.stack([np.isin(pool.labels[test], pair) for pair in pairs])
+    rows = {}
+    for score in (*SCORES, "chosen"):
+        used = [chosen[pair] if score == "chosen" else score for pair in pairs]
+        taken, exact = (np.stack([of[key] for key in zip(pairs, used, strict=True)]) for of in (accepted, at_recall))
+        rows[score] = {
+            "false_accepts": mean_over_pairs(taken, is_unknown, pool.speakers[test]),
+            "recall": mean_over_pairs(taken, ~is_unknown, pool.speakers[test]),
+            "false_accepts_at_recall": mean_over_pairs(exact, is_unknown, pool.speakers[test]),
+            "auroc_held_out": float(np.mean([aurocs[key] for key in zip(pairs, used, strict=True)])),
+        }
+    counts = {score: list(chosen.values()).count(score) for score in SCORES}
+    named = [" ".join(pair) for pair in pairs]
+    return {"pairs": named, "keep": KEEP, "folds": FOLDS, "chosen": counts, "scores": rows, "test": len(test)}
+
+
+def hold_out(pool: Pool, rows: NDArray[np.int64], is_known: NDArray[np.bool_]) -> dict[str, NDArray[np.float64]]:
+    """The scores [rows] of each clip from a classifier that did not hear its speaker, nor any unknown label."""
+    from sklearn.model_selection import GroupKFold
+
+    scores = {score: np.full(len(rows), np.nan) for score in SCORES}
+    for fit, held in GroupKFold(FOLDS).split(rows, groups=pool.speakers[rows]):
+        found = pool.fit(rows[fit][is_known[rows[fit]]]).scores(rows[held])
+        for score, values in found.items():
+            scores[score][held] = values
+    return scores
+
+
+def threshold(scores: NDArray[np.float64], keep: float = KEEP) -> float:
+    """The highest that at least `keep` of the scores reach."""
+    return float(np.sort(scores)[::-1][max(1, int(np.ceil(keep * len(scores) - 1e-9))) - 1])
+
+
+def mean_over_pairs(
+    accepted: NDArray[np.bool_], counted: NDArray[np.bool_], speakers: NDArray[np.str_], resamples: int = 1000
+) -> dict[str, Any]:
+    """The share of the counted clips that is accepted, of each pair, and their mean, least and greatest.
+
+    Both are [pairs, clips]. The interval is a bootstrap over speakers, a speaker's clips drawn for all pairs at once.
+    """
+    names, own = np.unique(speakers, return_inverse=True)
+    by_speaker = np.zeros((2, len(names), len(accepted)))
+    np.add.at(by_speaker[0], own, (accepted & counted).T)
+    np.add.at(by_speaker[1], own, counted.T)
+    shares = by_speaker[0].sum(axis=0) / by_speaker[1].sum(axis=0)
+    weights = np.random.default_rng(0).multinomial(len(names), np.full(len(names), 1 / len(names)), size=resamples)
+    hits, sizes = weights @ by_speaker[0], weights @ by_speaker[1]
+    drawn = np.divide(hits, sizes, out=np.full(hits.shape, np.nan), where=sizes > 0)
+    low, high = np.quantile(np.nanmean(drawn, axis=1), [0.025, 0.975])
+    return {
+        "value": float(shares.mean()),
+        "low": float(low),
+        "high": float(high),
+        "method": f"bootstrap over {len(names)} groups (speaker)",
+        "least": float(shares.min()),
+        "greatest": float(shares.max()),
+        "by_pair": shares.tolist(),
+    }
+
+
+def synthetic(model: str, options: Any) -> dict[str, Any]:
+    return {model: measure_synthetic(load_pool(model, options, synthetic=True), load_pool(model, options))}
+
+
+def measure_synthetic(made: Pool, real: Pool) -> dict[str, Any]:
+    """Accuracy on all clips of `real`, whatever their split, after training on `made`, without labels not in `real`."""
+    from voicecommand.evaluation import mean_with_interval
+
+    train = np.flatnonzero(np.isin(made.labels, real.names))
+    both = Pool(
+        made.task,
+        np.concatenate([made.vectors[train], real.vectors]),
+        np.concatenate([made.labels[train], real.labels]),
+        np.concatenate([np.char.add("made ", made.speakers[train]), real.speakers]),
+        np.concatenate([np.full(len(train), "train"), np.full(len(real.labels), "test")]),
+    )
+    test = np.arange(len(train), len(both.labels))
+    right = both.fit(np.arange(len(train))).right(test)
+    figure = mean_with_interval(right.astype(np.float64), real.speakers.tolist(), "speaker")
+    counts = {"train": len(train), "left_out": len(made.labels) - len(train), "voices": len(set(made.speakers[train]))}
+    return {**counts, "test": len(test), "wrong": int((~right).sum()), "accuracy": figure}
+
+
+PROTOCOLS = {"few-shot": few_shot, "unknown": unknown, "synthetic": synthetic}
+
+
+def percent(share: float) -> str:
+    return f"{100 * share:.1f}"
+
+
+def with_interval(figure: dict[str, Any]) -> str:
+    return f"{percent(figure['value'])} ({percent(figure['low'])} to {percent(figure['high'])})"
+
+
+def report(content: dict[str, Any]) -> str:
+    """Markdown of the protocols that were measured, each with its command."""
+    parts = []
+    for name, write in (("few-shot", few_shot_report), ("unknown", unknown_report), ("synthetic", synthetic_report)):
+        if name in content["protocols"]:
+            protocol = content["protocols"][name]
+            parts += [write(protocol["models"]), f"`{protocol['command']}`"]
+    return "\n\n".join(parts)
+
+
+def few_shot_report(models: dict[str, Any]) -> str:
+    first = next(iter(models.values()))
+    header = ["examples a label", *(f"{name}, {what}" for name in models for what in ("mean %", "draws from, to"))]
+    rows = []
+    for examples in (point["examples"] for point in first["curve"]):
+        cells = [str(examples)]
+        for model in models.values():
+            own = next((point for point in model["curve"] if point["examples"] == examples), None)
+            cells += (
+                ["-", "-"] if own is None else [with_interval(own), f"{percent(own['min'])}, {percent(own['max'])}"]
+            )
+        rows.append(cells)
+    said = (
+        f"Trained on so many clips of each of {first['labels']} labels, {first['draws']} draws from the speakers of"
+        f" train, tested on the {first['test']} clips. `copies`: as many copies of each, with"
+        f" augment=strong. Interval of the mean: {first['curve'][0]['method']}."
+    )
+    return f"### Few examples a label (keywords)\n\n{said}\n\n{table(header, rows)}"
+
+
+def unknown_report(models: dict[str, Any]) -> str:
+    first = next(iter(models.values()))
+    header = ["model", "score", "false accepts %", "worst pair", "recall %", "worst pair"]
+    header += ["false accepts at 95 % recall", "worst pair"]
+    rows = []
+    for name, model in models.items():
+        for score, row in model["scores"].items():
+            wrong, recall, exact = row["false_accepts"], row["recall"], row["false_accepts_at_recall"]
+            cells = [with_interval(wrong), percent(wrong["greatest"]), with_interval(recall), percent(recall["least"])]
+            rows.append([name, score, *cells, with_interval(exact), percent(exact["greatest"])])
+    counted = {
+        name: ", ".join(f"{score} for {n}" for score, n in model["chosen"].items() if n)
+        for name, model in models.items()
+    }
+    said = (
+        f"Two of the labels are unknown to training, all {len(first['pairs'])} pairs in turn. The threshold accepts"
+        f" {100 * first['keep']:.0f} % of the known labels' clips of the speakers of train, held out in"
+        f" {first['folds']} folds; the last two columns take it from the test clips themselves instead, so that the"
+        f" recall is that. Means over the pairs, on {first['test']} clips;"
+        f" {first['scores']['chosen']['recall']['method']}. Scores: "
+        + "; ".join(f"{name}, {what}" for name, what in SCORES.items())
+        + ". `chosen` is, for each pair, the one with the best AUROC on held-out speakers of train over the pairs that"
+        f" share no label with it: {'; '.join(f'{name}: {what} pairs' for name, what in counted.items())}."
+    )
+    return f"### Unknown commands (keywords)\n\n{said}\n\n{table(header, rows)}"
+
+
+def synthetic_report(models: dict[str, Any]) -> str:
+    first = next(iter(models.values()))
+    rows = [[name, with_interval(model["accuracy"]), model["wrong"]] for name, model in models.items()]
+    said = (
+        f"Trained on {first['train']:,} synthesised clips of {first['voices']} voices and on nothing else, tested on"
+        f" all {first['test']:,} real clips. Interval: {first['accuracy']['method']}."
+    )
+    header = ["model", "accuracy %", "wrong"]
+    return f"### Synthesised speech only in training (keywords)\n\n{said}\n\n{table(header, rows)}"
+
+
+def few_shot_png(models: dict[str, Any]) -> bytes:
+    """The curves: mean over the draws, the range of the draws shaded."""
+    from voicecommand import figures
+
+    figure = figures.new_figure(6.4, 3.8)
+    axes = figure.subplots()
+    first = next(iter(models.values()))
+    for (name, model), colour in zip(models.items(), figures.LINES, strict=False):
+        curve = model["curve"]
+        counts = [point["examples"] for point in curve]
+        mean, low, high = ([100 * point[key] for point in curve] for key in ("value", "min", "max"))
+        axes.fill_between(counts, low, high, color=colour, alpha=0.15, linewidth=0)
+        axes.plot(counts, mean, color=colour, marker="o", markersize=4, label=name)
+    axes.set_xscale("log")
+    axes.set_xticks([point["examples"] for point in first["curve"]])
+    axes.xaxis.set_major_formatter("{x:.0f}")
+    axes.minorticks_off()
+    axes.set_xlabel("examples of each label in training")
+    axes.set_ylabel("test accuracy %")
+    axes.set_title(f"mean of {first['draws']} draws; shaded: the worst to the best draw", fontsize=10)
+    axes.grid(color=figures.GREY, alpha=0.3, linewidth=0.6)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(loc="lower right", frameon=False)
+    return figures.to_png(figure)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

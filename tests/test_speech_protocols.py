@@ -1,0 +1,172 @@
+"""The protocols of benchmarks/speech_protocols.py on made vectors: who is heard when, and what is counted."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
+
+import measuring
+import speech_protocols as protocols
+
+from voicecommand.tasks.audio_classification import MfccSvm
+
+LABELS = ("alpha", "bravo", "charlie", "delta")
+WIDTH = 8
+
+
+def make_pool(spread: float = 0.3, labels: tuple[str, ...] = LABELS, speakers: int = 15, each: int = 2) -> Any:
+    """Clips of well separated labels; the speakers are a third each in train, validation and test."""
+    generator = np.random.default_rng(0)
+    names = [(s, label) for s in range(speakers) for label in labels for _ in range(each)]
+    centres = {label: 4 * np.eye(WIDTH)[i] for i, label in enumerate(labels)}
+    vectors = np.stack([centres[label] + spread * generator.normal(size=WIDTH) for _, label in names])
+    splits = [("train", "validation", "test")[s % 3] for s, _ in names]
+    return protocols.Pool(
+        MfccSvm(),
+        vectors.astype(np.float32),
+        np.array([label for _, label in names]),
+        np.array([f"s{s}" for s, _ in names]),
+        np.array(splits),
+    )
+
+
+def watch_fits(monkeypatch: pytest.MonkeyPatch) -> list[np.ndarray]:
+    """The rows of every fit from now on."""
+    fits: list[np.ndarray] = []
+    fit = protocols.Pool.fit
+    monkeypatch.setattr(protocols.Pool, "fit", lambda pool, rows, seed=0: fits.append(rows) or fit(pool, rows, seed))
+    return fits
+
+
+def test_few_examples_come_from_the_speakers_of_train_and_fewer_are_among_more() -> None:
+    pool = make_pool()
+    for drawn in protocols.draw_few(pool, (1, 3), 4):
+        assert set(drawn[1]) < set(drawn[3])
+        assert sorted(pool.labels[drawn[3]]) == sorted(LABELS * 3)
+        assert "test" not in pool.splits[drawn[3]]
+    first, second = (protocols.draw_few(pool, (3,), 2)[i][3].tolist() for i in (0, 1))
+    assert first != second
+
+
+def test_more_examples_are_worth_more_and_the_interval_holds_the_mean() -> None:
+    curve = protocols.measure_few_shot(make_pool(spread=2.5), (1, 8), 3)["curve"]
+    assert curve[0]["value"] < curve[1]["value"]
+    for point in curve:
+        assert point["low"] <= point["value"] <= point["high"]
+        assert point["min"] <= point["value"] <= point["max"] and point["spread"] > 0
+        assert point["method"] == "bootstrap over 5 groups (speaker)" and "fewer than 10" in point["note"]
+
+
+def test_copies_are_learnt_from_with_their_clip_and_never_tested(monkeypatch: pytest.MonkeyPatch) -> None:
+    pool = make_pool()
+    count = 3
+    asked: list[np.ndarray] = []
+
+    def read(dataset: Any) -> np.ndarray:
+        asked.extend(dataset["audio"])
+        return np.zeros((len(dataset["audio"]), WIDTH), dtype=np.float32)
+
+    tone = (8000 * np.sin(np.arange(6400) / 5)).astype(np.int16)
+    clips = [tone] * len(pool.labels)
+    pool = protocols.dataclasses.replace(pool, features=SimpleNamespace(_rows=read), clips=clips)
+    monkeypatch.setattr(protocols, "COPIED", (1,))
+    monkeypatch.setattr(protocols, "DRAWS", 2)
+    joined, copies = protocols.add_copies(pool, count)
+    assert {len(rows) for rows in copies.values()} == {count} and len(asked) == count * len(copies)
+    assert all(clip.dtype == np.int16 and len(clip) == len(tone) for clip in asked)
+    assert len({clip.tobytes() for clip in asked}) == len(asked)  # no two alike
+    for row, made in copies.items():
+        assert set(joined.labels[made]) == {pool.labels[row]} and set(joined.splits[made]) == {"copy"}
+    fits = watch_fits(monkeypatch)
+    found = protocols.measure_few_shot(joined, (1,), 2, copies)
+    assert [len(rows) for rows in fits] == [len(LABELS) * (1 + count)] * 2
+    assert found["test"] == int((pool.splits == "test").sum())
+
+
+def test_a_speaker_is_held_out_from_the_fit_that_scores_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    pool = make_pool()
+    is_known = ~np.isin(pool.labels, ("alpha", "bravo"))
+    train = np.flatnonzero(pool.splits != "test")
+    fits = watch_fits(monkeypatch)
+    scores = protocols.hold_out(pool, train, is_known)
+    assert set(scores) == set(protocols.SCORES)
+    assert all(np.isfinite(values).all() for values in scores.values())
+    everyone = set(pool.speakers[train])
+    left_out = [everyone - set(pool.speakers[rows]) for rows in fits]
+    assert len(left_out) == protocols.FOLDS and set.union(*left_out) == everyone
+    assert sum(map(len, left_out)) == len(everyone)
+    assert all(is_known[rows].all() and (pool.splits[rows] != "test").all() for rows in fits)
+
+
+def test_unknown_commands_far_from_all_known_ones_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    fits = watch_fits(monkeypatch)
+    pool = make_pool()
+    found = protocols.measure_unknown(pool)
+    assert len(found["pairs"]) == 6 and sum(found["chosen"].values()) == 6
+    assert found["scores"]["mahalanobis"]["false_accepts"]["value"] == 0
+    assert found["scores"]["mahalanobis"]["auroc_held_out"] > 0.99
+    assert found["scores"]["chosen"]["recall"]["value"] > 0.7
+    assert all((pool.splits[rows] != "test").all() for rows in fits)
+
+
+def test_unknown_commands_that_sound_like_known_ones_are_accepted() -> None:
+    pool = make_pool()
+    sounding = pool.vectors.copy()  # bravo is said as charlie is, alpha as delta
+    for one, other in (("bravo", "charlie"), ("alpha", "delta")):
+        sounding[pool.labels == one] = sounding[pool.labels == other]
+    found = protocols.measure_unknown(protocols.dataclasses.replace(pool, vectors=sounding))
+    shares = dict(zip(found["pairs"], found["scores"]["mahalanobis"]["false_accepts"]["by_pair"], strict=True))
+    assert shares["alpha bravo"] > 0.8 > 0.2 > shares["bravo charlie"]
+    assert found["scores"]["mahalanobis"]["false_accepts"]["greatest"] == max(shares.values())
+
+
+def test_a_mean_over_pairs_weighs_each_pair_alike() -> None:
+    speakers = np.array(["s1", "s1", "s2", "s2"])
+    accepted = np.array([[True, True, True, False], [False, False, False, False]])
+    counted = np.array([[True, False, False, False], [True, True, True, True]])
+    figure = protocols.mean_over_pairs(accepted, counted, speakers)
+    assert figure["by_pair"] == [1.0, 0.0]
+    assert (figure["value"], figure["least"], figure["greatest"]) == (0.5, 0.0, 1.0)
+    assert figure["method"] == "bootstrap over 2 groups (speaker)"
+
+
+def test_the_threshold_keeps_at_least_the_share_that_is_asked_for() -> None:
+    scores = np.arange(100, dtype=np.float64)
+    assert (scores >= protocols.threshold(scores)).mean() == 0.95
+    assert (np.arange(10.0) >= protocols.threshold(np.arange(10.0))).sum() == 10
+
+
+def test_synthesised_speech_is_tested_on_all_real_clips_without_labels_they_lack() -> None:
+    made, real = make_pool(labels=(*LABELS, "unknown")), make_pool()
+    found = protocols.measure_synthetic(made, real)
+    assert found["test"] == len(real.labels) and found["train"] == len(real.labels)
+    assert found["left_out"] == len(made.labels) - len(real.labels)
+    assert found["accuracy"]["value"] == 1 and found["wrong"] == 0
+    swapped = protocols.dataclasses.replace(made, labels=np.roll(made.labels, 2))
+    assert protocols.measure_synthetic(swapped, real)["accuracy"]["value"] < 0.5
+
+
+def test_the_report_has_every_protocol_with_its_command_and_no_place_on_this_machine() -> None:
+    pool = make_pool()
+    words = ["/somewhere/speech_protocols.py", "few-shot", "--path", "/secret/a", "--synthetic=/secret/b"]
+    words += ["--checkpoint", "/secret/c"]
+    command = measuring.command_line(words, protocols.DIRECTORIES)
+    assert command == ("python benchmarks/speech_protocols.py few-shot --path DIR --synthetic=DIR --checkpoint DIR")
+    few = {"a": protocols.measure_few_shot(pool, (1, 2), 2), "a, 8 copies": protocols.measure_few_shot(pool, (1,), 2)}
+    parts = {
+        "few-shot": few,
+        "unknown": {"a": protocols.measure_unknown(pool)},
+        "synthetic": {"a": protocols.measure_synthetic(pool, pool)},
+    }
+    content = {"protocols": {name: {"command": command, "models": models} for name, models in parts.items()}}
+    text = protocols.report(measuring.rounded(content))
+    assert text.count("### ") == 3 and text.count(f"`{command}`") == 3
+    assert [line.split("|")[-2].strip() for line in text.splitlines() if line.startswith("| 2 ")] == ["-"]
+    assert protocols.few_shot_png(few).startswith(b"\x89PNG")
