@@ -93,6 +93,7 @@ ci: lint ## all that must hold: lint, types, every test, the README's commands
 
 benchmark: $(READY) ## speed against the stock Trainer, into benchmarks/results/
 	$(BIN)/python benchmarks/text_training.py $(ARGS)
+	$(BIN)/python benchmarks/speech_training.py
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/inference.py
 

@@ -36,9 +36,9 @@ PAGE = """# Results
 
 Each row is one file of `conf/experiment/`, trained from several seeds in a multirun, which never reads the test
 split, and then evaluated on test once for each run. Recipes were chosen on validation. Where examples belong to
-groups (the phrasings of `commands`), the interval is a bootstrap over groups; elsewhere it is Wilson's. The spread
-over seeds is a column of its own: the interval says what other test examples would give, not what other seeds
-would. [data.md](data.md) says where the data sets come from and what they can't show.
+groups (the phrasings of `commands`, the speakers of recordings), the interval is a bootstrap over groups; elsewhere
+it is Wilson's. The spread over seeds is a column of its own: the interval says what other test examples would give,
+not what other seeds would. [data.md](data.md) says where the data sets come from and what they can't show.
 
 <!-- results -->
 <!-- /results -->

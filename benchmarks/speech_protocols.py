@@ -35,9 +35,10 @@ COPIED = (1, 2, 5)  # of these also with augmented copies: with more there is no
 DRAWS = 20
 UNKNOWN = 2  # labels that training does not know
 FOLDS = 5  # of speakers
+CHUNK = 50  # clips whose copies are held at once
 KEEP = 0.95  # of the known commands are to be accepted
 NEIGHBOURS = 5
-DIRECTORIES = ("--path", "--checkpoint", "--synthetic")
+PLACES = ("--path", "--checkpoint", "--synthetic", "--figure")  # of which a recorded command says DIR alone
 SCORES = {
     "probability": "the highest probability",
     "mahalanobis": "Mahalanobis distance to the nearest label's mean (Lee et al., arXiv:1807.03888)",
@@ -163,7 +164,7 @@ def main() -> int:
         return 2
     models = {name: figures for found in measured for name, figures in found.items()}
     content = json.loads(options.out.read_text(encoding="utf-8")) if options.out.is_file() else {"protocols": {}}
-    found = {"command": measuring.command_line(directories=DIRECTORIES), "models": models}
+    found = {"command": measuring.command_line(directories=PLACES), "models": models}
     content = {"benchmark": "speech_protocols", "protocols": content["protocols"] | {options.protocol: found}}
     content = measuring.rounded(content)
     measuring.write_results(options.out, content, report(content))
@@ -254,6 +255,7 @@ def add_copies(pool: Pool, count: int) -> tuple[Pool, dict[int, list[int]]]:
     augment=strong without babble, which would need more recordings; a copy hangs on its clip alone.
     """
     import torch
+    from datasets import Dataset, Features, List, Value
 
     from voicecommand import config as door
     from voicecommand.audio import SAMPLING_RATE, to_float, to_int16
@@ -263,17 +265,22 @@ def add_copies(pool: Pool, count: int) -> tuple[Pool, dict[int, list[int]]]:
     augmenter = strong.build(None, SAMPLING_RATE, 0)
     rows = sorted({row for drawn in draw_few(pool, COPIED, DRAWS) for few in drawn.values() for row in few.tolist()})
     note(f"{count} copies of {len(rows)} clips")
-    made = []
-    for row in rows:
-        clip = torch.from_numpy(to_float(pool.clips[row]))
-        draws = [strong.draw(0, epoch, [row]) for epoch in range(count)]
-        drawn = {name: torch.from_numpy(np.concatenate([draw[name] for draw in draws])) for name in draws[0]}
-        made += list(augmenter(clip.repeat(count, 1), torch.full((count,), len(clip)), drawn).numpy())
-    vectors = pool.features._rows({"audio": [to_int16(waveform) for waveform in made]})
+    vectors = []
+    for start in range(0, len(rows), CHUNK):
+        made = []
+        for row in rows[start : start + CHUNK]:
+            clip = torch.from_numpy(to_float(pool.clips[row]))
+            draws = [strong.draw(0, epoch, [row]) for epoch in range(count)]
+            drawn = {name: torch.from_numpy(np.concatenate([draw[name] for draw in draws])) for name in draws[0]}
+            copied = augmenter(clip.repeat(count, 1), torch.full((count,), len(clip)), drawn)
+            made += [to_int16(waveform) for waveform in copied.numpy()]
+        sounds = Features({"audio": List(Value("int16")), "content": Value("string")})  # as prepared: it is cached
+        copied_rows = Dataset.from_dict({"audio": made, "content": [""] * len(made)}, features=sounds)
+        vectors.append(pool.features._rows(copied_rows))
     size, own = len(pool.labels), np.repeat(rows, count)
     joined = dataclasses.replace(
         pool,
-        vectors=np.concatenate([pool.vectors, vectors]),
+        vectors=np.concatenate([pool.vectors, *vectors]),
         labels=np.concatenate([pool.labels, pool.labels[own]]),
         speakers=np.concatenate([pool.speakers, pool.speakers[own]]),
         splits=np.concatenate([pool.splits, np.full(len(own), "copy")]),
@@ -418,20 +425,17 @@ def report(content: dict[str, Any]) -> str:
 
 def few_shot_report(models: dict[str, Any]) -> str:
     first = next(iter(models.values()))
-    header = ["examples a label", *(f"{name}, {what}" for name in models for what in ("mean %", "draws from, to"))]
+    header = ["model", "examples a label", "test accuracy %", "draws from, to"]
     rows = []
-    for examples in (point["examples"] for point in first["curve"]):
-        cells = [str(examples)]
-        for model in models.values():
-            own = next((point for point in model["curve"] if point["examples"] == examples), None)
-            cells += (
-                ["-", "-"] if own is None else [with_interval(own), f"{percent(own['min'])}, {percent(own['max'])}"]
-            )
-        rows.append(cells)
+    for name, model in models.items():
+        for own in model["curve"]:
+            drawn = f"{percent(own['min'])}, {percent(own['max'])}"
+            rows.append([name, own["examples"], with_interval(own), drawn])
     said = (
         f"Trained on so many clips of each of {first['labels']} labels, {first['draws']} draws from the speakers of"
-        f" train, tested on the {first['test']} clips. `copies`: as many copies of each, with"
-        f" augment=strong. Interval of the mean: {first['curve'][0]['method']}."
+        f" train, tested on the {first['test']} clips. `copies`: also on so many"
+        f" copies of each with augment=strong, which was chosen on held-out speakers of train. Interval of the"
+        f" mean: {first['curve'][0]['method']}."
     )
     return f"### Few examples a label (keywords)\n\n{said}\n\n{table(header, rows)}"
 
@@ -475,25 +479,25 @@ def synthetic_report(models: dict[str, Any]) -> str:
 
 
 def few_shot_png(models: dict[str, Any]) -> bytes:
-    """The curves: mean over the draws, the range of the draws shaded."""
+    """The curves: mean over the draws, the range of the draws as bars."""
     from voicecommand import figures
 
     figure = figures.new_figure(6.4, 3.8)
     axes = figure.subplots()
     first = next(iter(models.values()))
-    for (name, model), colour in zip(models.items(), figures.LINES, strict=False):
+    for i, ((name, model), colour) in enumerate(zip(models.items(), figures.LINES, strict=False)):
         curve = model["curve"]
-        counts = [point["examples"] for point in curve]
-        mean, low, high = ([100 * point[key] for point in curve] for key in ("value", "min", "max"))
-        axes.fill_between(counts, low, high, color=colour, alpha=0.15, linewidth=0)
-        axes.plot(counts, mean, color=colour, marker="o", markersize=4, label=name)
+        counts = [point["examples"] * 1.03**i for point in curve]  # side by side
+        mean, low, high = (np.array([100 * point[key] for point in curve]) for key in ("value", "min", "max"))
+        spread = np.maximum([mean - low, high - mean], 0)
+        axes.errorbar(counts, mean, spread, color=colour, marker="o", markersize=4, elinewidth=1, capsize=2, label=name)
     axes.set_xscale("log")
     axes.set_xticks([point["examples"] for point in first["curve"]])
     axes.xaxis.set_major_formatter("{x:.0f}")
     axes.minorticks_off()
     axes.set_xlabel("examples of each label in training")
     axes.set_ylabel("test accuracy %")
-    axes.set_title(f"mean of {first['draws']} draws; shaded: the worst to the best draw", fontsize=10)
+    axes.set_title(f"mean of {first['draws']} draws; bars: the worst to the best draw", fontsize=10)
     axes.grid(color=figures.GREY, alpha=0.3, linewidth=0.6)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(loc="lower right", frameon=False)

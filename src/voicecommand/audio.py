@@ -32,7 +32,7 @@ MAX_AMPLITUDE = 10.0  # decoders overshoot full scale by a little; a waveform in
 SILENT_PEAK = 1e-3  # -60 dB of full scale
 FULL_SCALE = 0.99
 BLOCK = 1 << 17  # samples of all channels together
-RELEASE_BYTES = 1 << 25
+RELEASE_BYTES = 1 << 20
 
 File = io.FileIO | io.BytesIO
 
@@ -400,7 +400,7 @@ class Clips:
         dataset: a `datasets.Dataset`, also one of selected rows.
         column: its column of list<int16>.
 
-    Pages that were read are given back to the system every 32 MB, so that resident memory does not grow with the data
+    Pages that were read are given back to the system every MB, so that resident memory does not grow with the data
     (Linux; elsewhere the system takes them when it needs them). Pickles as its data set does.
     """
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from voicecommand.audio import SAMPLING_RATE, Clips, to_int16
+from voicecommand.audio import SAMPLING_RATE, Clips, read_audio, to_int16
 from voicecommand.classification import to_probabilities
 from voicecommand.errors import InputError
 
@@ -27,7 +27,7 @@ class CommandModel:
 
     `label_names[i]` belongs to column i of `probabilities`. `threshold` is the probability below which an answer
     is rejected, None where the run measured none. Commands are texts for a model of text; for one of sound they
-    are waveforms `[samples]`, mono at 16 kHz, int16, or float32 within -1 to 1.
+    are paths of sound files, or waveforms `[samples]`, mono at 16 kHz, int16, or float32 within -1 to 1.
     """
 
     label_names: list[str]
@@ -72,7 +72,7 @@ class CommandModel:
         """How many of the commands are longer than the model reads at once."""
         if "audio" in self.columns:
             longest = None if self.max_seconds is None else round(self.max_seconds * SAMPLING_RATE)
-            return 0 if longest is None else sum(len(commands[i]) > longest for i in range(len(commands)))
+            return 0 if longest is None else sum(len(_as_int16(commands[i])) > longest for i in range(len(commands)))
         limit = self._limit()
         return 0 if limit is None else sum(len(ids) > limit for ids in self.processor(commands)["input_ids"])
 
@@ -131,10 +131,15 @@ class CommandModel:
         return self.model.predict({"input_ids": ids}).predictions
 
 
-def _as_int16(waveform: Any) -> np.ndarray:
-    waveform = np.asarray(waveform)
+def _as_int16(command: Any) -> np.ndarray:
+    """A sound file's path or a waveform as int16 `[samples]` at 16 kHz."""
+    if isinstance(command, str | Path):
+        return to_int16(read_audio(command).waveform)
+    waveform = np.asarray(command)
     if waveform.ndim != 1 or waveform.dtype not in (np.int16, np.float32, np.float64):
         raise InputError(f"a clip of {waveform.dtype} {list(waveform.shape)}: give mono int16 or float32 [samples]")
+    if not len(waveform) or not np.isfinite(waveform).all():
+        raise InputError("a clip without samples, or with some that are not numbers")
     return waveform if waveform.dtype == np.int16 else to_int16(waveform)
 
 

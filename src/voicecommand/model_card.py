@@ -28,7 +28,7 @@ def card_context(
         "title": title,
         "what": _what(saved, run),
         "network": is_network(saved),
-        "example": '"command.wav"' if is_speech(saved) else '"turn the lights off in the kitchen"',
+        "is_speech": is_speech(saved),
         "pipeline_task": _pipeline_tag(saved),
         "is_own_network": _is_own_network(Path(directory)),
         "labels": saved["label_names"],

@@ -50,7 +50,7 @@ def write_evaluation_record(
     record |= {"command": command, "data": _describe_data(name, rows, truncated)}
     for split, cut in truncated.items():
         if cut:
-            logger.warning("%s: %d of %d examples are longer than the model reads at once", split, cut, len(rows[split]))
+            logger.warning("%s: %d of %d examples are longer than the model reads", split, cut, len(rows[split]))
     runs.write_json(directory / "run.json", record)
 
 

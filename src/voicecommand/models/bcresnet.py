@@ -96,12 +96,12 @@ class RowNorm(nn.Module):
         rows, n = x.shape
         if self.training:
             # group norm of one example whose groups are the rows: 1.7 times as fast as batch norm on a CPU
-            y, mean, rstd = torch.native_group_norm(x, self.weight, self.bias, 1, rows, n, rows, self.eps)
+            y, mean, rstd = torch.native_group_norm(x[None], self.weight, self.bias, 1, rows, n, rows, self.eps)
             with torch.no_grad():
                 variance = (rstd[0] ** -2 - self.eps) * (n / (n - 1))
                 self.running_mean.lerp_(mean[0], self.momentum)
                 self.running_var.lerp_(variance, self.momentum)
-            return y
+            return y[0]
         scale = self.weight * torch.rsqrt(self.running_var + self.eps)
         return torch.addcmul((self.bias - scale * self.running_mean)[:, None], x, scale[:, None])
 

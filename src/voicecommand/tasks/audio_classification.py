@@ -23,6 +23,8 @@ logger = logging.getLogger(__name__)
 
 INSTEAD = "use model=bcresnet, which needs no checkpoint, or model.checkpoint=DIR with a saved copy"
 FAMILIES = ("whisper", "wav2vec2", "hubert", "wavlm")
+MASKED = ("bcresnet", "whisper")  # families whose features are masked by what the collator drew
+PADDED = 4  # clips that padding is measured on
 SOUNDS = (".wav", ".flac", ".ogg", ".opus", ".mp3")
 
 
@@ -40,8 +42,8 @@ def _load_feature_extractor(checkpoint: str, revision: str | None, max_seconds: 
     from transformers import AutoFeatureExtractor, WhisperFeatureExtractor
 
     processor = load_pretrained(AutoFeatureExtractor, checkpoint, revision, INSTEAD)
-    if processor.sampling_rate != SAMPLING_RATE:
-        rate = processor.sampling_rate
+    rate = getattr(processor, "sampling_rate", "no")
+    if rate != SAMPLING_RATE:
         raise InputError(f"model.checkpoint={checkpoint}: reads {rate} Hz; only {SAMPLING_RATE} Hz is supported")
     if isinstance(processor, WhisperFeatureExtractor):
         settings = processor.to_dict()
@@ -111,12 +113,26 @@ class _AudioNetwork(_AudioTask):
         """
         import torch
 
+        from voicecommand.features import WAVEFORM_FAMILIES, uses_attention_mask
         from voicecommand.front import build_front, build_windows
         from voicecommand.trainer import CommandTrainer
 
         if augmentation is not None and args.dataloader_persistent_workers:
             raise InputError("training.dataloader_persistent_workers=true: not with augment; leave it out")
         augmenter = None if augmentation is None else _build_augmenter(augmentation, dataset["train"], seed)
+        front = build_front(model.config, processor, self.max_seconds, augmenter)
+        if augmentation is not None and augmentation.masks:
+            _say_who_masks(model.config)
+        if model.config.model_type in WAVEFORM_FAMILIES and not uses_attention_mask(model.config):
+            clips = Clips(dataset["train"])
+            some = [clips[int(i)] for i in np.linspace(0, len(clips) - 1, min(PADDED, len(clips)))]
+            logger.info(
+                "padding: this checkpoint was pretrained without masks; %d train clips padded to %g s have logits that"
+                " differ by %.1f %% from those of the clips alone",
+                len(some),
+                self.max_seconds,
+                100 * measure_padding(model, front, some, self.samples),
+            )
         weights = class_weights(self.class_weights, dataset["train"]["labels"][:], label_names)
         return CommandTrainer(
             model=tuning.prepare(model),
@@ -129,8 +145,33 @@ class _AudioNetwork(_AudioTask):
             callbacks=callbacks,
             tuning=tuning,
             class_weights=None if weights is None else torch.from_numpy(weights),
-            front=build_front(model.config, processor, self.max_seconds, augmenter),
+            front=front,
         )
+
+
+def measure_padding(model: Any, front: Any, clips: Sequence[np.ndarray], samples: int) -> float:
+    """How much padding clips to a window of `samples` changes the logits: the norm of the difference over the norm of
+    the logits of the clips alone, mean over the clips."""
+    import torch
+
+    from voicecommand.front import Windows
+
+    was_training = model.training
+    model.eval()
+    with torch.inference_mode():
+        alone = torch.cat([front.average(model, Windows(samples, is_fixed=False)([{"audio": clip}])) for clip in clips])
+        padded = front.average(model, Windows(samples)([{"audio": clip} for clip in clips]))
+    model.train(was_training)
+    return float(((padded - alone).norm(dim=1) / alone.norm(dim=1).clamp(min=1e-12)).mean())
+
+
+def _say_who_masks(config: Any) -> None:
+    """`augment.masks` is for those that mask their features by it; the log says where it does nothing."""
+    if config.model_type == "bcresnet" and not config.mask_bins and not config.mask_frames:
+        logger.info("augment.masks: not used at width %g, as in the paper of BC-ResNet", config.width)
+    elif config.model_type not in MASKED:
+        share = getattr(config, "mask_time_prob", 0)
+        logger.info("augment.masks: not used; a %s masks its own frames (mask_time_prob %g)", config.model_type, share)
 
 
 def _build_augmenter(augmentation: Any, train: Any, seed: int) -> Any:
@@ -149,7 +190,7 @@ def write_samples(dataset: Any, augmentation: Any, directory: str) -> str:
     if augmentation is None or "audio" not in dataset["train"].column_names:
         raise InputError(f"samples={directory}: needs data with sound and an augmentation; add augment=light")
     recordings = () if augmentation.noise_folder is None else _read_folder(augmentation.noise_folder)
-    clips = Clips(dataset["train"])
+    clips: Any = Clips(dataset["train"])
     paths = effects.write_samples(clips, augmentation, SAMPLING_RATE, directory, recordings=recordings)
     return f"samples: {len(paths) - 1} clips, {paths[-1]}"
 
