@@ -106,6 +106,8 @@ def find_runs(experiment: str, runs: Path) -> list[Path]:
         overrides = [f"experiment={experiment}", f"seed={config['seed']}"]
         if "path" in config["data"]:
             overrides.append(f"data.path={json.dumps(str(config['data']['path']))}")
+        if config["model"]["_target_"] != door.compose("train", overrides).model._target_:
+            continue  # another model, which may not even have the same settings
         if checkpoint := given_checkpoint(config):
             overrides.append(f"model.checkpoint={json.dumps(checkpoint)}")
         if door.run_directory(door.compose("train", overrides)).name == directory.name:

@@ -181,6 +181,7 @@ def test_weights_of_a_directory_belong_to_the_experiment_and_those_of_another_mo
         (directory / "config.yaml").write_text(yaml.safe_dump(door.plain(config)))
     found = make_results.find_runs("keywords_whisper_svm", tmp_path)
     assert [directory.name.split("-")[1] for directory in found] == ["s1"]
+    assert make_results.find_runs("keywords_bcresnet", tmp_path) == [], "a model that has no checkpoint setting"
 
 
 def write_robustness(
