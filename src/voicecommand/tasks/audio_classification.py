@@ -175,7 +175,7 @@ def _say_who_masks(config: Any) -> None:
 
 
 def _build_augmenter(augmentation: Any, train: Any, seed: int) -> Any:
-    recordings = () if augmentation.noise_folder is None else _read_folder(augmentation.noise_folder)
+    recordings = _read_folder(augmentation.noise_folder)
     return augmentation.build(Clips(train), SAMPLING_RATE, seed, recordings)
 
 
@@ -189,14 +189,16 @@ def write_samples(dataset: Any, augmentation: Any, directory: str) -> str:
 
     if augmentation is None or "audio" not in dataset["train"].column_names:
         raise InputError(f"samples={directory}: needs data with sound and an augmentation; add augment=light")
-    recordings = () if augmentation.noise_folder is None else _read_folder(augmentation.noise_folder)
+    recordings = _read_folder(augmentation.noise_folder)
     clips: Any = Clips(dataset["train"])
     paths = effects.write_samples(clips, augmentation, SAMPLING_RATE, directory, recordings=recordings)
     return f"samples: {len(paths) - 1} clips, {paths[-1]}"
 
 
-def _read_folder(folder: str) -> Sequence[np.ndarray]:
-    """The recordings of a folder of noise, int16 at 16 kHz, in order of their names."""
+def _read_folder(folder: str | None) -> Sequence[np.ndarray]:
+    """The recordings of a folder of noise, int16 at 16 kHz, in order of their names; none where no folder is given."""
+    if folder is None:
+        return ()
     paths = sorted(path for path in Path(folder).rglob("*") if path.suffix.lower() in SOUNDS)
     if not paths:
         raise InputError(f"augment.noise_folder={folder}: no sound file there ({', '.join(SOUNDS)})")
