@@ -6,6 +6,7 @@ does, which takes one example at a time; tests hold the two together.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -67,14 +68,25 @@ class MelBands(nn.Module):
 
 
 class LogMel(nn.Module):
-    """Log energy in mel bands: float32 [b, n] -> [b, bins, frames], ln(energy + 1e-6) over 0 to sampling_rate / 2.
+    """Log energy in mel bands, ln(energy + 1e-6) over 0 to sampling_rate / 2: float32 [b, n] -> [b, bins, frames].
 
-    Defaults are those of BC-ResNet (arXiv:2106.04140): 40 bins, windows of 30 ms every 10 ms. The bank is HTK's,
-    triangles of height 1.
+    Bins, windows of 30 ms and steps of 10 ms are those of BC-ResNet (arXiv:2106.04140); the bank is HTK's, triangles
+    of height 1. Other than there, a clip's values are relative to its loudest, and what lies more than `range_db`
+    below is as quiet as that: neither the level nor a microphone's own noise is left to tell one recording from
+    another. (Whisper does so at 80 dB, arXiv:2212.04356.) The middle of the range is 0.
+
+    Args:
+        window_seconds, hop_seconds: of a frame, and between frames.
+        range_db: from the loudest value to the floor.
     """
 
     def __init__(
-        self, sampling_rate: int, window_seconds: float = 0.03, hop_seconds: float = 0.01, bins: int = 40
+        self,
+        sampling_rate: int,
+        window_seconds: float = 0.03,
+        hop_seconds: float = 0.01,
+        bins: int = 40,
+        range_db: float = 60.0,
     ) -> None:
         from transformers.audio_utils import mel_filter_bank
 
@@ -82,10 +94,13 @@ class LogMel(nn.Module):
         window, hop = round(window_seconds * sampling_rate), round(hop_seconds * sampling_rate)
         bank = mel_filter_bank(window // 2 + 1, bins, 0.0, sampling_rate / 2, sampling_rate, mel_scale="htk")
         self.mel = MelBands(bank, window, hop)
+        self.half = range_db * math.log(10) / 20  # of the range of energy, in natural logarithms
 
     def forward(self, waveforms: Tensor) -> Tensor:
         with torch.autocast(waveforms.device.type, enabled=False):
-            return (self.mel(waveforms) + 1e-6).log().transpose(1, 2)
+            logs = (self.mel(waveforms) + 1e-6).log().transpose(1, 2)
+            middle = logs.amax((1, 2), keepdim=True) - self.half
+            return (logs - middle).clamp(min=-self.half)
 
 
 class WhisperFront(nn.Module):

@@ -43,6 +43,7 @@ class BCResNetConfig(PretrainedConfig):
         sampling_rate: samples a second.
         dropout: share of channels dropped after each block's time convolution.
         mask_bins, mask_frames: widest masks of SpecAugment; None takes the paper's for the width.
+        range_db: of the features, see `voicecommand.features.LogMel`.
 
     Raises:
         InputError: a width or a length that cannot be built.
@@ -56,6 +57,7 @@ class BCResNetConfig(PretrainedConfig):
     dropout: float = 0.1
     mask_bins: int | None = None
     mask_frames: int | None = None
+    range_db: float = 60.0
 
     def __post_init__(self, **kwargs: Any) -> None:
         if not 0.5 <= self.width <= 16 or self.width * 8 != int(self.width * 8):
@@ -225,7 +227,7 @@ class BCResNetForAudioClassification(PreTrainedModel):
 
     def __init__(self, config: BCResNetConfig) -> None:
         super().__init__(config)
-        self.features = LogMel(config.sampling_rate, bins=BINS)
+        self.features = LogMel(config.sampling_rate, bins=BINS, range_db=config.range_db)
         self.bcresnet = BCResNetTrunk(config)
         self.head = BCResNetHead(self.bcresnet.channels, config.width)
         self.classifier = nn.Linear(int(32 * config.width), config.num_labels or 0)
