@@ -110,6 +110,8 @@ def find_runs(experiment: str, runs: Path) -> list[Path]:
             continue  # another model, which may not even have the same settings
         if checkpoint := given_checkpoint(config):
             overrides.append(f"model.checkpoint={json.dumps(checkpoint)}")
+        if teacher := config["model"].get("teacher"):
+            overrides.append(f"model.teacher={json.dumps(teacher)}")
         if door.run_directory(door.compose("train", overrides)).name == directory.name:
             found[config["seed"]] = directory
     return [found[seed] for seed in sorted(found)]

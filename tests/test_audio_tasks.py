@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 import re
@@ -16,12 +17,13 @@ import transformers as t
 
 import voicecommand
 from test_bad_input import _nothing_stays  # noqa: F401
-from voicecommand import audio, training
+from voicecommand import audio, inference, training
 from voicecommand import config as door
 from voicecommand.augmentation import Augmentation
 from voicecommand.errors import InputError
 from voicecommand.front import Front, Windows, build_front, build_windows
-from voicecommand.tasks.audio_classification import AudioClassification, BCResNet, measure_padding
+from voicecommand.models import bcresnet
+from voicecommand.tasks.audio_classification import AudioClassification, BCResNet, MfccSvm, measure_padding
 from voicecommand.tuning import Full, Head, LastLayers, Lora
 
 RATE = 16_000
@@ -235,6 +237,78 @@ def test_a_text_checkpoint_is_no_model_of_sound(checkpoints: dict[str, Path]) ->
     task = AudioClassification(checkpoint=str(checkpoints["bert_uncased"]))
     with pytest.raises(InputError, match=r"model\.checkpoint"):
         task.load_model(LABELS, task.load_processor())
+
+
+def train_small(sounds: Path, directory: Path, label_names: list[str] = LABELS, **settings: Any) -> Any:
+    """A BC-ResNet after a few steps; its model is saved in `directory`."""
+    torch.manual_seed(0)
+    task = BCResNet(max_seconds=0.3, **settings)
+    processor = task.load_processor()
+    model, encoded = task.load_model(label_names, processor), encode_for(task, sounds)
+    augmentation = Augmentation(noise=1.0, shift=1.0)
+    trainer = task.build_trainer(
+        arguments(directory), model, processor, encoded, label_names, Full(), seed=3, augmentation=augmentation
+    )
+    trainer.train()
+    training.save(trainer, task, processor, label_names, directory / "model")
+    return trainer
+
+
+def encode_for(task: Any, sounds: Path) -> Any:
+    return training.encode(load(sounds), task, task.load_processor(), LABELS)
+
+
+def test_a_teacher_hears_what_the_student_hears_and_its_answers_are_learnt(
+    sounds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train_small(sounds, tmp_path / "teacher")
+    heard: list[Any] = []
+    answers = inference.CommandModel.probabilities
+    monkeypatch.setattr(
+        inference.CommandModel,
+        "probabilities",
+        lambda self, clips, *rest: (heard.append(np.stack(clips)), answers(self, clips, *rest))[1],
+    )
+    student: list[Any] = []
+    forward = bcresnet.BCResNetForAudioClassification.forward
+
+    @functools.wraps(forward)  # Trainer reads its signature
+    def listen(self: Any, input_values: torch.Tensor, **rest: Any) -> Any:
+        if self.training:
+            student.append(input_values.numpy().copy())
+        return forward(self, input_values, **rest)
+
+    monkeypatch.setattr(bcresnet.BCResNetForAudioClassification, "forward", listen)
+    trainer = train_small(sounds, tmp_path / "student", teacher=str(tmp_path / "teacher"))
+    assert len(heard) == 3 and all(np.array_equal(a, b) for a, b in zip(heard, student, strict=True))
+    assert heard[0].dtype == np.float32 and np.abs(heard[0]).min(1).max() > 0, "noise fills the window"
+
+    trainer.model.eval()  # a student that answers as its teacher has nothing to learn from it
+    clips = torch.from_numpy(heard[0])
+    own = voicecommand.load(tmp_path / "student").probabilities(list(heard[0]))
+    monkeypatch.setattr(inference.CommandModel, "probabilities", lambda self, clips: own)
+    with torch.no_grad():
+        logits = trainer.model(clips).logits
+        assert trainer._divergence(logits, clips).abs().max() < 1e-3
+        expected = 4 * torch.nn.functional.kl_div(
+            (-logits / 2).log_softmax(1), (logits / 2).log_softmax(1), log_target=True, reduction="none"
+        ).sum(1)
+        torch.testing.assert_close(trainer._divergence(-logits, clips), expected, rtol=1e-2, atol=1e-3)
+
+
+def test_a_teacher_that_cannot_teach_is_refused(sounds: Path, tmp_path: Path) -> None:
+    train_small(sounds, tmp_path / "other", ["a", "b", "c"])
+    task = MfccSvm()
+    estimator = task.build_trainer(None, task.load_model(LABELS, None), None, encode_for(task, sounds), LABELS)
+    estimator.train()
+    training.save(estimator, task, None, LABELS, tmp_path / "svm/model")
+    for name, line in (
+        ("nothing", "no such directory"),
+        ("other", r"knows \['a', 'b', 'c'\], train has \['falling', 'flat', 'rising'\]"),
+        ("svm", "not a network of sound; train one with model=whisper tuning=head"),
+    ):
+        with pytest.raises(InputError, match=rf"model\.teacher={tmp_path / name}: .*{line}"):
+            train_small(sounds, tmp_path / "student", teacher=str(tmp_path / name))
 
 
 def test_training_with_augmentation_resumes_bit_for_bit(sounds: Path, tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "voicecommand": EVERYTHING,  # the package itself: `voicecommand.load` opens every run
     "training": SIDE | {"evaluation", "tasks"} | MIDDLE | BOTTOM,
     "evaluation": {"tasks"} | MIDDLE | BOTTOM,
-    "tasks": {"classification"} | MIDDLE | BOTTOM,
+    "tasks": {"classification", "inference"} | MIDDLE | BOTTOM,
     "classification": MIDDLE | BOTTOM,  # what every task of classification shares
     **dict.fromkeys(MIDDLE, BOTTOM),
     "robustness": {"evaluation", "figures", "augmentation", "audio"},

@@ -405,6 +405,14 @@ def test_the_card_names_a_hub_checkpoint_and_no_path(tmp_path: Path, checkpoint:
     assert "secret" not in text and "license: mit" in text
 
 
+def test_the_card_names_the_teacher_and_no_path(tmp_path: Path) -> None:
+    save_model(tmp_path)
+    run = RUN | {"model": RUN["model"] | {"teacher": "/home/someone/secret/whisper-head-s1-0a1b2c3d"}}
+    (tmp_path / "run.json").write_text(json.dumps(run))
+    text = report.write_model_card(tmp_path).read_text()
+    assert "It was taught by the run whisper-head-s1-0a1b2c3d." in text and "secret" not in text
+
+
 def test_facts_that_run_json_does_not_hold_are_left_out() -> None:
     assert run_facts.run_facts({}) == []
     assert run_facts.run_facts({"model": {"name": "tfidf_svm", "checkpoint": None}, "git": {"commit": None}}) == [

@@ -88,6 +88,8 @@ def _what(saved: dict[str, Any], run: dict[str, Any]) -> str:
     kind = "network" if is_network(saved) else "traditional or hybrid model"
     form = "as sound of 16 kHz" if is_speech(saved) else "as text"
     origin = f" It starts from {checkpoint_name(model['checkpoint'])}." if model.get("checkpoint") else ""
+    if model.get("teacher"):
+        origin += f" It was taught by the run {checkpoint_name(model['teacher'])}."
     return (
         f"A {kind} that sorts a short command, {form}, into {len(saved['label_names'])} labels."
         f"{origin} Trained with voicecommand."

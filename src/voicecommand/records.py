@@ -26,6 +26,7 @@ def write_record(
         "checkpoint": getattr(task, "checkpoint", None),
         "revision": None if is_local(getattr(task, "checkpoint", None)) else getattr(task, "revision", None),
         "licence": getattr(task, "licence", None),
+        "teacher": getattr(task, "teacher", None),
         "tuning": record.pop("tuning"),
         "augment": record.pop("augment"),
         "parameters": figures.pop("parameters"),
@@ -82,6 +83,8 @@ def format_result(directory: Path) -> str:
     model = json.loads((directory / "run.json").read_text(encoding="utf-8"))["model"]
     at = f" at {model['revision'][:12]}" if model["revision"] else ""
     what = f"{model['checkpoint']}{at}" if model["checkpoint"] else "fitted on this data alone"
+    if model.get("teacher"):
+        what += f", taught by {model['teacher']}"
     return f"\n{model['name']} is {what}\n{format_summary(metrics)}\nreport: {directory / 'report.html'}"
 
 

@@ -65,6 +65,7 @@ def run_facts(run: dict[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
             "model": model.get("name"),
             "checkpoint": model.get("checkpoint"),
             "revision": model.get("revision"),
+            "teacher": model.get("teacher"),
             "tuning": model.get("tuning"),
             "parameters": _number(total),
             "trainable": f"{_number(trainable)}{share}" if trainable is not None else None,

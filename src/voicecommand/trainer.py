@@ -17,6 +17,8 @@ from voicecommand.errors import InputError, NonFiniteLoss
 # Examples are sorted by length inside windows of this many global batches: wide enough that batches need
 # hardly any padding, narrow enough that an epoch's batches still differ from the last one's.
 WINDOW = 50
+# With a teacher: both answers are softened by the temperature, and the labels keep this share of the loss.
+TEMPERATURE, LABEL_SHARE = 2.0, 0.25
 
 
 class GroupedBatches(Sampler[list[int]]):
@@ -150,9 +152,13 @@ class CommandTrainer(Trainer):
         class_weights: float32 `[labels]` or None.
         front: makes the model's inputs of a batch on the device (features, augmentation); None where the
             collator's batch is what the model takes.
+        teacher: a trained model whose `probabilities(waveforms)` are learnt beside the labels, or None; the model's
+            `input_values` must be waveforms.
 
     The loss is the sum over examples of `class weight x cross-entropy` (smoothed by `label_smoothing_factor`),
-    divided by the number of examples in the global step.
+    divided by the number of examples in the global step. With a teacher a quarter of it is that cross-entropy, the
+    rest the divergence from the teacher's answers at temperature 2, times 4 (Hinton et al., arXiv:1503.02531); the
+    teacher hears the sound as augmentation left it (Beyer et al., arXiv:2106.05237).
 
     Raises:
         NonFiniteLoss: the loss of a step is NaN or infinite.
@@ -163,7 +169,13 @@ class CommandTrainer(Trainer):
     _signature_columns: Any
 
     def __init__(
-        self, *args: Any, tuning: Any, class_weights: torch.Tensor | None = None, front: Any = None, **kwargs: Any
+        self,
+        *args: Any,
+        tuning: Any,
+        class_weights: torch.Tensor | None = None,
+        front: Any = None,
+        teacher: Any = None,
+        **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
         # True makes Trainer count the labels of a global step over micro-batches and ranks and hand the number to
@@ -172,6 +184,7 @@ class CommandTrainer(Trainer):
         self.tuning = tuning
         self.class_weights = class_weights
         self.front = None if front is None else front.to(self.args.device)
+        self.teacher = teacher
         self.args.logging_nan_inf_filter = False  # training_step stops at such a loss; two device syncs less a step
         self._parameters_of_flops: int | None = None
 
@@ -271,6 +284,9 @@ class CommandTrainer(Trainer):
         losses = torch.nn.functional.cross_entropy(
             outputs.logits.float(), labels, reduction="none", label_smoothing=self._smoothing()
         )
+        if self.teacher is not None and model.training:
+            taught = self._divergence(outputs.logits.float(), inputs["input_values"]) * (labels >= 0)
+            losses = LABEL_SHARE * losses + (1 - LABEL_SHARE) * taught
         if self.class_weights is not None and model.training:
             losses = losses * self.class_weights.to(losses.device)[labels.clamp(min=0)]
         if num_items_in_batch is None:
@@ -280,6 +296,13 @@ class CommandTrainer(Trainer):
             if self.args.average_tokens_across_devices:  # the number is that of all ranks, and gradients are averaged
                 loss = loss * self.args.world_size
         return (loss, outputs) if return_outputs else loss
+
+    def _divergence(self, logits: torch.Tensor, waveforms: torch.Tensor) -> torch.Tensor:
+        """Of the logits `[batch, labels]` from the teacher's answers to the waveforms `[batch, samples]`: `[batch]`."""
+        answers = torch.from_numpy(self.teacher.probabilities(list(waveforms.float().cpu().numpy())))
+        taught = (answers.to(logits).clamp(min=1e-8).log() / TEMPERATURE).log_softmax(-1)
+        learnt = (logits / TEMPERATURE).log_softmax(-1)
+        return TEMPERATURE**2 * (taught.exp() * (taught - learnt)).sum(-1)
 
     def prediction_step(
         self, model: Any, inputs: dict[str, Any], prediction_loss_only: bool, ignore_keys: Any = None

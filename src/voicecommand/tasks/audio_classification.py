@@ -87,6 +87,7 @@ class _AudioNetwork(_AudioTask):
     """What the networks share: windows of `max_seconds`, augmentation and features on the device."""
 
     max_seconds: float
+    teacher: ClassVar[str | None] = None
     kind: ClassVar[Literal["network"]] = "network"
 
     @property
@@ -134,6 +135,7 @@ class _AudioNetwork(_AudioTask):
                 100 * measure_padding(model, front, some, self.samples),
             )
         weights = class_weights(self.class_weights, dataset["train"]["labels"][:], label_names)
+        teacher = None if self.teacher is None else _load_teacher(self.teacher, label_names)
         return CommandTrainer(
             model=tuning.prepare(model),
             args=args,
@@ -146,7 +148,28 @@ class _AudioNetwork(_AudioTask):
             tuning=tuning,
             class_weights=None if weights is None else torch.from_numpy(weights),
             front=front,
+            teacher=teacher,
         )
+
+
+def _load_teacher(run: str, label_names: list[str]) -> Any:
+    """A trained network that answers with the labels in our order.
+
+    Raises:
+        InputError: no such run, one that is no network of sound, or one of other labels.
+    """
+    from voicecommand import inference
+
+    try:
+        teacher = inference.load(run)
+    except InputError as error:
+        raise InputError(f"model.teacher={run}: {error}") from error
+    if teacher.task != _AudioTask.name or teacher.kind != "network":
+        raise InputError(f"model.teacher={run}: not a network of sound; train one with model=whisper tuning=head")
+    if teacher.label_names != label_names:
+        raise InputError(f"model.teacher={run}: knows {teacher.label_names}, train has {label_names}")
+    logger.info("teacher: %s, %s parameters", run, f"{sum(p.numel() for p in teacher.model.parameters()):,}")
+    return teacher
 
 
 def measure_padding(model: Any, front: Any, clips: Sequence[np.ndarray], samples: int) -> float:
@@ -261,12 +284,14 @@ class BCResNet(_AudioNetwork):
         max_seconds: of a window.
         dropout: of the network.
         class_weights: see `voicecommand.classification.class_weights`.
+        teacher: directory of a trained run whose answers are learnt beside the labels, see `CommandTrainer`.
     """
 
     width: float = 1
     max_seconds: float = 2
     dropout: float = 0.1
     class_weights: Any = None
+    teacher: str | None = None  # type: ignore[misc]
 
     def __post_init__(self) -> None:
         _check_seconds("max_seconds", self.max_seconds)
