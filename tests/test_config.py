@@ -29,6 +29,9 @@ def refusal(name: str, *overrides: str) -> str:
     return str(caught.value)
 
 
+TAUGHT = ("bcresnet_taught",)  # models that need a teacher
+
+
 # --- which override wins ---
 
 
@@ -43,8 +46,9 @@ def test_every_model_tuning_training_data_and_experiment_composes() -> None:
             needs_path = (group == "data" and name not in ("commands", "file", "spoken")) or (
                 group == "experiment" and "commands" not in name
             )
+            given = ["data.path=x"] if needs_path else ["model.teacher=x"] if name in TAUGHT else []
             hears = ["model=bcresnet"] if group == "augment" else []
-            assert door.compose("train", [f"{group}={name}", *hears, *(["data.path=x"] if needs_path else [])])
+            assert door.compose("train", [f"{group}={name}", *hears, *given])
 
 
 @pytest.mark.parametrize(
@@ -166,7 +170,7 @@ def test_build_checks_types_and_names_the_key() -> None:
 
 def test_every_model_and_tuning_builds_with_the_types_it_declares() -> None:
     for path in (door.CONF / "model").glob("*.yaml"):
-        config = door.compose("train", [f"model={path.stem}"])
+        config = door.compose("train", [f"model={path.stem}", *(["model.teacher=x"] if path.stem in TAUGHT else [])])
         hears = "audio_classification" in config.model._target_
         assert door.build(config.model).columns == ("audio" if hears else "text", "label")
     for path in (door.CONF / "tuning").glob("*.yaml"):
@@ -208,7 +212,7 @@ def test_a_bug_in_what_is_built_is_not_called_bad_input(monkeypatch: pytest.Monk
         ("tuning=lara", r"tuning=lara: no such tuning; did you mean lora\? there are full, head, last_layers, lora"),
         ("training=smoek", r"training=smoek: no such training; did you mean smoke\?"),
         ("experiment=comands_bert_full", r"no such experiment; did you mean commands_bert_full\?"),
-        ("model=null", r"model=null: give one name; there are bcresnet, bert, "),
+        ("model=null", r"model=null: give one name; there are bcresnet, bcresnet_taught, bert"),
         ("model=[bert]", r"model=\[bert\]: give one name"),
         ("training={max_steps: 2}", r"give one name; there are base, fine_tune"),
         ("training.output_dir=x", r"training.output_dir: not set here; use runs=DIR"),
