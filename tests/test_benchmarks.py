@@ -101,7 +101,7 @@ def test_the_launcher_is_reported_apart_from_the_run() -> None:
 
 
 def test_every_experiment_composes_to_what_its_name_says() -> None:
-    assert len(EXPERIMENTS) == 28
+    assert len(EXPERIMENTS) == 29
     for path in EXPERIMENTS:
         data, name = path.stem.split("_", 1)
         given = [] if data == "commands" else ["data.path=DIR"]

@@ -94,13 +94,13 @@ class LogMel(nn.Module):
         window, hop = round(window_seconds * sampling_rate), round(hop_seconds * sampling_rate)
         bank = mel_filter_bank(window // 2 + 1, bins, 0.0, sampling_rate / 2, sampling_rate, mel_scale="htk")
         self.mel = MelBands(bank, window, hop)
-        self.half = range_db * math.log(10) / 20  # of the range of energy, in natural logarithms
+        self.half_range = range_db * math.log(10) / 20  # of the range of energy, in natural logarithms
 
     def forward(self, waveforms: Tensor) -> Tensor:
         with torch.autocast(waveforms.device.type, enabled=False):
             logs = (self.mel(waveforms) + 1e-6).log().transpose(1, 2)
-            middle = logs.amax((1, 2), keepdim=True) - self.half
-            return (logs - middle).clamp(min=-self.half)
+            middle = logs.amax((1, 2), keepdim=True) - self.half_range
+            return (logs - middle).clamp(min=-self.half_range)
 
 
 class WhisperFront(nn.Module):
