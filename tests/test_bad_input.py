@@ -149,7 +149,7 @@ def key_twice(place: Place) -> None:
 
 CASES = [
     # what to run
-    Case("unknown model", ("model=brt",), r"model=brt: no such model; did you mean bert\? there are bcresnet, bert, "),
+    Case("unknown model", ("model=brt",), r"model=brt: no such model; did you mean bert\? there are bcresnet, bcresnet_taught, bert, "),
     Case("unknown data", ("data=comands",), r"data=comands: no such data; did you mean commands\?"),
     Case("unknown tuning", ("tuning=lara",), r"tuning=lara: no such tuning; did you mean lora\?"),
     Case("unknown training", ("training=smoek",), r"training=smoek: no such training; did you mean smoke\?"),
