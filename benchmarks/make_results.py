@@ -28,7 +28,7 @@ from measuring import ROOT, note, table
 
 NOT_YET = "Not measured yet: `make results` writes this table from finished runs."
 TEXT_SETS = ("commands", "banking77", "snips")
-DATA_SETS = (*TEXT_SETS, "keywords", "digits")
+DATA_SETS = (*TEXT_SETS, "keywords", "digits", "synthesised")
 NOISE_DB = (10, 0)  # of the robustness table
 PAGE = """# Results
 
@@ -106,12 +106,15 @@ def find_runs(experiment: str, runs: Path) -> list[Path]:
         overrides = [f"experiment={experiment}", f"seed={config['seed']}"]
         if "path" in config["data"]:
             overrides.append(f"data.path={json.dumps(str(config['data']['path']))}")
+        teacher = config["model"].get("teacher")
+        if (teacher is not None) != experiment.endswith("_taught"):
+            continue  # no way to compose the one with the other's settings
+        if teacher:
+            overrides.append(f"model.teacher={json.dumps(teacher)}")
         if config["model"]["_target_"] != door.compose("train", overrides).model._target_:
             continue  # another model, which may not even have the same settings
         if checkpoint := given_checkpoint(config):
             overrides.append(f"model.checkpoint={json.dumps(checkpoint)}")
-        if teacher := config["model"].get("teacher"):
-            overrides.append(f"model.teacher={json.dumps(teacher)}")
         if door.run_directory(door.compose("train", overrides)).name == directory.name:
             found[config["seed"]] = directory
     return [found[seed] for seed in sorted(found)]
@@ -141,7 +144,7 @@ def make_row(experiment: str, directories: Sequence[Path]) -> dict[str, Any]:
         "model": first["model"],
         "tuning": first["tuning"],
         "train_command": f"python recipes/train.py --multirun experiment={experiment}"
-        f" seed={','.join(map(str, seeds))}{path}{checkpoint}",
+        f" seed={','.join(map(str, seeds))}{path}{checkpoint}{' model.teacher=RUN' if first['teacher'] else ''}",
         "evaluate_command": f"python recipes/evaluate.py run=RUN data={first['data']}{path} split=test",
         "seeds": seeds,
         "test_reads": sum(run["test_reads"] for run in runs),
@@ -176,6 +179,7 @@ def read_run(directory: Path) -> dict[str, Any]:
         "model": record["model"]["name"],
         "tuning": record["model"]["tuning"],
         "checkpoint": "DIR" if given_checkpoint(config) else config["model"].get("checkpoint"),
+        "teacher": "/".join(Path(teacher).parts[-2:]) if (teacher := config["model"].get("teacher")) else None,
         "parameters": record["model"]["parameters"],
         "trainable_parameters": record["model"]["trainable_parameters"],
         "precision": record.get("precision"),

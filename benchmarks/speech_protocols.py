@@ -1,12 +1,10 @@
-"""Results on speech that one training can't give: few examples, unknown commands, synthesised training speech.
+"""Results on speech that one training can't give: few examples, unknown commands.
 
     python benchmarks/speech_protocols.py few-shot --path DIR --checkpoint DIR
     python benchmarks/speech_protocols.py unknown --path DIR --checkpoint DIR
-    python benchmarks/speech_protocols.py synthetic --path DIR --synthetic DIR --checkpoint DIR
 
 --path is the directory of data=keywords, whose speakers of train are never in test; --checkpoint that of Whisper
-tiny.en, or none for the hub's; --synthetic a folder of synthesised speech with the same labels (and perhaps `unknown`,
-which is left out), as data=folder reads it. Models are those of conf/experiment/keywords_<model>.yaml, features and
+tiny.en, or none for the hub's. Models are those of conf/experiment/keywords_<model>.yaml, features and
 classifier the library's; the features of a clip are computed once and cached, so that hundreds of fits take seconds.
 Each program writes its own part of benchmarks/results/speech_protocols.json and .md.
 """
@@ -38,7 +36,7 @@ FOLDS = 5  # of speakers
 CHUNK = 50  # clips whose copies are held at once
 KEEP = 0.95  # of the known commands are to be accepted
 NEIGHBOURS = 5
-PLACES = ("--path", "--checkpoint", "--synthetic", "--figure")  # of which a recorded command says DIR alone
+PLACES = ("--path", "--checkpoint", "--figure")  # of which a recorded command says DIR alone
 SCORES = {
     "probability": "the highest probability",
     "mahalanobis": "Mahalanobis distance to the nearest label's mean (Lee et al., arXiv:1807.03888)",
@@ -146,14 +144,11 @@ def main() -> int:
     parser.add_argument("protocol", choices=tuple(PROTOCOLS))
     parser.add_argument("--path", required=True, help="the directory of data=keywords")
     parser.add_argument("--checkpoint", help="a directory with Whisper tiny.en")
-    parser.add_argument("--synthetic", help="synthesised speech with the same labels, for `synthetic`")
     parser.add_argument("--copies", type=int, default=8, help="augmented copies of an example, for `few-shot`")
     parser.add_argument("--models", nargs="+", default=list(MODELS), choices=MODELS)
     parser.add_argument("--out", type=Path, default=measuring.RESULTS / "speech_protocols.json")
     parser.add_argument("--figure", type=Path, default=ROOT / "docs" / "few_shot.png", help="of few-shot")
     options = parser.parse_args()
-    if (options.protocol == "synthetic") != (options.synthetic is not None):
-        parser.error("--synthetic DIR belongs to the protocol synthetic")
     measuring.use_checkout()
     from voicecommand.errors import InputError
 
@@ -174,7 +169,7 @@ def main() -> int:
     return 0
 
 
-def load_pool(model: str, options: Any, synthetic: bool = False) -> Pool:
+def load_pool(model: str, options: Any) -> Pool:
     """The clips of the data and their features, as experiment=keywords_<model> says.
 
     Raises:
@@ -186,10 +181,7 @@ def load_pool(model: str, options: Any, synthetic: bool = False) -> Pool:
     from voicecommand import runs, training
     from voicecommand.audio import Clips
 
-    path = options.synthetic if synthetic else options.path
-    overrides = [f"experiment=keywords_{model}", f"data.path={json.dumps(path)}"]
-    if synthetic:
-        overrides += ["data=folder", "data.split.validation=0", "data.split.test=0"]
+    overrides = [f"experiment=keywords_{model}", f"data.path={json.dumps(options.path)}"]
     if options.checkpoint and model == "whisper_svm":
         overrides.append(f"model.checkpoint={json.dumps(options.checkpoint)}")
     config = door.compose("train", overrides)
@@ -379,30 +371,7 @@ def mean_over_pairs(
     }
 
 
-def synthetic(model: str, options: Any) -> dict[str, Any]:
-    return {model: measure_synthetic(load_pool(model, options, synthetic=True), load_pool(model, options))}
-
-
-def measure_synthetic(made: Pool, real: Pool) -> dict[str, Any]:
-    """Accuracy on all clips of `real`, whatever their split, after training on `made`, without labels not in `real`."""
-    from voicecommand.evaluation import mean_with_interval
-
-    train = np.flatnonzero(np.isin(made.labels, real.names))
-    both = Pool(
-        made.task,
-        np.concatenate([made.vectors[train], real.vectors]),
-        np.concatenate([made.labels[train], real.labels]),
-        np.concatenate([np.char.add("made ", made.speakers[train]), real.speakers]),
-        np.concatenate([np.full(len(train), "train"), np.full(len(real.labels), "test")]),
-    )
-    test = np.arange(len(train), len(both.labels))
-    right = both.fit(np.arange(len(train))).right(test)
-    figure = mean_with_interval(right.astype(np.float64), real.speakers.tolist(), "speaker")
-    counts = {"train": len(train), "left_out": len(made.labels) - len(train), "voices": len(set(made.speakers[train]))}
-    return {**counts, "test": len(test), "wrong": int((~right).sum()), "accuracy": figure}
-
-
-PROTOCOLS = {"few-shot": few_shot, "unknown": unknown, "synthetic": synthetic}
+PROTOCOLS = {"few-shot": few_shot, "unknown": unknown}
 
 
 def percent(share: float) -> str:
@@ -416,7 +385,7 @@ def with_interval(figure: dict[str, Any]) -> str:
 def report(content: dict[str, Any]) -> str:
     """Markdown of the protocols that were measured, each with its command."""
     parts = []
-    for name, write in (("few-shot", few_shot_report), ("unknown", unknown_report), ("synthetic", synthetic_report)):
+    for name, write in (("few-shot", few_shot_report), ("unknown", unknown_report)):
         if name in content["protocols"]:
             protocol = content["protocols"][name]
             parts += [write(protocol["models"]), f"`{protocol['command']}`"]
@@ -465,17 +434,6 @@ def unknown_report(models: dict[str, Any]) -> str:
         f" share no label with it: {'; '.join(f'{name}: {what} pairs' for name, what in counted.items())}."
     )
     return f"### Unknown commands (keywords)\n\n{said}\n\n{table(header, rows)}"
-
-
-def synthetic_report(models: dict[str, Any]) -> str:
-    first = next(iter(models.values()))
-    rows = [[name, with_interval(model["accuracy"]), model["wrong"]] for name, model in models.items()]
-    said = (
-        f"Trained on {first['train']:,} synthesised clips of {first['voices']} voices and on nothing else, tested on"
-        f" all {first['test']:,} real clips. Interval: {first['accuracy']['method']}."
-    )
-    header = ["model", "accuracy %", "wrong"]
-    return f"### Synthesised speech only in training (keywords)\n\n{said}\n\n{table(header, rows)}"
 
 
 def few_shot_png(models: dict[str, Any]) -> bytes:

@@ -309,6 +309,8 @@ def test_a_teacher_that_cannot_teach_is_refused(sounds: Path, tmp_path: Path) ->
     ):
         with pytest.raises(InputError, match=rf"model\.teacher={tmp_path / name}: .*{line}"):
             train_small(sounds, tmp_path / "student", teacher=str(tmp_path / name))
+    with pytest.raises(InputError, match=rf"model\.teacher={tmp_path / 'nothing'}: no such directory"):
+        BCResNet(teacher=str(tmp_path / "nothing"))  # before any data is read
 
 
 def test_training_with_augmentation_resumes_bit_for_bit(sounds: Path, tmp_path: Path) -> None:

@@ -101,18 +101,23 @@ def test_the_launcher_is_reported_apart_from_the_run() -> None:
 
 
 def test_every_experiment_composes_to_what_its_name_says() -> None:
-    assert len(EXPERIMENTS) == 29
+    assert len(EXPERIMENTS) == 33
     for path in EXPERIMENTS:
         data, name = path.stem.split("_", 1)
         given = [] if data == "commands" else ["data.path=DIR"]
         given += ["model.checkpoint=DIR"] if name.startswith("whisper") else []
+        given += ["model.teacher=RUN"] if name.endswith("_taught") else []
         config = door.compose("train", [f"experiment={path.stem}", "seed=1", *given])
-        model, tuning = (name, "none") if name.endswith("_svm") else (f"{name}_full".split("_", 2))[:2]
+        if name.endswith(("_svm", "_taught")):
+            model, tuning = name, "none" if name.endswith("_svm") else "full"
+        else:
+            model, tuning = f"{name}_full".split("_", 2)[:2]
         tuning = "last_layers" if tuning == "last" else tuning
         chosen = {group: choice for group, choice in config.choices.items() if choice not in (None, "none")}
         expected = {"data": data, "model": model}
         if tuning != "none":
             full = {"bert": "fine_tune_small", "whisper": "fine_tune_speech", "bcresnet": "from_scratch_speech"}
+            full["bcresnet_taught"] = full["bcresnet"]
             training = full[model] if tuning == "full" else tuning  # each way has settings that suit it
             expected |= {"tuning": tuning, "training": training}
             chosen.pop("augment", None)  # of sound, each row as its file says

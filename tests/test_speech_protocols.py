@@ -143,30 +143,19 @@ def test_the_threshold_keeps_at_least_the_share_that_is_asked_for() -> None:
     assert (np.arange(10.0) >= protocols.threshold(np.arange(10.0))).sum() == 10
 
 
-def test_synthesised_speech_is_tested_on_all_real_clips_without_labels_they_lack() -> None:
-    made, real = make_pool(labels=(*LABELS, "unknown")), make_pool()
-    found = protocols.measure_synthetic(made, real)
-    assert found["test"] == len(real.labels) and found["train"] == len(real.labels)
-    assert found["left_out"] == len(made.labels) - len(real.labels)
-    assert found["accuracy"]["value"] == 1 and found["wrong"] == 0
-    swapped = protocols.dataclasses.replace(made, labels=np.roll(made.labels, 2))
-    assert protocols.measure_synthetic(swapped, real)["accuracy"]["value"] < 0.5
-
-
 def test_the_report_has_every_protocol_with_its_command_and_no_place_on_this_machine() -> None:
     pool = make_pool()
-    words = ["/somewhere/speech_protocols.py", "few-shot", "--path", "/secret/a", "--synthetic=/secret/b"]
-    words += ["--checkpoint", "/secret/c", "--figure", "/secret/d.png"]
+    words = ["/somewhere/speech_protocols.py", "few-shot", "--path", "/secret/a", "--checkpoint=/secret/b"]
+    words += ["--figure", "/secret/c.png"]
     command = measuring.command_line(words, protocols.PLACES)
-    assert command.endswith("few-shot --path DIR --synthetic=DIR --checkpoint DIR --figure DIR")
+    assert command.endswith("few-shot --path DIR --checkpoint=DIR --figure DIR")
     few = {"a": protocols.measure_few_shot(pool, (1, 2), 2), "a, 8 copies": protocols.measure_few_shot(pool, (1,), 2)}
     parts = {
         "few-shot": few,
         "unknown": {"a": protocols.measure_unknown(pool)},
-        "synthetic": {"a": protocols.measure_synthetic(pool, pool)},
     }
     content = {"protocols": {name: {"command": command, "models": models} for name, models in parts.items()}}
     text = protocols.report(measuring.rounded(content))
-    assert text.count("### ") == 3 and text.count(f"`{command}`") == 3
+    assert text.count("### ") == 2 and text.count(f"`{command}`") == 2
     assert [line.split("|")[2].strip() for line in text.splitlines() if line.startswith("| a, 8 copies")] == ["1"]
     assert protocols.few_shot_png(few).startswith(b"\x89PNG")

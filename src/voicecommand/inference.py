@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -80,12 +81,8 @@ class CommandModel:
         """Logits `[n, labels]`, the mean over windows where a clip is longer than one."""
         import torch
 
-        from voicecommand.front import build_front, build_windows
-
-        assert self.max_seconds is not None
-        config, device = self.model.config, self.model.device
-        windows = build_windows(config, self.max_seconds)
-        front = build_front(config, self.processor, self.max_seconds).to(device)
+        windows, front = self._windows_and_front
+        device = self.model.device
         order = np.argsort([len(clips[i]) for i in range(len(clips))], kind="stable")
         logits = np.zeros((len(clips), len(self.label_names)), dtype=np.float32)
         for start in range(0, len(order), batch_size):
@@ -95,6 +92,16 @@ class CommandModel:
                 answer = front.average(self.model, {k: v.to(device) for k, v in batch.items()}, batch_size)
             logits[chosen] = answer.cpu().numpy()
         return logits
+
+    @cached_property
+    def _windows_and_front(self) -> tuple[Any, Any]:
+        """What makes a network's inputs of clips; kept, because a mel bank takes longer to build than to use."""
+        from voicecommand.front import build_front, build_windows
+
+        assert self.max_seconds is not None
+        config = self.model.config
+        front = build_front(config, self.processor, self.max_seconds).to(self.model.device)
+        return build_windows(config, self.max_seconds), front
 
     def _estimate_sound(self, clips: Sequence[np.ndarray], batch_size: int) -> np.ndarray:
         return self.model.predict({"audio": [_as_int16(clips[i]) for i in range(len(clips))]}).predictions

@@ -87,7 +87,6 @@ class _AudioNetwork(_AudioTask):
     """What the networks share: windows of `max_seconds`, augmentation and features on the device."""
 
     max_seconds: float
-    teacher: ClassVar[str | None] = None
     kind: ClassVar[Literal["network"]] = "network"
 
     @property
@@ -106,6 +105,8 @@ class _AudioNetwork(_AudioTask):
         callbacks: list | None = None,
         seed: int = 0,
         augmentation: Any = None,
+        *,
+        teacher: Any = None,
     ) -> Any:
         """A `CommandTrainer` over the encoded `dataset` (train, validation).
 
@@ -135,7 +136,6 @@ class _AudioNetwork(_AudioTask):
                 100 * measure_padding(model, front, some, self.samples),
             )
         weights = class_weights(self.class_weights, dataset["train"]["labels"][:], label_names)
-        teacher = None if self.teacher is None else _load_teacher(self.teacher, label_names)
         return CommandTrainer(
             model=tuning.prepare(model),
             args=args,
@@ -156,14 +156,14 @@ def _load_teacher(run: str, label_names: list[str]) -> Any:
     """A trained network that answers with the labels in our order.
 
     Raises:
-        InputError: no such run, one that is no network of sound, or one of other labels.
+        InputError: it does not open, is no network of sound, or knows other labels.
     """
     from voicecommand import inference
 
     try:
         teacher = inference.load(run)
     except InputError as error:
-        raise InputError(f"model.teacher={run}: {error}") from error
+        raise InputError(f"model.teacher={error}") from error
     if teacher.task != _AudioTask.name or teacher.kind != "network":
         raise InputError(f"model.teacher={run}: not a network of sound; train one with model=whisper tuning=head")
     if teacher.label_names != label_names:
@@ -291,7 +291,7 @@ class BCResNet(_AudioNetwork):
     max_seconds: float = 2
     dropout: float = 0.1
     class_weights: Any = None
-    teacher: str | None = None  # type: ignore[misc]
+    teacher: str | None = None
 
     def __post_init__(self) -> None:
         _check_seconds("max_seconds", self.max_seconds)
@@ -299,6 +299,13 @@ class BCResNet(_AudioNetwork):
             raise InputError(f"model.width={self.width}: give 1 to 8")
         if not isinstance(self.dropout, int | float) or not 0 <= self.dropout < 1:
             raise InputError(f"model.dropout={self.dropout}: give a number from 0 to below 1")
+        if self.teacher is not None:
+            from voicecommand import inference
+
+            try:  # before sound is decoded, which may take an hour
+                inference.find_model(self.teacher)
+            except InputError as error:
+                raise InputError(f"model.teacher={error}") from error
 
     def load_processor(self) -> Any:
         from transformers import Wav2Vec2FeatureExtractor
@@ -312,6 +319,17 @@ class BCResNet(_AudioNetwork):
             width=self.width, seconds=self.max_seconds, dropout=self.dropout, **name_labels(label_names)
         )
         return BCResNetForAudioClassification(config)
+
+    def build_trainer(
+        self, args: Any, model: Any, processor: Any, dataset: Any, label_names: list[str], *rest: Any, **settings: Any
+    ) -> Any:
+        """As that of any network of sound, with the teacher.
+
+        Raises:
+            InputError: also a teacher that can't teach these labels.
+        """
+        teacher = None if self.teacher is None else _load_teacher(self.teacher, label_names)
+        return super().build_trainer(args, model, processor, dataset, label_names, *rest, teacher=teacher, **settings)
 
 
 @dataclass(frozen=True)
