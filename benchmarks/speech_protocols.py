@@ -16,6 +16,7 @@ import dataclasses
 import itertools
 import json
 import sys
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -27,7 +28,8 @@ import numpy as np
 from measuring import ROOT, note, table
 from numpy.typing import NDArray
 
-MODELS = ("whisper_svm", "mfcc_svm")
+MODELS = {"few-shot": ("whisper_svm", "mfcc_svm"), "unknown": ("whisper_svm", "mfcc_svm", "bcresnet")}
+EPOCHS = 20  # of the network, which is trained once for each pair
 COUNTS = (1, 2, 5, 10, 20)  # examples a label
 COPIED = (1, 2, 5)  # of these also with augmented copies: with more there is nothing to gain
 DRAWS = 20
@@ -44,6 +46,9 @@ SCORES = {
 }
 
 
+Scores = dict[str, NDArray[np.float64]]  # in each way of SCORES, [rows]
+
+
 @dataclass(frozen=True)
 class Pool:
     """Clips with their features: `vectors` float32 [n, width]; `labels`, `speakers` and `splits` are names [n].
@@ -58,10 +63,28 @@ class Pool:
     splits: NDArray[np.str_]
     features: Any = None
     clips: Any = ()
+    how = f"held out in {FOLDS} folds"
 
     @cached_property
     def names(self) -> list[str]:
         return sorted(set(self.labels.tolist()))
+
+    @cached_property
+    def held(self) -> NDArray[np.int64]:
+        """The rows that `judge` holds out: all but those of test."""
+        return np.flatnonzero(self.splits != "test")
+
+    def judge(self, is_known: NDArray[np.bool_]) -> tuple[Scores, Scores]:
+        """The scores of the held-out rows, each from a classifier that did not hear its speaker, and those of test's
+        from one that is fitted on all others; neither knows a label of the rows [n] that are not `is_known`."""
+        from sklearn.model_selection import GroupKFold
+
+        held = {score: np.full(len(self.held), np.nan) for score in SCORES}
+        for fit, out in GroupKFold(FOLDS).split(self.held, groups=self.speakers[self.held]):
+            found = self.fit(self.held[fit][is_known[self.held[fit]]]).scores(self.held[out])
+            for score, values in found.items():
+                held[score][out] = values
+        return held, self.fit(self.held[is_known[self.held]]).scores(np.flatnonzero(self.splits == "test"))
 
     def fit(self, rows: NDArray[np.int64], seed: int = 0) -> Fitted:
         """The task's classifier on these rows and their labels."""
@@ -92,22 +115,27 @@ class Fitted:
         predicted = np.array(self.names)[self.probabilities(rows).argmax(axis=1)]
         return predicted == self.pool.labels[rows]
 
+    def vectors(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+        """What the classifier sees of them, [rows, width]."""
+        seen: NDArray[np.float64] = self.estimator.features({"row": rows}).astype(np.float64)
+        return seen
+
     @cached_property
     def whitening(self) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
         """[width, width] that makes the spread within labels round; training vectors and label means after it."""
         from sklearn.covariance import ledoit_wolf
 
-        vectors = self.estimator.features({"row": self.rows}).astype(np.float64)
+        vectors = self.vectors(self.rows)
         own = np.searchsorted(self.names, self.pool.labels[self.rows])
         means = np.stack([vectors[own == i].mean(axis=0) for i in range(len(self.names))])
         covariance, _ = ledoit_wolf(vectors - means[own])
         matrix = np.linalg.cholesky(np.linalg.inv(covariance))
         return matrix, vectors @ matrix, means @ matrix
 
-    def scores(self, rows: NDArray[np.int64]) -> dict[str, NDArray[np.float64]]:
+    def scores(self, rows: NDArray[np.int64]) -> Scores:
         """How sure it is that each row [rows] is one of its labels, in each way of SCORES; more is surer."""
         matrix, train, means = self.whitening
-        vectors = self.estimator.features({"row": rows}).astype(np.float64) @ matrix
+        vectors = self.vectors(rows) @ matrix
         distances = ((vectors[:, None] - means[None]) ** 2).sum(axis=2)
         centre = train.mean(axis=0)
         near = np.sort(_unit(vectors - centre) @ _unit(train - centre).T, axis=1)
@@ -116,6 +144,87 @@ class Fitted:
             "mahalanobis": -distances.min(axis=1),
             "neighbours": near[:, -min(NEIGHBOURS, near.shape[1])],
         }
+
+
+@dataclass(frozen=True)
+class Hearing(Pool):
+    """As `Pool`, for a network, which is trained anew for each fit: on `encoded`, as `config` says.
+
+    It holds out the speakers of validation, so that one training is enough, and `vectors` is not used.
+    """
+
+    config: Any = None
+    encoded: Any = None  # the rows of all splits, in order
+    how = "held out as validation"
+
+    @cached_property
+    def held(self) -> NDArray[np.int64]:
+        return np.flatnonzero(self.splits == "validation")
+
+    def judge(self, is_known: NDArray[np.bool_]) -> tuple[Scores, Scores]:
+        trained = self.fit(np.flatnonzero((self.splits == "train") & is_known))
+        return trained.scores(self.held), trained.scores(np.flatnonzero(self.splits == "test"))
+
+    def fit(self, rows: NDArray[np.int64], seed: int = 0) -> Fitted:
+        """The network trained on these rows and their labels; it keeps no checkpoint."""
+        from datasets import DatasetDict
+
+        from voicecommand import config as door
+        from voicecommand import training
+
+        names = sorted(set(self.labels[rows].tolist()))
+        note(f"{len(rows):,} clips of {', '.join(names)}")
+        training.seed_everything(seed)
+        task, tuning, augmentation = (door.build(self.config.get(group)) for group in ("model", "tuning", "augment"))
+        chosen = self.encoded.select(rows)
+        chosen = chosen.remove_columns("labels").add_column(
+            "labels", np.searchsorted(names, self.labels[rows]).tolist()
+        )
+        processor = task.load_processor()
+        with tempfile.TemporaryDirectory() as directory:
+            trainer = task.build_trainer(
+                door.build_training_arguments(self.config, Path(directory)),
+                task.load_model(names, processor),
+                processor,
+                DatasetDict(train=chosen, validation=chosen.select([0])),
+                names,
+                tuning,
+                [],
+                seed,
+                augmentation,
+            )
+            trainer.train()
+        return Heard(self, rows, names, trainer)
+
+
+@dataclass(frozen=True)
+class Heard(Fitted):
+    """A trained network: `estimator` is its Trainer."""
+
+    @cached_property
+    def everything(self) -> NDArray[np.float32]:
+        """What the classifier sees of each clip of the pool, the mean over its windows."""
+        import torch
+
+        model = self.estimator.model
+        classifier, model.classifier = model.classifier, torch.nn.Identity()
+        try:
+            clips = self.pool.encoded.remove_columns("labels")
+            hidden: NDArray[np.float32] = self.estimator.predict(clips).predictions
+        finally:
+            model.classifier = classifier
+        return hidden
+
+    def vectors(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+        return self.everything[rows].astype(np.float64)
+
+    def probabilities(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+        import torch
+
+        with torch.inference_mode():
+            logits = self.estimator.model.classifier(torch.from_numpy(self.everything[rows]))
+        answer: NDArray[np.float64] = self.pool.task.decode(logits.numpy())
+        return answer
 
 
 def _unit(rows: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -145,7 +254,6 @@ def main() -> int:
     parser.add_argument("--path", required=True, help="the directory of data=keywords")
     parser.add_argument("--checkpoint", help="a directory with Whisper tiny.en")
     parser.add_argument("--copies", type=int, default=8, help="augmented copies of an example, for `few-shot`")
-    parser.add_argument("--models", nargs="+", default=list(MODELS), choices=MODELS)
     parser.add_argument("--out", type=Path, default=measuring.RESULTS / "speech_protocols.json")
     parser.add_argument("--figure", type=Path, default=ROOT / "docs" / "few_shot.png", help="of few-shot")
     options = parser.parse_args()
@@ -153,7 +261,7 @@ def main() -> int:
     from voicecommand.errors import InputError
 
     try:
-        measured = [PROTOCOLS[options.protocol](name, options) for name in options.models]
+        measured = [PROTOCOLS[options.protocol](name, options) for name in MODELS[options.protocol]]
     except InputError as error:
         note(f"error: {error}")
         return 2
@@ -184,15 +292,22 @@ def load_pool(model: str, options: Any) -> Pool:
     overrides = [f"experiment=keywords_{model}", f"data.path={json.dumps(options.path)}"]
     if options.checkpoint and model == "whisper_svm":
         overrides.append(f"model.checkpoint={json.dumps(options.checkpoint)}")
+    if model == "bcresnet":
+        overrides += [f"training.num_train_epochs={EPOCHS}", "training.load_best_model_at_end=false"]
+        overrides += ["training.eval_strategy=no", "training.save_strategy=no", "training.report_to=none"]
     config = door.compose("train", overrides)
     runs.set_threads(config.threads)
     task = door.build(config.model)
     dataset = training.prepare(door.load_data(config, task.columns), task.columns, 1)
-    features = task.load_model([], task.load_processor())
     joined = concatenate_datasets(list(dataset.values()))
-    note(f"{model}: features of {len(joined):,} clips")
     splits = np.concatenate([np.full(len(rows), split) for split, rows in dataset.items()])
     labels, speakers = (np.array(joined[name][:]) for name in ("label", "speaker"))
+    if task.kind == "network":
+        encoded = training.encode(dataset, task, task.load_processor(), training.find_label_names(dataset))
+        rows = concatenate_datasets([split.select_columns(encoded["test"].column_names) for split in encoded.values()])
+        return Hearing(task, np.empty((0, 0)), labels, speakers, splits, config=config, encoded=rows)
+    features = task.load_model([], task.load_processor())
+    note(f"{model}: features of {len(joined):,} clips")
     return Pool(task, features._rows(joined), labels, speakers, splits, features, Clips(joined))
 
 
@@ -288,22 +403,20 @@ def unknown(model: str, options: Any) -> dict[str, Any]:
 def measure_unknown(pool: Pool) -> dict[str, Any]:
     """How often a command is accepted whose label training did not know; each pair of labels is unknown once.
 
-    Test's speakers decide nothing. The others are held out in FOLDS folds, each from a classifier that is fitted on
-    the rest: the threshold accepts KEEP of their clips with known labels, and which score is used for a pair,
-    `chosen`, is decided by the AUROC, averaged over the pairs that share no label with it, so that no clip of the
-    pair counts as unknown there. What is measured on test is a classifier fitted on all of them.
+    Test's speakers decide nothing. Others are held out (`pool.judge`): the threshold accepts KEEP of their clips with
+    known labels, and which score is used for a pair, `chosen`, is decided by the AUROC, averaged over the pairs that
+    share no label with it, so that no clip of the pair counts as unknown there.
     """
     from voicecommand.metrics import auroc
 
-    test, train = np.flatnonzero(pool.splits == "test"), np.flatnonzero(pool.splits != "test")
+    test = np.flatnonzero(pool.splits == "test")
     pairs = list(itertools.combinations(pool.names, UNKNOWN))
     aurocs, accepted, at_recall = {}, {}, {}
     for pair in pairs:
         is_known = ~np.isin(pool.labels, pair)
-        held = hold_out(pool, train, is_known)
-        scores = pool.fit(train[is_known[train]]).scores(test)
+        held, scores = pool.judge(is_known)
         for score in SCORES:
-            known, others = held[score][is_known[train]], held[score][~is_known[train]]
+            known, others = held[score][is_known[pool.held]], held[score][~is_known[pool.held]]
             aurocs[pair, score] = auroc(known, others)
             accepted[pair, score] = scores[score] >= threshold(known)
             at_recall[pair, score] = scores[score] >= threshold(scores[score][is_known[test]])
@@ -324,19 +437,7 @@ def measure_unknown(pool: Pool) -> dict[str, Any]:
         }
     counts = {score: list(chosen.values()).count(score) for score in SCORES}
     named = [" ".join(pair) for pair in pairs]
-    return {"pairs": named, "keep": KEEP, "folds": FOLDS, "chosen": counts, "scores": rows, "test": len(test)}
-
-
-def hold_out(pool: Pool, rows: NDArray[np.int64], is_known: NDArray[np.bool_]) -> dict[str, NDArray[np.float64]]:
-    """The scores [rows] of each clip from a classifier that did not hear its speaker, nor any unknown label."""
-    from sklearn.model_selection import GroupKFold
-
-    scores = {score: np.full(len(rows), np.nan) for score in SCORES}
-    for fit, held in GroupKFold(FOLDS).split(rows, groups=pool.speakers[rows]):
-        found = pool.fit(rows[fit][is_known[rows[fit]]]).scores(rows[held])
-        for score, values in found.items():
-            scores[score][held] = values
-    return scores
+    return {"pairs": named, "keep": KEEP, "held": pool.how, "chosen": counts, "scores": rows, "test": len(test)}
 
 
 def threshold(scores: NDArray[np.float64], keep: float = KEEP) -> float:
@@ -411,6 +512,7 @@ def few_shot_report(models: dict[str, Any]) -> str:
 
 def unknown_report(models: dict[str, Any]) -> str:
     first = next(iter(models.values()))
+    held = "; ".join(f"{name}: {model['held']}" for name, model in models.items())
     header = ["model", "score", "false accepts %", "worst pair", "recall %", "worst pair"]
     header += ["false accepts at 95 % recall", "worst pair"]
     rows = []
@@ -425,8 +527,8 @@ def unknown_report(models: dict[str, Any]) -> str:
     }
     said = (
         f"Two of the labels are unknown to training, all {len(first['pairs'])} pairs in turn. The threshold accepts"
-        f" {100 * first['keep']:.0f} % of the known labels' clips of the speakers of train, held out in"
-        f" {first['folds']} folds; the last two columns take it from the test clips themselves instead, so that the"
+        f" {100 * first['keep']:.0f} % of the known labels' clips of speakers of train that were held out ({held}); the"
+        " last two columns take it from the test clips themselves instead, so that the"
         f" recall is that. Means over the pairs, on {first['test']} clips;"
         f" {first['scores']['chosen']['recall']['method']}. Scores: "
         + "; ".join(f"{name}, {what}" for name, what in SCORES.items())

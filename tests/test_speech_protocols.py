@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,6 +16,7 @@ sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
 import measuring
 import speech_protocols as protocols
 
+from voicecommand import audio
 from voicecommand.tasks.audio_classification import MfccSvm
 
 LABELS = ("alpha", "bravo", "charlie", "delta")
@@ -93,16 +95,44 @@ def test_copies_are_learnt_from_with_their_clip_and_never_tested(monkeypatch: py
 def test_a_speaker_is_held_out_from_the_fit_that_scores_them(monkeypatch: pytest.MonkeyPatch) -> None:
     pool = make_pool()
     is_known = ~np.isin(pool.labels, ("alpha", "bravo"))
-    train = np.flatnonzero(pool.splits != "test")
     fits = watch_fits(monkeypatch)
-    scores = protocols.hold_out(pool, train, is_known)
-    assert set(scores) == set(protocols.SCORES)
-    assert all(np.isfinite(values).all() for values in scores.values())
-    everyone = set(pool.speakers[train])
-    left_out = [everyone - set(pool.speakers[rows]) for rows in fits]
+    held, scores = pool.judge(is_known)
+    assert set(held) == set(scores) == set(protocols.SCORES)
+    assert all(np.isfinite(values).all() and len(values) == len(pool.held) for values in held.values())
+    everyone = set(pool.speakers[pool.held])
+    *left_out, nobody = (everyone - set(pool.speakers[rows]) for rows in fits)
+    assert not nobody and (pool.splits[pool.held] != "test").all()
     assert len(left_out) == protocols.FOLDS and set.union(*left_out) == everyone
     assert sum(map(len, left_out)) == len(everyone)
     assert all(is_known[rows].all() and (pool.splits[rows] != "test").all() for rows in fits)
+
+
+def test_a_network_hears_neither_the_unknown_labels_nor_the_speakers_it_is_judged_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ("alpha", "bravo", "charlie")
+    for split, speakers in (("train", range(10)), ("validation", range(10, 13))):  # the latter is test here
+        (tmp_path / split).mkdir()
+        rows = ["file_name,label,speaker"]
+        for label, speaker in itertools.product(range(3), speakers):
+            wave = 0.3 * np.sin(np.arange(6400) * (0.1 + 0.1 * label + 0.002 * speaker))
+            audio.write_wav(tmp_path / split / f"{label}-{speaker}.wav", audio.to_int16(wave), audio.SAMPLING_RATE)
+            rows.append(f"{label}-{speaker}.wav,{names[label]},speaker {speaker}")
+        (tmp_path / split / "metadata.csv").write_text("\n".join(rows) + "\n")
+    monkeypatch.setattr(protocols, "EPOCHS", 1)
+    pool = protocols.load_pool("bcresnet", SimpleNamespace(path=str(tmp_path), checkpoint=None))
+    assert (pool.splits[pool.held] == "validation").all() and len(pool.held)
+    fits: list[Any] = []
+    fit = protocols.Hearing.fit
+    monkeypatch.setattr(protocols.Hearing, "fit", lambda pool, rows: fits.append(fit(pool, rows)) or fits[-1])
+    held, scores = pool.judge(pool.labels != "bravo")
+    assert [len(held[name]) for name in protocols.SCORES] == [len(pool.held)] * 3
+    assert [len(scores[name]) for name in protocols.SCORES] == [int((pool.splits == "test").sum())] * 3
+    (trained,) = fits
+    assert trained.names == ["alpha", "charlie"] and set(pool.splits[trained.rows]) == {"train"}
+    clips = pool.encoded.remove_columns("labels")
+    expected = pool.task.decode(trained.estimator.predict(clips).predictions)
+    np.testing.assert_allclose(trained.probabilities(np.arange(len(clips))), expected, atol=1e-5)
 
 
 def test_unknown_commands_far_from_all_known_ones_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
