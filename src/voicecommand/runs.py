@@ -143,7 +143,7 @@ def choose_precision(asked: str, bf16: bool | None, fp16: bool | None) -> tuple[
         return bool(bf16), bool(fp16), f"{name}: asked for by training.bf16 or training.fp16"
     reason = f"{asked}: asked for"
     if asked == "auto":
-        asked, reason = _native_precision()
+        asked, reason = native_precision()
     logger.info("precision %s", reason)
     return asked == "bf16", asked == "fp16", reason
 
@@ -155,7 +155,8 @@ def has_accelerator() -> bool:
     return torch.accelerator.is_available() and os.environ.get("ACCELERATE_USE_CPU", "").lower() not in ("1", "true")
 
 
-def _native_precision() -> tuple[str, str]:
+def native_precision() -> tuple[str, str]:
+    """(bf16, fp16 or fp32, why): the quickest that this device computes natively."""
     import torch
 
     if torch.cuda.is_available() and has_accelerator():

@@ -152,8 +152,8 @@ class CommandTrainer(Trainer):
         class_weights: float32 `[labels]` or None.
         front: makes the model's inputs of a batch on the device (features, augmentation); None where the
             collator's batch is what the model takes.
-        teacher: a trained model whose `probabilities(waveforms)` are learnt beside the labels, or None; the model's
-            `input_values` must be waveforms.
+        teacher: waveforms float32 `[n, samples]` -> probabilities `[n, labels]`, learnt beside the labels, or None; the
+            model's `input_values` must be waveforms.
 
     The loss is the sum over examples of `class weight x cross-entropy` (smoothed by `label_smoothing_factor`),
     divided by the number of examples in the global step. With a teacher a quarter of it is that cross-entropy, the
@@ -299,7 +299,7 @@ class CommandTrainer(Trainer):
 
     def _divergence(self, logits: torch.Tensor, waveforms: torch.Tensor) -> torch.Tensor:
         """Of the logits `[batch, labels]` from the teacher's answers to the waveforms `[batch, samples]`: `[batch]`."""
-        answers = torch.from_numpy(self.teacher.probabilities(list(waveforms.float().cpu().numpy())))
+        answers = torch.from_numpy(self.teacher(waveforms.float().cpu().numpy()))
         taught = (answers.to(logits).clamp(min=1e-8).log() / TEMPERATURE).log_softmax(-1)
         learnt = (logits / TEMPERATURE).log_softmax(-1)
         return TEMPERATURE**2 * (taught.exp() * (taught - learnt)).sum(-1)

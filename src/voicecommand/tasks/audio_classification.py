@@ -153,12 +153,16 @@ class _AudioNetwork(_AudioTask):
 
 
 def _load_teacher(run: str, label_names: list[str]) -> Any:
-    """A trained network that answers with the labels in our order.
+    """Waveforms float32 `[n, samples]` -> the probabilities `[n, labels]` of a trained network, labels in our order.
+
+    It computes in bf16 where the device does so natively, whatever the student's precision.
 
     Raises:
         InputError: it does not open, is no network of sound, or knows other labels.
     """
-    from voicecommand import inference
+    import torch
+
+    from voicecommand import inference, runs
 
     try:
         teacher = inference.load(run)
@@ -168,8 +172,14 @@ def _load_teacher(run: str, label_names: list[str]) -> Any:
         raise InputError(f"model.teacher={run}: not a network of sound; train one with model=whisper tuning=head")
     if teacher.label_names != label_names:
         raise InputError(f"model.teacher={run}: knows {teacher.label_names}, train has {label_names}")
-    logger.info("teacher: %s, %s parameters", run, f"{sum(p.numel() for p in teacher.model.parameters()):,}")
-    return teacher
+    precision, reason = runs.native_precision()
+    logger.info("teacher: %s, %s parameters, %s", run, f"{teacher.model.num_parameters():,}", reason)
+
+    def answer(waveforms: np.ndarray) -> np.ndarray:
+        with torch.autocast(teacher.model.device.type, torch.bfloat16, enabled=precision == "bf16"):
+            return teacher.probabilities(list(waveforms))
+
+    return answer
 
 
 def measure_padding(model: Any, front: Any, clips: Sequence[np.ndarray], samples: int) -> float:
