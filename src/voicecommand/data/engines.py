@@ -119,7 +119,7 @@ class Espeak:
         ]
 
     def version(self, voice: Voice) -> str:
-        return _package_version("espeakng-loader")
+        return f"{_package_version('espeakng-loader')} srand"
 
     def speak(self, utterance: Utterance) -> tuple[NDArray[np.int16], int]:
         """In a library loaded for this clip alone.
@@ -172,6 +172,7 @@ class FreshEspeak:
         if self.rate <= 0:
             raise RunError(f"eSpeak NG does not start with its data in {data}")
         self.call("espeak_ng_SetRandSeed", ctypes.c_long(1))
+        ctypes.CDLL(None).srand(1)  # its Klatt voices (Reed, caleb) take their breath from the C library's numbers
         self._library.espeak_SetSynthCallback(self._take)
         return self
 
