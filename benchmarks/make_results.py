@@ -30,27 +30,6 @@ NOT_YET = "Not measured yet: `make results` writes this table from finished runs
 TEXT_SETS = ("commands", "banking77", "snips")
 DATA_SETS = (*TEXT_SETS, "keywords", "digits", "synthesised")
 NOISE_DB = (10, 0)  # of the robustness table
-PAGE = """# Results
-
-`make results` writes the tables below from finished runs; the text between them is written by hand.
-
-Each row is one file of `conf/experiment/`, trained from several seeds in a multirun, which never reads the test
-split, and then evaluated on test once for each run. Recipes were chosen on validation. Where examples belong to
-groups (the phrasings of `commands`, the speakers of recordings), the interval is a bootstrap over groups; elsewhere
-it is Wilson's. The spread over seeds is a column of its own: the interval says what other test examples would give,
-not what other seeds would. [data.md](data.md) says where the data sets come from and what they can't show.
-
-<!-- results -->
-<!-- /results -->
-
-## Speed
-
-Ours against the stock Trainer and pipeline, printed by the programs in `benchmarks/`; the JSON files beside have
-every round. Tokens are those computed for an example, with padding.
-
-<!-- speed -->
-<!-- /speed -->
-"""
 
 
 def main() -> int:
@@ -73,10 +52,9 @@ def main() -> int:
         content = {"benchmark": "experiments", "rows": [rows[name] for name in sorted(rows)]}
         measuring.write_results(results / "experiments.json", content, results_section(list(rows.values())))
     page = root / "docs" / "results.md"
-    text = page.read_text(encoding="utf-8") if page.exists() else PAGE
+    text = page.read_text(encoding="utf-8")
     sections = [results_section(list(rows.values())) if rows else NOT_YET, protocols_section(results)]
     text = fill(text, "results", "\n\n".join(filter(None, sections)))
-    page.parent.mkdir(exist_ok=True)
     page.write_text(fill(text, "speed", speed_section(results)), encoding="utf-8")
     readme = root / "README.md"
     readme_text = fill(readme.read_text(encoding="utf-8"), "results", readme_table(list(rows.values())))
