@@ -29,7 +29,7 @@ from measuring import ROOT, note, table
 from numpy.typing import NDArray
 
 MODELS = {"few-shot": ("whisper_svm", "mfcc_svm"), "unknown": ("whisper_svm", "mfcc_svm", "bcresnet")}
-EPOCHS = 20  # of the network, which is trained once for each pair
+EPOCHS = 15  # of the network, which is trained once for each pair
 COUNTS = (1, 2, 5, 10, 20)  # examples a label
 COPIED = (1, 2, 5)  # of these also with augmented copies: with more there is nothing to gain
 DRAWS = 20
@@ -254,14 +254,18 @@ def main() -> int:
     parser.add_argument("--path", required=True, help="the directory of data=keywords")
     parser.add_argument("--checkpoint", help="a directory with Whisper tiny.en")
     parser.add_argument("--copies", type=int, default=8, help="augmented copies of an example, for `few-shot`")
+    parser.add_argument("--models", nargs="+", choices=MODELS["unknown"], help="by default all that the protocol takes")
     parser.add_argument("--out", type=Path, default=measuring.RESULTS / "speech_protocols.json")
     parser.add_argument("--figure", type=Path, default=ROOT / "docs" / "few_shot.png", help="of few-shot")
     options = parser.parse_args()
+    names = options.models or MODELS[options.protocol]
+    if refused := set(names) - set(MODELS[options.protocol]):
+        parser.error(f"--models {' '.join(refused)}: not for {options.protocol}")
     measuring.use_checkout()
     from voicecommand.errors import InputError
 
     try:
-        measured = [PROTOCOLS[options.protocol](name, options) for name in MODELS[options.protocol]]
+        measured = [PROTOCOLS[options.protocol](name, options) for name in names]
     except InputError as error:
         note(f"error: {error}")
         return 2
