@@ -89,14 +89,6 @@ def default_threads() -> int:
     return len(os.sched_getaffinity(0))
 
 
-def native_precision() -> tuple[str, str]:
-    """What `precision=auto` takes on this machine, and why."""
-    from voicecommand import runs
-
-    bf16, fp16, reason = runs.choose_precision("auto", None, None)
-    return ("bf16" if bf16 else "fp16" if fp16 else "fp32"), reason
-
-
 def note(line: str) -> None:
     """A line on how far it is; the results go to standard output."""
     print(line, file=sys.stderr, flush=True)

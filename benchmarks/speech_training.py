@@ -91,9 +91,11 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
 def main() -> int:
     options = parse()
     measuring.use_checkout()
+    from voicecommand import device
+
     load = measuring.check_load()
     if not options.precisions:
-        options.precisions = ["fp32", "bf16"] if measuring.native_precision()[0] == "bf16" else ["fp32"]
+        options.precisions = ["fp32", "bf16"] if device.native_precision()[0] == "bf16" else ["fp32"]
     with tempfile.TemporaryDirectory(prefix="voicecommand-benchmark-") as folder:
         scratch = Path(folder)
         os.environ["HF_DATASETS_CACHE"] = str(scratch / "cache")  # prepared sound goes as the folder goes

@@ -104,6 +104,8 @@ def main() -> int:
 
 def write_programs(scratch: Path, threads: int) -> dict[str, list[str]]:
     """The three commands; MARKER and RUNS in them are filled in anew for each start."""
+    from voicecommand import device
+
     checkpoint, labels = prepare_data(scratch)
     (scratch / "wrapper.py").write_text(WRAPPER, encoding="utf-8")
     (scratch / "bare.py").write_text(BARE, encoding="utf-8")
@@ -114,7 +116,7 @@ def write_programs(scratch: Path, threads: int) -> dict[str, list[str]]:
     launch = ["-m", "accelerate.commands.accelerate_cli", "launch", "--quiet", "--num_processes", "1"]
     launch += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
     return {
-        "bare": [*bare, str(labels), measuring.native_precision()[0]],
+        "bare": [*bare, str(labels), device.native_precision()[0]],
         "ours": train,
         "launched": [*launch, *train],
     }

@@ -238,7 +238,9 @@ def measure_speed(options: argparse.Namespace, job: dict[str, Any]) -> dict[str,
 
 def measure_accuracy(options: argparse.Namespace, job: dict[str, Any]) -> dict[str, Any]:
     """Whole runs of ours and of dynamic padding from the same seeds: the recipe's epochs, last weights."""
-    precision, reason = measuring.native_precision()
+    from voicecommand import device
+
+    precision, reason = device.native_precision()
     epochs = options.accuracy_epochs or job["epochs"]
     settings = job["settings"] | {"num_train_epochs": epochs}
     seeds = list(range(1, options.accuracy_seeds + 1))

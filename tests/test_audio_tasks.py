@@ -304,13 +304,13 @@ def test_a_teacher_that_cannot_teach_is_refused(sounds: Path, tmp_path: Path) ->
     training.save(estimator, task, None, LABELS, tmp_path / "svm/model")
     for name, line in (
         ("nothing", "no such directory"),
-        ("other", r"knows \['a', 'b', 'c'\], train has \['falling', 'flat', 'rising'\]"),
         ("svm", "not a network of sound; train one with model=whisper tuning=head"),
     ):
-        with pytest.raises(InputError, match=rf"model\.teacher={tmp_path / name}: .*{line}"):
-            train_small(sounds, tmp_path / "student", teacher=str(tmp_path / name))
-    with pytest.raises(InputError, match=rf"model\.teacher={tmp_path / 'nothing'}: no such directory"):
-        BCResNet(teacher=str(tmp_path / "nothing"))  # before any data is read
+        with pytest.raises(InputError, match=rf"model\.teacher={tmp_path / name}: {line}"):
+            BCResNet(teacher=str(tmp_path / name))  # before any data is read
+    line = rf"{tmp_path / 'other'}: knows \['a', 'b', 'c'\], train has \['falling', 'flat', 'rising'\]"
+    with pytest.raises(InputError, match=line):
+        train_small(sounds, tmp_path / "student", teacher=str(tmp_path / "other"))
 
 
 def test_training_with_augmentation_resumes_bit_for_bit(sounds: Path, tmp_path: Path) -> None:

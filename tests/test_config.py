@@ -166,7 +166,8 @@ def test_build_checks_types_and_names_the_key() -> None:
 
 
 def test_every_model_and_tuning_builds_with_the_types_it_declares(tmp_path: Path) -> None:
-    (tmp_path / "voicecommand.json").write_text("{}")
+    saved = {"label_names": ["a", "b"], "task": "audio_classification", "kind": "network"}
+    (tmp_path / "voicecommand.json").write_text(json.dumps(saved))
     for path in (door.CONF / "model").glob("*.yaml"):
         given = [f"model.teacher={tmp_path}"] if path.stem.endswith("_taught") else []
         config = door.compose("train", [f"model={path.stem}", *given])

@@ -9,7 +9,7 @@ ROOT = Path(__file__).parents[1]
 LIBRARY = ROOT / "src" / "voicecommand"
 
 # recipes -> training -> evaluation -> tasks -> MIDDLE -> BOTTOM, never backwards; the first two reach SIDE.
-BOTTOM = {"features", "augmentation", "audio", "metrics", "mfcc"}
+BOTTOM = {"features", "augmentation", "audio", "metrics", "mfcc", "device"}
 MIDDLE = {"estimators", "trainer", "tuning", "models", "pretrained", "front"}
 SIDE = {"config", "data", "checkpoints", "report", "runs", "records", "progress"}
 EVERYTHING = (
@@ -37,8 +37,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     **dict.fromkeys(MIDDLE, BOTTOM),
     "robustness": {"evaluation", "figures", "augmentation", "audio"},
     "data": {"audio"},
-    "config": {"runs"},
-    "runs": set(),
+    "config": {"runs", "device"},
+    "runs": {"device"},
     "checkpoints": set(),
     "report": {"evaluation", "figures", "metrics", "model_card", "run_facts"},
     "model_card": {"evaluation", "run_facts"},

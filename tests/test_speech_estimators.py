@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from voicecommand import estimators, mfcc
+from voicecommand import device, estimators, mfcc
 from voicecommand.errors import InputError
 from voicecommand.estimators import Estimator, MfccFeatures, SpeechFeatures
 
@@ -256,12 +256,13 @@ def test_an_encoder_that_gives_nan_is_refused() -> None:
 def test_the_cpu_is_used_where_accelerate_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
 
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    for value, device in {"true": "cpu", "1": "cpu", "YES": "cpu", "false": "cuda", "0": "cuda", "": "cuda"}.items():
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda: torch.device("cuda"))
+    for value, expected in {"true": "cpu", "1": "cpu", "YES": "cpu", "false": "cuda", "0": "cuda", "": "cuda"}.items():
         monkeypatch.setenv("ACCELERATE_USE_CPU", value)
-        assert estimators._device() == device, value
+        assert device.find_device() == expected, value
     monkeypatch.delenv("ACCELERATE_USE_CPU")
-    assert estimators._device() == "cuda"
+    assert device.find_device() == "cuda"
 
 
 def test_fitted_parameters_are_counted() -> None:

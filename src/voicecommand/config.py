@@ -38,7 +38,7 @@ from hydra.types import RunMode
 from omegaconf import MISSING, DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from voicecommand import runs
+from voicecommand import device, runs
 from voicecommand.errors import InputError
 
 logger = logging.getLogger(__name__)
@@ -567,7 +567,7 @@ def build_training_arguments(config: DictConfig, directory: Path) -> Any:
     if config.precision != "auto" and settings.get("bf16") is False:
         del settings["bf16"]  # of conf/training/from_scratch_speech.yaml: what is asked for wins
     bf16, fp16, reason = runs.choose_precision(config.precision, settings.get("bf16"), settings.get("fp16"))
-    settings |= {"bf16": bf16, "fp16": fp16, "use_cpu": not runs.has_accelerator()}
+    settings |= {"bf16": bf16, "fp16": fp16, "use_cpu": not device.has_accelerator()}
     settings.setdefault("disable_tqdm", False)  # left to itself it follows transformers' verbosity
     _overrule_launcher("bf16" if bf16 else "fp16" if fp16 else "no")
     os.environ["TENSORBOARD_LOGGING_DIR"] = str(directory / "tensorboard")

@@ -22,6 +22,7 @@ import numpy as np
 
 from voicecommand import mfcc
 from voicecommand.audio import SAMPLING_RATE, Clips, cache_directory, cut_windows, to_float
+from voicecommand.device import find_device
 from voicecommand.errors import InputError
 
 logger = logging.getLogger(__name__)
@@ -103,7 +104,7 @@ class EncoderFeatures:
     def __call__(self, dataset: Any, batch_size: int = 64) -> np.ndarray:
         import torch
 
-        device = _device()
+        device = find_device()
         self.encoder.to(device)
         rows = dataset["input_ids"][:]
         order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
@@ -281,7 +282,7 @@ class SpeechFeatures(_SoundFeatures):
     def _compute(self, clips: list[np.ndarray], bar: Any) -> np.ndarray:
         import torch
 
-        device = _device()
+        device = find_device()
         self.encoder.to(device)
         self.front.to(device)
         size = round(self.max_seconds * SAMPLING_RATE)
@@ -559,14 +560,6 @@ def _fit_temperature(scores: np.ndarray, labels: np.ndarray) -> float:
         return -log_softmax(scores / np.exp(log_temperature), axis=1)[np.arange(len(labels)), labels].mean()
 
     return float(np.exp(minimize_scalar(log_loss, bounds=(-5, 5), method="bounded").x))
-
-
-def _device() -> str:
-    """cuda where there is one, unless ACCELERATE_USE_CPU says otherwise, as it does to Trainer."""
-    import torch
-
-    on_cpu = os.environ.get("ACCELERATE_USE_CPU", "").strip().lower() in ("1", "true", "yes", "y", "t", "on")
-    return "cuda" if torch.cuda.is_available() and not on_cpu else "cpu"
 
 
 def _read_json(path: Path) -> Any:

@@ -13,6 +13,7 @@ import numpy as np
 
 from voicecommand.audio import SAMPLING_RATE, Clips, read_audio, to_int16
 from voicecommand.classification import to_probabilities
+from voicecommand.device import find_device
 from voicecommand.errors import InputError
 
 TOP = 5
@@ -164,6 +165,23 @@ def find_model(directory: str | Path) -> Path:
     raise InputError(f"{directory}: {what}; give the directory that a training run printed")
 
 
+def read_settings(directory: str | Path) -> dict[str, Any]:
+    """What voicecommand.json says of a saved model: label_names, task, kind, threshold, max_length, max_seconds.
+
+    Raises:
+        InputError: not a saved model, or one that says something else.
+    """
+    path = find_model(directory)
+    try:
+        saved = json.loads((path / "voicecommand.json").read_text(encoding="utf-8"))
+        settings = {key: saved[key] for key in ("label_names", "task", "kind")}
+        settings |= {key: saved.get(key) for key in ("threshold", "max_length", "max_seconds")}
+        _check_settings(**settings)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise _unopened(path, error) from error
+    return settings
+
+
 def load(directory: str | Path) -> CommandModel:
     """Open the saved model of a run.
 
@@ -172,22 +190,28 @@ def load(directory: str | Path) -> CommandModel:
     """
     from safetensors import SafetensorError
 
-    path = find_model(directory)
+    path, settings = find_model(directory), read_settings(directory)
+    names, kind = settings["label_names"], settings["kind"]
     try:
-        saved = json.loads((path / "voicecommand.json").read_text(encoding="utf-8"))
-        names, kind, task = saved["label_names"], saved["kind"], saved["task"]
-        threshold, max_length, max_seconds = (saved.get(key) for key in ("threshold", "max_length", "max_seconds"))
-        _check_settings(names, kind, task, threshold, max_length, max_seconds)
         is_network = kind == "network"
-        processor, model = _open_network(path, names, task) if is_network else _open_estimator(path, names, kind)
+        opened = _open_network(path, names, settings["task"]) if is_network else _open_estimator(path, names, kind)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise InputError(f"{path}: does not open: {type(error).__name__}: {reason}") from error
-    return CommandModel(names, threshold, max_length, max_seconds, processor, model, task, kind)
+        raise _unopened(path, error) from error
+    processor, model = opened
+    return CommandModel(processor=processor, model=model, **settings)
 
 
-def _check_settings(names: Any, kind: Any, task: Any, threshold: Any, max_length: Any, max_seconds: Any) -> None:
-    if not isinstance(names, list) or len(names) < 2 or not all(isinstance(name, str) for name in names):
+def _unopened(path: Path, error: Exception) -> InputError:
+    reason = " ".join(str(error).split())[:200]
+    return InputError(f"{path}: does not open: {type(error).__name__}: {reason}")
+
+
+def _check_settings(label_names: Any, task: Any, kind: Any, threshold: Any, max_length: Any, max_seconds: Any) -> None:
+    if (
+        not isinstance(label_names, list)
+        or len(label_names) < 2
+        or not all(isinstance(name, str) for name in label_names)
+    ):
         raise ValueError("voicecommand.json: label_names must be a list of at least two names")
     if kind not in KINDS.get(task, ()):
         raise ValueError(f"voicecommand.json: task {task!r} and kind {kind!r} are none of {KINDS}")
@@ -208,8 +232,7 @@ def _open_network(path: Path, label_names: list[str], task: str) -> tuple[Any, A
     model = loader.from_pretrained(str(path), use_safetensors=True, dtype=torch.float32, **stock)
     if [model.config.id2label.get(i) for i in range(model.config.num_labels)] != label_names:
         raise ValueError("config.json and voicecommand.json name different labels")
-    device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else "cpu"
-    return processor, model.eval().to(device)
+    return processor, model.eval().to(find_device())
 
 
 def _open_estimator(path: Path, label_names: list[str], kind: str) -> tuple[Any, Any]:

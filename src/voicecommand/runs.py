@@ -22,6 +22,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from voicecommand import device
 from voicecommand.errors import InputError, RunError, Stopped, StorageError
 
 logger = logging.getLogger(__name__)
@@ -133,7 +134,7 @@ def choose_precision(asked: str, bf16: bool | None, fp16: bool | None) -> tuple[
     """
     if asked not in ("auto", "fp32", "bf16", "fp16"):
         raise InputError(f"precision={asked}: give auto, fp32, bf16 or fp16")
-    if (fp16 or asked == "fp16") and not has_accelerator():
+    if (fp16 or asked == "fp16") and not device.has_accelerator():
         which = "training.fp16=true" if fp16 else "precision=fp16"
         raise InputError(f"{which}: needs a GPU, and this run has none; give precision=auto, fp32 or bf16")
     if bf16 is not None or fp16 is not None:
@@ -143,30 +144,9 @@ def choose_precision(asked: str, bf16: bool | None, fp16: bool | None) -> tuple[
         return bool(bf16), bool(fp16), f"{name}: asked for by training.bf16 or training.fp16"
     reason = f"{asked}: asked for"
     if asked == "auto":
-        asked, reason = native_precision()
+        asked, reason = device.native_precision()
     logger.info("precision %s", reason)
     return asked == "bf16", asked == "fp16", reason
-
-
-def has_accelerator() -> bool:
-    """Whether torch sees a GPU and the launcher did not choose the CPU."""
-    import torch
-
-    return torch.accelerator.is_available() and os.environ.get("ACCELERATE_USE_CPU", "").lower() not in ("1", "true")
-
-
-def native_precision() -> tuple[str, str]:
-    """(bf16, fp16 or fp32, why): the quickest that this device computes natively."""
-    import torch
-
-    if torch.cuda.is_available() and has_accelerator():
-        name = torch.cuda.get_device_name()
-        if torch.cuda.is_bf16_supported(including_emulation=False):
-            return "bf16", f"bf16: {name} computes it"
-        return "fp16", f"fp16: {name} has no bf16 units"
-    if torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported():
-        return "bf16", "bf16: this processor has units for it"
-    return "fp32", "fp32: this processor has no bf16 units"
 
 
 def count_cores() -> int:
@@ -211,7 +191,7 @@ def agree(verdict: Any) -> Any:
     from accelerate import PartialState
     from accelerate.utils import broadcast_object_list
 
-    PartialState(cpu=not has_accelerator())
+    PartialState(cpu=not device.has_accelerator())
     content = [verdict]
     broadcast_object_list(content)
     return content[0]

@@ -152,28 +152,38 @@ class _AudioNetwork(_AudioTask):
         )
 
 
+def _check_teacher(run: str) -> None:
+    """Raises InputError: no saved run there, or none of a network of sound."""
+    from voicecommand import inference
+
+    try:
+        settings = inference.read_settings(run)
+    except InputError as error:
+        raise InputError(f"model.teacher={error}") from error
+    if (settings["task"], settings["kind"]) != (_AudioTask.name, "network"):
+        raise InputError(f"model.teacher={run}: not a network of sound; train one with model=whisper tuning=head")
+
+
 def _load_teacher(run: str, label_names: list[str]) -> Any:
     """Waveforms float32 `[n, samples]` -> the probabilities `[n, labels]` of a trained network, labels in our order.
 
     It computes in bf16 where the device does so natively, whatever the student's precision.
 
     Raises:
-        InputError: it does not open, is no network of sound, or knows other labels.
+        InputError: it does not open, or knows other labels.
     """
     import torch
 
-    from voicecommand import inference, runs
+    from voicecommand import device, inference
 
     try:
         teacher = inference.load(run)
     except InputError as error:
         raise InputError(f"model.teacher={error}") from error
-    if teacher.task != _AudioTask.name or teacher.kind != "network":
-        raise InputError(f"model.teacher={run}: not a network of sound; train one with model=whisper tuning=head")
     if teacher.label_names != label_names:
         raise InputError(f"model.teacher={run}: knows {teacher.label_names}, train has {label_names}")
-    precision, reason = runs.native_precision()
-    logger.info("teacher: %s, %s parameters, %s", run, f"{teacher.model.num_parameters():,}", reason)
+    precision = "bf16" if device.native_precision()[0] == "bf16" else "fp32"
+    logger.info("teacher: %s, %s parameters, in %s", run, f"{teacher.model.num_parameters():,}", precision)
 
     def answer(waveforms: np.ndarray) -> np.ndarray:
         with torch.autocast(teacher.model.device.type, torch.bfloat16, enabled=precision == "bf16"):
@@ -310,12 +320,7 @@ class BCResNet(_AudioNetwork):
         if not isinstance(self.dropout, int | float) or not 0 <= self.dropout < 1:
             raise InputError(f"model.dropout={self.dropout}: give a number from 0 to below 1")
         if self.teacher is not None:
-            from voicecommand import inference
-
-            try:  # before sound is decoded, which may take an hour
-                inference.find_model(self.teacher)
-            except InputError as error:
-                raise InputError(f"model.teacher={error}") from error
+            _check_teacher(self.teacher)  # before sound is decoded, which may take an hour
 
     def load_processor(self) -> Any:
         from transformers import Wav2Vec2FeatureExtractor
