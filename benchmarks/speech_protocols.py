@@ -5,7 +5,8 @@
 
 --path is the directory of data=keywords, whose speakers of train are never in test; --checkpoint that of Whisper
 tiny.en, or none for the hub's. Models are those of conf/experiment/keywords_<model>.yaml, features and
-classifier the library's; the features of a clip are computed once and cached, so that hundreds of fits take seconds.
+classifier the library's. The features of a clip are computed once and cached, so that hundreds of fits of a support
+vector machine take seconds; a network is trained anew for each fit, from seed 0 for EPOCHS epochs, to its end.
 Each program writes its own part of benchmarks/results/speech_protocols.json and .md.
 """
 
@@ -32,13 +33,13 @@ MODELS = {"few-shot": ("whisper_svm", "mfcc_svm"), "unknown": ("whisper_svm", "m
 EPOCHS = 15  # of the network, which is trained once for each pair
 COUNTS = (1, 2, 5, 10, 20)  # examples a label
 COPIED = (1, 2, 5)  # of these also with augmented copies: with more there is nothing to gain
+COPIES = 8
 DRAWS = 20
 UNKNOWN = 2  # labels that training does not know
 FOLDS = 5  # of speakers
 CHUNK = 50  # clips whose copies are held at once
 KEEP = 0.95  # of the known commands are to be accepted
 NEIGHBOURS = 5
-PLACES = ("--path", "--checkpoint", "--figure")  # of which a recorded command says DIR alone
 SCORES = {
     "probability": "the highest probability",
     "mahalanobis": "Mahalanobis distance to the nearest label's mean (Lee et al., arXiv:1807.03888)",
@@ -155,7 +156,7 @@ class Hearing(Pool):
 
     config: Any = None
     encoded: Any = None  # the rows of all splits, in order
-    how = "held out as validation"
+    how = f"held out as validation, the network trained once a pair for {EPOCHS} epochs"
 
     @cached_property
     def held(self) -> NDArray[np.int64]:
@@ -222,8 +223,9 @@ class Heard(Fitted):
         import torch
 
         with torch.inference_mode():
-            logits = self.estimator.model.classifier(torch.from_numpy(self.everything[rows]))
-        answer: NDArray[np.float64] = self.pool.task.decode(logits.numpy())
+            hidden = torch.from_numpy(self.everything[rows]).to(self.estimator.model.device)
+            logits = self.estimator.model.classifier(hidden)
+        answer: NDArray[np.float64] = self.pool.task.decode(logits.cpu().numpy())
         return answer
 
 
@@ -253,7 +255,7 @@ def main() -> int:
     parser.add_argument("protocol", choices=tuple(PROTOCOLS))
     parser.add_argument("--path", required=True, help="the directory of data=keywords")
     parser.add_argument("--checkpoint", help="a directory with Whisper tiny.en")
-    parser.add_argument("--copies", type=int, default=8, help="augmented copies of an example, for `few-shot`")
+    parser.add_argument("--copies", type=int, default=COPIES, help="augmented copies of an example, for `few-shot`")
     parser.add_argument("--models", nargs="+", choices=MODELS["unknown"], help="by default all that the protocol takes")
     parser.add_argument("--out", type=Path, default=measuring.RESULTS / "speech_protocols.json")
     parser.add_argument("--figure", type=Path, default=ROOT / "docs" / "few_shot.png", help="of few-shot")
@@ -271,14 +273,23 @@ def main() -> int:
         return 2
     models = {name: figures for found in measured for name, figures in found.items()}
     content = json.loads(options.out.read_text(encoding="utf-8")) if options.out.is_file() else {"protocols": {}}
-    found = {"command": measuring.command_line(directories=PLACES), "models": models}
-    content = {"benchmark": "speech_protocols", "protocols": content["protocols"] | {options.protocol: found}}
-    content = measuring.rounded(content)
+    content = measuring.rounded(merge(content["protocols"], options, models))
     measuring.write_results(options.out, content, report(content))
     if options.protocol == "few-shot":
-        options.figure.write_bytes(few_shot_png(models))
+        options.figure.write_bytes(few_shot_png(content["protocols"]["few-shot"]["models"]))
     print(report({"protocols": {options.protocol: content["protocols"][options.protocol]}}))
     return 0
+
+
+def merge(protocols: dict[str, Any], options: Any, models: dict[str, Any]) -> dict[str, Any]:
+    """What was measured before with `models` in its place; the command is the one that measures all models."""
+    command = f"python benchmarks/speech_protocols.py {options.protocol} --path DIR --checkpoint DIR"
+    if options.protocol == "few-shot" and options.copies != COPIES:
+        command += f" --copies {options.copies}"
+    known = {name: protocol for name, protocol in protocols.items() if name in PROTOCOLS}
+    before = known.get(options.protocol, {"models": {}})["models"]
+    found = {"command": command, "models": before | models}
+    return {"benchmark": "speech_protocols", "protocols": known | {options.protocol: found}}
 
 
 def load_pool(model: str, options: Any) -> Pool:
@@ -297,7 +308,7 @@ def load_pool(model: str, options: Any) -> Pool:
     if options.checkpoint and model == "whisper_svm":
         overrides.append(f"model.checkpoint={json.dumps(options.checkpoint)}")
     if model == "bcresnet":
-        overrides += [f"training.num_train_epochs={EPOCHS}", "training.load_best_model_at_end=false"]
+        overrides += [f"training.num_train_epochs={EPOCHS}", "training.load_best_model_at_end=false", "seed=0"]
         overrides += ["training.eval_strategy=no", "training.save_strategy=no", "training.report_to=none"]
     config = door.compose("train", overrides)
     runs.set_threads(config.threads)

@@ -176,17 +176,29 @@ def make_run(runs: Path, seed: int, wrong: list[int], groups: list[str] | None, 
     return directory
 
 
+def make_finished(runs: Path, *overrides: str) -> Path:
+    """The directory of a run that is finished, but for its results."""
+    config = door.compose("train", [f"runs={runs}", "data.path=DIR", *overrides])
+    directory = Path(door.run_directory(config))
+    directory.mkdir(parents=True)
+    (directory / "status.json").write_text('{"state": "finished"}')
+    (directory / "config.yaml").write_text(yaml.safe_dump(door.plain(config)))
+    return directory
+
+
 def test_weights_of_a_directory_belong_to_the_experiment_and_those_of_another_model_do_not(tmp_path: Path) -> None:
     for checkpoint, seed in ((str(tmp_path / "whisper"), 1), ("somebody/else", 2)):
-        given = [f"runs={tmp_path}", "data.path=DIR", f"model.checkpoint={checkpoint}", f"seed={seed}"]
-        config = door.compose("train", ["experiment=keywords_whisper_svm", *given])
-        directory = Path(door.run_directory(config))
-        directory.mkdir(parents=True)
-        (directory / "status.json").write_text('{"state": "finished"}')
-        (directory / "config.yaml").write_text(yaml.safe_dump(door.plain(config)))
+        make_finished(tmp_path, "experiment=keywords_whisper_svm", f"model.checkpoint={checkpoint}", f"seed={seed}")
     found = make_results.find_runs("keywords_whisper_svm", tmp_path)
     assert [directory.name.split("-")[1] for directory in found] == ["s1"]
     assert make_results.find_runs("keywords_bcresnet", tmp_path) == [], "a model that has no checkpoint setting"
+
+
+def test_a_run_with_a_teacher_is_not_taken_for_one_without(tmp_path: Path) -> None:
+    taught = make_finished(tmp_path, "experiment=synthesised_bcresnet_taught", "model.teacher=/a/run", "seed=1")
+    alone = make_finished(tmp_path, "experiment=synthesised_bcresnet", "seed=1")
+    assert make_results.find_runs("synthesised_bcresnet_taught", tmp_path) == [taught]
+    assert make_results.find_runs("synthesised_bcresnet", tmp_path) == [alone]
 
 
 def write_robustness(
@@ -222,6 +234,15 @@ def test_accuracy_in_noise_is_the_mean_over_the_seeds_and_counts_as_reading_test
         "70.0 (60.0 to 80.0)",
     ]
     assert "python recipes/robustness.py run=RUN data=commands split=test noise=FILE" in text
+
+
+def test_a_row_with_a_teacher_stands_apart_and_names_it(tmp_path: Path) -> None:
+    made = make_run(tmp_path, 1, [0, 1], None)
+    rows = [make_results.make_row("commands_tfidf_svm", [made]) for _ in range(2)]
+    rows[1]["model"], rows[1]["runs"][0]["teacher"] = "pupil", "commands/whisper-head-s1-0a1b2c3d"
+    before, after = make_results.results_section(rows).split("Taught by the run commands/whisper-head-s1-0a1b2c3d")
+    assert "| tfidf_svm |" in before and "pupil" not in before
+    assert "| pupil " in after and "| tfidf_svm |" not in after
 
 
 def test_a_doubtful_interval_is_said_with_the_row_it_concerns(tmp_path: Path) -> None:

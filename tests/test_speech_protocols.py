@@ -173,19 +173,18 @@ def test_the_threshold_keeps_at_least_the_share_that_is_asked_for() -> None:
     assert (np.arange(10.0) >= protocols.threshold(np.arange(10.0))).sum() == 10
 
 
-def test_the_report_has_every_protocol_with_its_command_and_no_place_on_this_machine() -> None:
+def test_the_report_has_every_protocol_with_its_command_and_what_was_measured_before() -> None:
     pool = make_pool()
-    words = ["/somewhere/speech_protocols.py", "few-shot", "--path", "/secret/a", "--checkpoint=/secret/b"]
-    words += ["--figure", "/secret/c.png"]
-    command = measuring.command_line(words, protocols.PLACES)
-    assert command.endswith("few-shot --path DIR --checkpoint=DIR --figure DIR")
     few = {"a": protocols.measure_few_shot(pool, (1, 2), 2), "a, 8 copies": protocols.measure_few_shot(pool, (1,), 2)}
-    parts = {
-        "few-shot": few,
-        "unknown": {"a": protocols.measure_unknown(pool)},
+    unknown = {"a": protocols.measure_unknown(pool)}
+    content = protocols.merge({"gone": {}}, SimpleNamespace(protocol="few-shot", copies=8), few)
+    content = protocols.merge(content["protocols"], SimpleNamespace(protocol="unknown"), unknown)
+    content = protocols.merge(content["protocols"], SimpleNamespace(protocol="unknown"), {"b": unknown["a"]})
+    assert {name: list(part["models"]) for name, part in content["protocols"].items()} == {
+        "few-shot": ["a", "a, 8 copies"],
+        "unknown": ["a", "b"],
     }
-    content = {"protocols": {name: {"command": command, "models": models} for name, models in parts.items()}}
     text = protocols.report(measuring.rounded(content))
-    assert text.count("### ") == 2 and text.count(f"`{command}`") == 2
+    assert text.count("### ") == 2 and text.count("unknown --path DIR --checkpoint DIR`") == 1
     assert [line.split("|")[2].strip() for line in text.splitlines() if line.startswith("| a, 8 copies")] == ["1"]
     assert protocols.few_shot_png(few).startswith(b"\x89PNG")

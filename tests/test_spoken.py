@@ -234,6 +234,7 @@ def test_what_espeak_says_depends_on_the_request_alone(tmp_path: Path, monkeypat
     speakers = draw_speakers(24, [Espeak()])
     utterances = [speaker.say(text) for speaker in speakers for text in ("lights on", "play some music")]
     klatt = [voice for voice in Espeak().voices() if voice.accent == "en-us" and voice.variant in ("Reed", "caleb")]
+    assert len(klatt) == 2
     utterances += [Utterance("lights on", voice, 50, 150) for voice in klatt]  # these have another source of noise
     first = [Path(path).read_bytes() for path in speak_all(utterances, num_proc=1)]
     monkeypatch.setattr("voicecommand.audio.cache_directory", lambda: tmp_path / "two")

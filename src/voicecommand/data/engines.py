@@ -119,7 +119,7 @@ class Espeak:
         ]
 
     def version(self, voice: Voice) -> str:
-        return f"{_package_version('espeakng-loader')} srand"
+        return f"{_package_version('espeakng-loader')}, seed 2"  # of `speak`: clips seeded otherwise are made again
 
     def speak(self, utterance: Utterance) -> tuple[NDArray[np.int16], int]:
         """In a library loaded for this clip alone.
