@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,13 @@ ROOT = Path(__file__).parents[1]
 sys.path.append(str(ROOT / "benchmarks"))
 
 import make_results  # noqa: E402
+import make_synthesised  # noqa: E402
 import measuring  # noqa: E402
 import startup  # noqa: E402
 import text_training  # noqa: E402
 
+from voicecommand import audio, evaluation  # noqa: E402
 from voicecommand import config as door  # noqa: E402
-from voicecommand import evaluation  # noqa: E402
 
 EXPERIMENTS = sorted((ROOT / "conf" / "experiment").glob("*.yaml"))
 LABELS = ["off", "on"]
@@ -199,6 +201,34 @@ def test_a_run_with_a_teacher_is_not_taken_for_one_without(tmp_path: Path) -> No
     alone = make_finished(tmp_path, "experiment=synthesised_bcresnet", "seed=1")
     assert make_results.find_runs("synthesised_bcresnet_taught", tmp_path) == [taught]
     assert make_results.find_runs("synthesised_bcresnet", tmp_path) == [alone]
+
+
+@pytest.mark.skipif(not find_spec("espeakng_loader"), reason="espeakng-loader is not installed")
+def test_the_synthesised_set_is_made_speech_as_train_and_every_recording_as_test(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    for split, count in (("train", 2), ("validation", 1)):
+        (tmp_path / "keywords" / split / "alexa").mkdir(parents=True)
+        rows = [f"alexa/{i}.wav,alexa,c{i}" for i in range(count)]
+        for i in range(count):
+            audio.write_wav(tmp_path / "keywords" / split / f"alexa/{i}.wav", np.full(1600, i + 1, np.int16), 16_000)
+        (tmp_path / "keywords" / split / "metadata.csv").write_text("\n".join(["file_name,label,speaker", *rows]))
+    monkeypatch.setattr(audio, "cache_directory", lambda: tmp_path / "cache")
+    for name, value in (("SPEAKERS", 4), ("CLIPS", 2), ("ENGINES", ("espeak",))):
+        monkeypatch.setattr(make_synthesised, name, value)
+    arguments = ["make_synthesised.py", "--path", str(tmp_path / "keywords"), "--out"]
+    monkeypatch.setattr(sys, "argv", [*arguments, str(tmp_path / "made")])
+    assert make_synthesised.main() == 0
+    found = door.load_data(
+        door.compose("train", ["data=synthesised", f"data.path={tmp_path / 'made'}"]), ("audio", "label")
+    )
+    assert len(found["test"]) == 3 and len(found["train"]) + len(found["validation"]) == 2 * 6
+    assert set(found["train"]["label"]) <= {phrase.replace(" ", "_") for phrase in make_synthesised.PHRASES}
+
+    monkeypatch.setattr(sys, "argv", ["make_synthesised.py", "--path", str(tmp_path), "--out", str(tmp_path / "no")])
+    assert make_synthesised.main() == 2
+    assert "no such folder" in capsys.readouterr().err
+    assert {path.name for path in tmp_path.iterdir()} == {"keywords", "cache", "made"}
 
 
 def write_robustness(
