@@ -30,9 +30,8 @@ NOT_YET = "Not measured yet: `make results` writes this table from finished runs
 TEXT_SETS = ("commands", "banking77", "snips")
 DATA_SETS = (*TEXT_SETS, "keywords", "digits", "synthesised")
 ABOUT = {
-    "synthesised": "Trained on 2,164 synthesised clips of the six keywords and on no recording, with 236 more as"
-    " validation. Test is every recording of keywords, 1,823 clips."
-    " `python benchmarks/make_synthesised.py --path DIR --out DIR` makes the directory.",
+    "synthesised": "Trained on synthesised speech of the six keywords and on no recording, tested on every recording of"
+    " keywords. `python benchmarks/make_synthesised.py --path DIR --out DIR` makes the directory.",
 }
 NOISE_DB = (10, 0)  # of the robustness table
 
