@@ -119,7 +119,7 @@ def test_a_saved_encoder_opens_with_plain_transformers(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_features_of_an_encoder_are_mean_and_deviation_of_the_frames_of_each_clip_alone(family: str) -> None:
+def test_features_of_an_encoder_are_mean_and_deviation_of_each_clips_frames_by_their_loudness(family: str) -> None:
     import torch
 
     features = build(family)
@@ -129,13 +129,25 @@ def test_features_of_an_encoder_are_mean_and_deviation_of_the_frames_of_each_cli
         waveform = clip.astype(np.float32) / 32768
         inputs = features.processor(waveform, sampling_rate=RATE, return_tensors="pt")  # Whisper's: padded to 1 s
         with torch.no_grad():
-            states = features.encoder(**inputs).last_hidden_state[0]
+            states = features.encoder(**inputs).last_hidden_state[0].numpy()
         if family == "whisper":
             assert len(states) == 50
             states = states[: -(-len(clip) // 320)]
-        expected.append(torch.cat([states.mean(0), states.std(0, correction=0)]).numpy())
+        samples = np.pad(waveform, (0, len(states) * 320))[: len(states) * 320].reshape(len(states), 320)
+        weights = np.sqrt(np.square(samples).mean(1))
+        mean = np.average(states, axis=0, weights=weights)
+        deviation = np.sqrt(np.average(np.square(states - mean), axis=0, weights=weights))
+        expected.append(np.concatenate([mean, deviation]))
     np.testing.assert_allclose(features._rows({"audio": clips}), expected, atol=2e-4)
     assert np.ptp(expected, axis=0).max() > 0.1, "clips differ by more than the tolerance"
+
+
+def test_silence_around_a_word_changes_little_and_a_silent_clip_has_features() -> None:
+    features = build("whisper")
+    word, silence = sweep("rising", 0, 0.3), np.zeros(round(0.3 * RATE), dtype=np.int16)
+    alone, amid, nothing = features._rows({"audio": [word, np.concatenate([word, silence]), silence]})
+    assert np.isfinite(nothing).all()
+    assert np.abs(amid - alone).mean() < 0.3 * np.abs(nothing - alone).mean()
 
 
 @pytest.mark.parametrize("family", FAMILIES)

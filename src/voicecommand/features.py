@@ -20,6 +20,7 @@ WAVEFORM_FAMILIES = ("wav2vec2", "hubert", "wavlm")
 # Below it the convolutions of these families give fewer frames than their masks in training are long (10).
 LEAST_SAMPLES = 4000
 FRAME_SAMPLES = 400  # what their first frame sees
+WHISPER_HOP = 320  # samples between frames of its encoder
 
 
 def to_float(waveforms: Tensor) -> Tensor:
@@ -185,10 +186,23 @@ def build_front(config: Any, feature_extractor: Any, max_seconds: float) -> Whis
 def frame_mask(model: Any, lengths: Tensor, frames: int) -> Tensor:
     """bool [b, frames]: which frames of a stock model's last hidden state lie in a clip of `lengths` [b] samples.
 
-    Whisper makes a frame of 320 samples; the other families' convolutions are asked. Every clip has at least one.
+    Whisper makes a frame of `WHISPER_HOP` samples; the other families' convolutions are asked. A clip has at least one.
     """
     if model.config.model_type == "whisper":
-        valid = (lengths + 319) // 320
+        valid = (lengths + WHISPER_HOP - 1) // WHISPER_HOP
     else:
         valid = model._get_feat_extract_output_lengths(lengths).long()
     return torch.arange(frames, device=lengths.device) < valid.clamp(1, frames)[:, None]
+
+
+def frame_amplitudes(model: Any, waveforms: Tensor, frames: int) -> Tensor:
+    """float32 [b, frames]: root mean square of the samples under each frame of a stock model's last hidden state.
+
+    Args:
+        waveforms: float32 [b, n], zeros after a clip's end.
+
+    Silence has a floor of 1e-8, far below one step of 16 bits, so that frames of a silent clip weigh the same.
+    """
+    family = model.config.model_type
+    hop = WHISPER_HOP if family == "whisper" else math.prod(model.config.conv_stride)
+    return fit(waveforms, frames * hop).unflatten(1, (frames, hop)).square().mean(2).sqrt().clamp(min=1e-8)
