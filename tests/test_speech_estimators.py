@@ -142,12 +142,13 @@ def test_features_of_an_encoder_are_mean_and_deviation_of_each_clips_frames_by_t
     assert np.ptp(expected, axis=0).max() > 0.1, "clips differ by more than the tolerance"
 
 
-def test_silence_around_a_word_changes_little_and_a_silent_clip_has_features() -> None:
+def test_silence_after_a_word_changes_nothing_and_a_silent_clip_has_features() -> None:
     features = build("whisper")
     word, silence = sweep("rising", 0, 0.3), np.zeros(round(0.3 * RATE), dtype=np.int16)
     alone, amid, nothing = features._rows({"audio": [word, np.concatenate([word, silence]), silence]})
     assert np.isfinite(nothing).all()
-    assert np.abs(amid - alone).mean() < 0.3 * np.abs(nothing - alone).mean()
+    np.testing.assert_allclose(amid, alone, atol=1e-4)
+    assert np.abs(nothing - alone).mean() > 0.1
 
 
 @pytest.mark.parametrize("family", FAMILIES)
