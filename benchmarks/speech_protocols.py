@@ -13,7 +13,6 @@ Each program writes its own part of benchmarks/results/speech_protocols.json and
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import itertools
 import json
 import sys
@@ -32,12 +31,9 @@ from numpy.typing import NDArray
 MODELS = {"few-shot": ("whisper_svm", "mfcc_svm"), "unknown": ("whisper_svm", "mfcc_svm", "bcresnet")}
 EPOCHS = 15  # of the network, which is trained once for each pair
 COUNTS = (1, 2, 5, 10, 20)  # examples a label
-COPIED = (1, 2, 5)  # of these also with augmented copies: with more there is nothing to gain
-COPIES = 8
 DRAWS = 20
 UNKNOWN = 2  # labels that training does not know
 FOLDS = 5  # of speakers
-CHUNK = 50  # clips whose copies are held at once
 KEEP = 0.95  # of the known commands are to be accepted
 NEIGHBOURS = 5
 SCORES = {
@@ -52,18 +48,13 @@ Scores = dict[str, NDArray[np.float64]]  # in each way of SCORES, [rows]
 
 @dataclass(frozen=True)
 class Pool:
-    """Clips with their features: `vectors` float32 [n, width]; `labels`, `speakers` and `splits` are names [n].
-
-    `features` computed the vectors, from `clips` (int16 [samples] at 16 kHz).
-    """
+    """Clips with their features: `vectors` float32 [n, width]; `labels`, `speakers` and `splits` are names [n]."""
 
     task: Any
     vectors: NDArray[np.float32]
     labels: NDArray[np.str_]
     speakers: NDArray[np.str_]
     splits: NDArray[np.str_]
-    features: Any = None
-    clips: Any = ()
     how = f"held out in {FOLDS} folds"
 
     @cached_property
@@ -255,7 +246,6 @@ def main() -> int:
     parser.add_argument("protocol", choices=tuple(PROTOCOLS))
     parser.add_argument("--path", required=True, help="the directory of data=keywords")
     parser.add_argument("--checkpoint", help="a directory with Whisper tiny.en")
-    parser.add_argument("--copies", type=int, default=COPIES, help="augmented copies of an example, for `few-shot`")
     parser.add_argument("--models", nargs="+", choices=MODELS["unknown"], help="by default all that the protocol takes")
     parser.add_argument("--out", type=Path, default=measuring.RESULTS / "speech_protocols.json")
     parser.add_argument("--figure", type=Path, default=ROOT / "docs" / "few_shot.png", help="of few-shot")
@@ -284,8 +274,6 @@ def main() -> int:
 def merge(protocols: dict[str, Any], options: Any, models: dict[str, Any]) -> dict[str, Any]:
     """What was measured before with `models` in its place; the command is the one that measures all models."""
     command = f"python benchmarks/speech_protocols.py {options.protocol} --path DIR --checkpoint DIR"
-    if options.protocol == "few-shot" and options.copies != COPIES:
-        command += f" --copies {options.copies}"
     known = {name: protocol for name, protocol in protocols.items() if name in PROTOCOLS}
     before = known.get(options.protocol, {"models": {}})["models"]
     found = {"command": command, "models": before | models}
@@ -302,7 +290,6 @@ def load_pool(model: str, options: Any) -> Pool:
 
     from voicecommand import config as door
     from voicecommand import runs, training
-    from voicecommand.audio import Clips
 
     overrides = [f"experiment=keywords_{model}", f"data.path={json.dumps(options.path)}"]
     if options.checkpoint and model == "whisper_svm":
@@ -323,16 +310,11 @@ def load_pool(model: str, options: Any) -> Pool:
         return Hearing(task, np.empty((0, 0)), labels, speakers, splits, config=config, encoded=rows)
     features = task.load_model([], task.load_processor())
     note(f"{model}: features of {len(joined):,} clips")
-    return Pool(task, features._rows(joined), labels, speakers, splits, features, Clips(joined))
+    return Pool(task, features._rows(joined), labels, speakers, splits)
 
 
 def few_shot(model: str, options: Any) -> dict[str, Any]:
-    pool = load_pool(model, options)
-    found = {model: measure_few_shot(pool)}
-    if options.copies:
-        pool, copies = add_copies(pool, options.copies)
-        found[f"{model}, {options.copies} copies"] = measure_few_shot(pool, COPIED, copies=copies)
-    return found
+    return {model: measure_few_shot(load_pool(model, options))}
 
 
 def draw_few(pool: Pool, counts: Sequence[int], draws: int) -> list[dict[int, NDArray[np.int64]]]:
@@ -345,10 +327,8 @@ def draw_few(pool: Pool, counts: Sequence[int], draws: int) -> list[dict[int, ND
     return found
 
 
-def measure_few_shot(
-    pool: Pool, counts: Sequence[int] = COUNTS, draws: int = DRAWS, copies: dict[int, list[int]] | None = None
-) -> dict[str, Any]:
-    """Accuracy on test after training on so many clips of each label, and on their `copies` (rows of `pool`).
+def measure_few_shot(pool: Pool, counts: Sequence[int] = COUNTS, draws: int = DRAWS) -> dict[str, Any]:
+    """Accuracy on test after training on so many clips of each label.
 
     The interval is a bootstrap over test's speakers of the mean over the draws; `spread` (the standard deviation),
     `min` and `max` are over the draws.
@@ -359,8 +339,7 @@ def measure_few_shot(
     right: dict[int, list[NDArray[np.bool_]]] = {count: [] for count in counts}
     for drawn in draw_few(pool, counts, draws):
         for count, rows in drawn.items():
-            added = [copy for row in rows.tolist() for copy in (copies or {}).get(row, [])]
-            right[count].append(pool.fit(np.array([*rows.tolist(), *added])).right(test))
+            right[count].append(pool.fit(rows).right(test))
     found = []
     for count in counts:
         hits = np.stack(right[count])
@@ -369,46 +348,6 @@ def measure_few_shot(
         spread = {"spread": accuracies.std(ddof=1), "min": accuracies.min(), "max": accuracies.max()}
         found.append({"examples": count, **figure, **{name: float(value) for name, value in spread.items()}})
     return {"draws": draws, "labels": len(pool.names), "test": len(test), "curve": found}
-
-
-def add_copies(pool: Pool, count: int) -> tuple[Pool, dict[int, list[int]]]:
-    """`pool` with `count` augmented copies of every clip that a draw of COPIED takes, and the rows they have in it.
-
-    augment=strong without babble, which would need more recordings; a copy hangs on its clip alone.
-    """
-    import torch
-    from datasets import Dataset, Features, List, Value
-
-    from voicecommand import config as door
-    from voicecommand.audio import SAMPLING_RATE, to_float, to_int16
-
-    strong = door.build(door.compose("train", ["model=bcresnet", "augment=strong"]).augment)
-    strong = dataclasses.replace(strong, noise_kinds=("white", "pink", "brown"))
-    augmenter = strong.build(None, SAMPLING_RATE, 0)
-    rows = sorted({row for drawn in draw_few(pool, COPIED, DRAWS) for few in drawn.values() for row in few.tolist()})
-    note(f"{count} copies of {len(rows)} clips")
-    vectors = []
-    for start in range(0, len(rows), CHUNK):
-        made = []
-        for row in rows[start : start + CHUNK]:
-            clip = torch.from_numpy(to_float(pool.clips[row]))
-            draws = [strong.draw(0, epoch, [row]) for epoch in range(count)]
-            drawn = {name: torch.from_numpy(np.concatenate([draw[name] for draw in draws])) for name in draws[0]}
-            copied = augmenter(clip.repeat(count, 1), torch.full((count,), len(clip)), drawn)
-            made += [to_int16(waveform) for waveform in copied.numpy()]
-        sounds = Features({"audio": List(Value("int16")), "content": Value("string")})  # as prepared: it is cached
-        copied_rows = Dataset.from_dict({"audio": made, "content": [""] * len(made)}, features=sounds)
-        vectors.append(pool.features._rows(copied_rows))
-    size, own = len(pool.labels), np.repeat(rows, count)
-    joined = dataclasses.replace(
-        pool,
-        vectors=np.concatenate([pool.vectors, *vectors]),
-        labels=np.concatenate([pool.labels, pool.labels[own]]),
-        speakers=np.concatenate([pool.speakers, pool.speakers[own]]),
-        splits=np.concatenate([pool.splits, np.full(len(own), "copy")]),
-    )
-    places = np.arange(size, size + len(own)).reshape(len(rows), count).tolist()
-    return joined, dict(zip(rows, places, strict=True))
 
 
 def unknown(model: str, options: Any) -> dict[str, Any]:
@@ -518,9 +457,7 @@ def few_shot_report(models: dict[str, Any]) -> str:
             rows.append([name, own["examples"], with_interval(own), drawn])
     said = (
         f"Trained on so many clips of each of {first['labels']} labels, {first['draws']} draws from the speakers of"
-        f" train, tested on the {first['test']} clips. `copies`: also on so many"
-        f" copies of each with augment=strong, which was chosen on held-out speakers of train. Interval of the"
-        f" mean: {first['curve'][0]['method']}."
+        f" train, tested on the {first['test']} clips. Interval of the mean: {first['curve'][0]['method']}."
     )
     return f"### Few examples a label (keywords)\n\n{said}\n\n{table(header, rows)}"
 
