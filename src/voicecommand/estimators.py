@@ -223,9 +223,10 @@ class _SoundFeatures:
 
 
 class MfccFeatures(_SoundFeatures):
-    """Statistics of a whole clip, float32 `[n, 805]`: see `voicecommand.mfcc.describe`."""
+    """Statistics of a whole clip, float32 `[n, 732]`: see `voicecommand.mfcc.describe`."""
 
     kind = "mfcc"
+    version = 2
 
     def _compute(self, clips: list[np.ndarray], bar: Any) -> np.ndarray:
         vectors = []

@@ -6,32 +6,33 @@ numba compiles what librosa has decorated.
 
 from __future__ import annotations
 
-from itertools import pairwise
-
 import numpy as np
 
 SAMPLING_RATE = 16_000
 WINDOW, HOP = 400, 160  # samples of a frame, and between frames
+RANGE_DECIBELS = 40  # of mel bands, below the loudest
 TRIM_DECIBELS = 25
-PARTS = 3
+PARTS = 4
 TRACKS = 73
-WIDTH = TRACKS * (5 + 2 * PARTS) + 2
+WIDTH = TRACKS * (2 + 2 * PARTS) + 2
 
 
 def describe(waveform: np.ndarray) -> np.ndarray:
-    """What the traditional way knows of a clip: float32 `[samples]` at 16 kHz -> float32 `[805]`.
+    """What the traditional way knows of a clip: float32 `[samples]` at 16 kHz -> float32 `[732]`.
 
-    73 tracks, a value every 10 ms (windows of 25 ms): 20 MFCC of 40 mel bands with deltas and delta-deltas, spectral
-    centroid, bandwidth, roll-off, flatness (log10) and contrast (7 bands), zero crossings and energy (dB below the
-    loudest frame), by librosa. The part of the clip that is within 25 dB of its loudest frame, from the first to the
-    last one, is what counts. The mean of each MFCC is taken off (cepstral mean normalisation; Atal 1974,
-    doi:10.1121/1.1914702), and with it the channel; the clip is scaled to a peak of 1 first.
+    73 tracks, a value every 10 ms (windows of 25 ms): 20 MFCC of 40 mel bands (over 40 dB) with deltas and
+    delta-deltas, spectral centroid, bandwidth, roll-off, flatness (log10) and contrast (7 bands), zero crossings and
+    energy (dB below the loudest frame), by librosa. The part of the clip that is within 25 dB of its loudest frame,
+    from the first to the last one, is what counts; in it a frame weighs as the square root of its amplitude. The mean
+    of each MFCC is taken off (cepstral mean normalisation; Atal 1974, doi:10.1121/1.1914702), and with it the channel;
+    the clip is scaled to a peak of 1 first.
 
-    Of each track: mean, standard deviation, 10th, 50th and 90th percentile; mean and standard deviation in each third
-    of the clip. Then peaks of energy a second, which go with syllables (de Jong and Wempe 2009,
+    Of each track: mean and standard deviation, and the same in each quarter, where quarters have the same weight, not
+    the same time. Then peaks of energy a second, which go with syllables (de Jong and Wempe 2009,
     doi:10.3758/BRM.41.2.385: peaks at least 2 dB over the dips beside them), and the seconds of the part.
 
-    Trim, thirds and normalisation are from leaving out one training speaker at a time of a set of spoken digits.
+    All this is from leaving out one training speaker at a time of a set of spoken digits: 75.5 % right, against 63.9
+    with equal weights, thirds of time, percentiles and 80 dB.
     """
     from librosa import feature
 
@@ -39,7 +40,7 @@ def describe(waveform: np.ndarray) -> np.ndarray:
     samples = samples / max(float(np.abs(samples).max()), 1e-6)  # the floors below are relative to the peak then
     spectrum, power = _spectrum(samples)
     mel = feature.melspectrogram(S=power, sr=SAMPLING_RATE, n_mels=40)
-    log_mel = 10 * np.log10(np.maximum(mel, max(1e-10, 1e-8 * float(mel.max()))))
+    log_mel = 10 * np.log10(np.maximum(mel, max(1e-10, 10 ** (-RANGE_DECIBELS / 10) * float(mel.max()))))
     cepstra = feature.mfcc(S=log_mel, n_mfcc=20)
     energy = 10 * np.log10(np.maximum(power.mean(axis=0), 1e-12))
     energy -= energy.max()
@@ -55,19 +56,27 @@ def describe(waveform: np.ndarray) -> np.ndarray:
             np.log10(feature.spectral_flatness(S=spectrum)),
             feature.spectral_contrast(S=spectrum, sr=SAMPLING_RATE),
             crossings[:, : len(energy)],
-            energy[None],
+            np.maximum(energy, -RANGE_DECIBELS)[None],
         ]
     )
     start, end = _loud_part(energy)
     tracks = tracks[:, start:end].astype(np.float64)
-    tracks[:20] -= tracks[:20].mean(axis=1, keepdims=True)
-    edges = np.linspace(0, end - start, PARTS + 1).astype(int)
-    statistics = [tracks.mean(axis=1), tracks.std(axis=1), *np.percentile(tracks, [10, 50, 90], axis=1)]
-    for part in (tracks[:, a:b] for a, b in pairwise(edges)):
-        statistics += [part.mean(axis=1), part.std(axis=1)]
+    weights = 10 ** (energy[start:end] / 40)
+    tracks[:20] -= np.average(tracks[:20], axis=1, weights=weights)[:, None]
+    statistics = _mean_and_deviation(tracks, weights)
+    part = (PARTS * (np.cumsum(weights) - weights / 2) / weights.sum()).astype(int)
+    for i in range(PARTS):
+        held = part == i if (part == i).any() else part >= 0  # one frame may outweigh a part
+        statistics += _mean_and_deviation(tracks[:, held], weights[held])
     seconds = (end - start) * HOP / SAMPLING_RATE
     statistics.append(np.array([_count_peaks(energy[start:end]) / seconds, seconds]))
     return np.concatenate(statistics).astype(np.float32)
+
+
+def _mean_and_deviation(tracks: np.ndarray, weights: np.ndarray) -> list[np.ndarray]:
+    """`[tracks, frames]`, `[frames]` -> two `[tracks]`."""
+    mean = np.average(tracks, axis=1, weights=weights)
+    return [mean, np.sqrt(np.average((tracks - mean[:, None]) ** 2, axis=1, weights=weights))]
 
 
 def _spectrum(samples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
