@@ -257,13 +257,12 @@ def main() -> int:
     from voicecommand.errors import InputError
 
     try:
-        measured = [PROTOCOLS[options.protocol](name, options) for name in names]
+        models = {name: PROTOCOLS[options.protocol](load_pool(name, options)) for name in names}
     except InputError as error:
         note(f"error: {error}")
         return 2
-    models = {name: figures for found in measured for name, figures in found.items()}
     content = json.loads(options.out.read_text(encoding="utf-8")) if options.out.is_file() else {"protocols": {}}
-    content = measuring.rounded(merge(content["protocols"], options, models))
+    content = measuring.rounded(merge(content["protocols"], options.protocol, models))
     measuring.write_results(options.out, content, report(content))
     if options.protocol == "few-shot":
         options.figure.write_bytes(few_shot_png(content["protocols"]["few-shot"]["models"]))
@@ -271,13 +270,13 @@ def main() -> int:
     return 0
 
 
-def merge(protocols: dict[str, Any], options: Any, models: dict[str, Any]) -> dict[str, Any]:
+def merge(protocols: dict[str, Any], protocol: str, models: dict[str, Any]) -> dict[str, Any]:
     """What was measured before with `models` in its place; the command is the one that measures all models."""
-    command = f"python benchmarks/speech_protocols.py {options.protocol} --path DIR --checkpoint DIR"
-    known = {name: protocol for name, protocol in protocols.items() if name in PROTOCOLS}
-    before = known.get(options.protocol, {"models": {}})["models"]
+    command = f"python benchmarks/speech_protocols.py {protocol} --path DIR --checkpoint DIR"
+    known = {name: found for name, found in protocols.items() if name in PROTOCOLS}
+    before = known.get(protocol, {"models": {}})["models"]
     found = {"command": command, "models": before | models}
-    return {"benchmark": "speech_protocols", "protocols": known | {options.protocol: found}}
+    return {"benchmark": "speech_protocols", "protocols": known | {protocol: found}}
 
 
 def load_pool(model: str, options: Any) -> Pool:
@@ -313,10 +312,6 @@ def load_pool(model: str, options: Any) -> Pool:
     return Pool(task, features._rows(joined), labels, speakers, splits)
 
 
-def few_shot(model: str, options: Any) -> dict[str, Any]:
-    return {model: measure_few_shot(load_pool(model, options))}
-
-
 def draw_few(pool: Pool, counts: Sequence[int], draws: int) -> list[dict[int, NDArray[np.int64]]]:
     """Of each draw, so many clips of each label, not of test; those of a smaller number are among a greater one's."""
     train, found = np.flatnonzero(np.isin(pool.splits, ("train", "validation"))), []
@@ -348,10 +343,6 @@ def measure_few_shot(pool: Pool, counts: Sequence[int] = COUNTS, draws: int = DR
         spread = {"spread": accuracies.std(ddof=1), "min": accuracies.min(), "max": accuracies.max()}
         found.append({"examples": count, **figure, **{name: float(value) for name, value in spread.items()}})
     return {"draws": draws, "labels": len(pool.names), "test": len(test), "curve": found}
-
-
-def unknown(model: str, options: Any) -> dict[str, Any]:
-    return {model: measure_unknown(load_pool(model, options))}
 
 
 def measure_unknown(pool: Pool) -> dict[str, Any]:
@@ -426,7 +417,7 @@ def mean_over_pairs(
     }
 
 
-PROTOCOLS = {"few-shot": few_shot, "unknown": unknown}
+PROTOCOLS = {"few-shot": measure_few_shot, "unknown": measure_unknown}
 
 
 def percent(share: float) -> str:
@@ -457,7 +448,8 @@ def few_shot_report(models: dict[str, Any]) -> str:
             rows.append([name, own["examples"], with_interval(own), drawn])
     said = (
         f"Trained on so many clips of each of {first['labels']} labels, {first['draws']} draws from the speakers of"
-        f" train, tested on the {first['test']} clips. Interval of the mean: {first['curve'][0]['method']}."
+        f" train, tested on the {first['test']} clips. Interval of the mean: {first['curve'][0]['method']};"
+        f" one from a figure to itself says nothing: no draw of speakers changes it."
     )
     return f"### Few examples a label (keywords)\n\n{said}\n\n{table(header, rows)}"
 
@@ -482,7 +474,8 @@ def unknown_report(models: dict[str, Any]) -> str:
         f" {100 * first['keep']:.0f} % of the known labels' clips of speakers of train that were held out ({held}); the"
         " last two columns take it from the test clips themselves instead, so that the"
         f" recall is that. Means over the pairs, on {first['test']} clips;"
-        f" {first['scores']['chosen']['recall']['method']}. Scores: "
+        f" {first['scores']['chosen']['recall']['method']}; an interval from a figure to itself says nothing: no draw"
+        " of speakers changes it. Scores: "
         + "; ".join(f"{name}, {what}" for name, what in SCORES.items())
         + ". `chosen` is, for each pair, the one with the best AUROC on held-out speakers of train over the pairs that"
         f" share no label with it: {'; '.join(f'{name}: {what} pairs' for name, what in counted.items())}."

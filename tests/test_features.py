@@ -10,7 +10,16 @@ import torch
 import transformers as t
 
 from voicecommand.errors import InputError
-from voicecommand.features import LEAST_SAMPLES, LogMel, WaveformFront, WhisperFront, build_front, frame_mask, to_float
+from voicecommand.features import (
+    LEAST_SAMPLES,
+    LogMel,
+    WaveformFront,
+    WhisperFront,
+    build_front,
+    frame_amplitudes,
+    frame_mask,
+    to_float,
+)
 
 RATE = 16_000
 LENGTHS = (16_000, 9_123, 4_000, 31_999)
@@ -128,6 +137,16 @@ def test_whispers_frames_are_320_samples() -> None:
     model = t.models.whisper.modeling_whisper.WhisperEncoder(config)
     mask = frame_mask(model, torch.tensor([16_000, 321, 320, 0]), 50)
     assert mask.sum(1).tolist() == [50, 2, 1, 1]
+
+
+def test_a_frame_is_as_loud_as_its_samples_vary_and_a_constant_offset_is_no_sound() -> None:
+    config = t.WhisperConfig(d_model=16, encoder_layers=1, encoder_attention_heads=2, max_source_positions=50)
+    model = t.models.whisper.modeling_whisper.WhisperEncoder(config)
+    waveforms = torch.zeros(2, 640)
+    waveforms[0, 320:] = 0.5 * torch.tensor([1.0, -1.0]).repeat(160)
+    waveforms[1] = 0.1
+    loud = frame_amplitudes(model, waveforms, 2)
+    torch.testing.assert_close(loud, torch.tensor([[1e-8, 0.5], [1e-8, 1e-8]]), atol=1e-6, rtol=0)
 
 
 def test_a_clip_of_a_few_samples_still_has_a_frame() -> None:

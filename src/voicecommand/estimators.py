@@ -216,7 +216,8 @@ class _SoundFeatures:
     def _take(self, saved: dict[str, Any], tensors: dict[str, np.ndarray]) -> None:
         """Take over what `_tensors` gave; ValueError where it does not fit."""
         if saved["version"] != self.version:
-            raise ValueError(f"features.json: version {saved['version']}, this code makes {self.version}")
+            made = f"version {saved['version']}, this code makes {self.version}"
+            raise ValueError(f"features.json: {made}: train the model again")
         self.mean, self.deviation = tensors["feature_mean"], tensors["feature_deviation"]
         if self.mean.shape != (self.width(),) or self.deviation.shape != (self.width(),):
             raise ValueError(f"estimator.safetensors: its features are not {self.width()}")
@@ -264,9 +265,9 @@ class SpeechFeatures(_SoundFeatures):
     A frame weighs as much as its sound is loud (`voicecommand.features.frame_amplitudes`): a word amid silence is
     described by the word, and nothing counts after a clip's end. From one example of each of six keywords, 84 % of
     other speakers' clips were right with equal weights and 99.9 % with these (20 draws from train). A clip longer
-    than `max_seconds` is read in windows (`voicecommand.audio.cut_windows`) whose vectors are averaged, in fitting as
-    in predicting. Windows of different lengths are never padded to one another, so that a clip's vector does not
-    depend on the clips beside it.
+    than `max_seconds` is read in windows (`voicecommand.audio.cut_windows`) whose vectors are averaged by loudness
+    too, in fitting as in predicting. Windows of different lengths are never padded to one another, so that a clip's
+    vector does not depend on the clips beside it.
 
     Args:
         encoder: Whisper's encoder with its positions cut to `max_seconds`, or a wav2vec 2.0, HuBERT or WavLM model.
@@ -275,7 +276,7 @@ class SpeechFeatures(_SoundFeatures):
     """
 
     kind = "speech_embedding"
-    version = 2
+    version = 3
 
     def __init__(self, encoder: Any, processor: Any, max_seconds: float) -> None:
         from voicecommand.features import build_front
@@ -295,6 +296,7 @@ class SpeechFeatures(_SoundFeatures):
         windows = [(i, clip[start : start + size]) for i, clip in enumerate(clips) for start in starts[i]]
         left = [len(of_clip) for of_clip in starts]
         vectors = np.zeros((len(clips), self.width()), dtype=np.float32)
+        weights = np.zeros((len(clips), 1), dtype=np.float32)
         is_padded = self.encoder.config.model_type == "whisper"  # to `max_seconds` in any case, by the front
         for batch in _batches(windows, mixed=is_padded):
             waveforms = np.zeros((len(batch), max(len(window) for _, window in batch)), dtype=np.float32)
@@ -302,15 +304,16 @@ class SpeechFeatures(_SoundFeatures):
                 row[: len(window)] = to_float(window)
             lengths = torch.tensor([len(window) for _, window in batch], device=device)
             with torch.inference_mode():
-                pooled = self._pool(torch.from_numpy(waveforms).to(device), lengths).cpu().numpy()
-            for (i, _), vector in zip(batch, pooled, strict=True):
-                vectors[i] += vector / len(starts[i])
+                pooled, loud = self._pool(torch.from_numpy(waveforms).to(device), lengths)
+            for (i, _), vector, weight in zip(batch, pooled.cpu().numpy(), loud.cpu().numpy(), strict=True):
+                vectors[i] += weight * vector
+                weights[i] += weight
                 left[i] -= 1
                 bar.update(int(left[i] == 0))
-        return vectors
+        return vectors / weights
 
-    def _pool(self, waveforms: Any, lengths: Any) -> Any:
-        """float32 `[b, samples]`, int64 `[b]` -> float32 `[b, 2 x hidden]`."""
+    def _pool(self, waveforms: Any, lengths: Any) -> tuple[Any, Any]:
+        """float32 `[b, samples]`, int64 `[b]` -> float32 `[b, 2 x hidden]`, and how loud each window is `[b]`."""
         import torch
 
         from voicecommand.features import frame_amplitudes, frame_mask
@@ -318,10 +321,11 @@ class SpeechFeatures(_SoundFeatures):
         states = self.encoder(**self.front(waveforms, lengths)).last_hidden_state.float()
         frames = states.shape[1]
         weights = frame_amplitudes(self.encoder, waveforms, frames) * frame_mask(self.encoder, lengths, frames)
-        weights = (weights / weights.sum(1, keepdim=True)).unsqueeze(-1)
-        mean = (states * weights).sum(1)
-        variance = ((states - mean.unsqueeze(1)).square() * weights).sum(1)
-        return torch.cat([mean, variance.sqrt()], dim=-1)
+        loud = weights.sum(1)
+        shares = (weights / loud[:, None]).unsqueeze(-1)
+        mean = (states * shares).sum(1)
+        variance = ((states - mean.unsqueeze(1)).square() * shares).sum(1)
+        return torch.cat([mean, variance.sqrt()], dim=-1), loud
 
     def _settings_hash(self) -> str:
         import torch

@@ -196,13 +196,17 @@ def frame_mask(model: Any, lengths: Tensor, frames: int) -> Tensor:
 
 
 def frame_amplitudes(model: Any, waveforms: Tensor, frames: int) -> Tensor:
-    """float32 [b, frames]: root mean square of the samples under each frame of a stock model's last hidden state.
+    """float32 [b, frames]: how loud each frame of a stock model's last hidden state is, from 1e-8 (silence) to 1.
+
+    The standard deviation of its share of the samples: the batch is cut evenly into as many parts as there are frames.
+    Unlike the root mean square, it does not hear a constant offset. A model's frames overlap; these parts do not.
 
     Args:
-        waveforms: float32 [b, n], zeros after a clip's end.
-
-    Silence has a floor of 1e-8, far below one step of 16 bits, so that frames of a silent clip weigh the same.
+        waveforms: float32 [b, n], as given to the front.
     """
-    family = model.config.model_type
-    hop = WHISPER_HOP if family == "whisper" else math.prod(model.config.conv_stride)
-    return fit(waveforms, frames * hop).unflatten(1, (frames, hop)).square().mean(2).sqrt().clamp(min=1e-8)
+    whisper = model.config.model_type == "whisper"
+    samples = frames * WHISPER_HOP if whisper else max(waveforms.shape[1], LEAST_SAMPLES)
+    parts = functional.adaptive_avg_pool1d(
+        torch.stack([fitted := fit(waveforms, samples), fitted.square()], dim=1), frames
+    )
+    return (parts[:, 1] - parts[:, 0].square()).clamp(min=1e-16).sqrt()

@@ -10,7 +10,7 @@ import numpy as np
 
 SAMPLING_RATE = 16_000
 WINDOW, HOP = 400, 160  # samples of a frame, and between frames
-RANGE_DECIBELS = 40  # of mel bands, below the loudest
+RANGE_DECIBELS = 40  # of mel bands and of energy, below the loudest
 TRIM_DECIBELS = 25
 PARTS = 4
 TRACKS = 73
@@ -22,17 +22,18 @@ def describe(waveform: np.ndarray) -> np.ndarray:
 
     73 tracks, a value every 10 ms (windows of 25 ms): 20 MFCC of 40 mel bands (over 40 dB) with deltas and
     delta-deltas, spectral centroid, bandwidth, roll-off, flatness (log10) and contrast (7 bands), zero crossings and
-    energy (dB below the loudest frame), by librosa. The part of the clip that is within 25 dB of its loudest frame,
-    from the first to the last one, is what counts; in it a frame weighs as the square root of its amplitude. The mean
-    of each MFCC is taken off (cepstral mean normalisation; Atal 1974, doi:10.1121/1.1914702), and with it the channel;
-    the clip is scaled to a peak of 1 first.
+    energy (dB below the loudest frame, over 40 dB), by librosa. The part of the clip that is within 25 dB of its
+    loudest frame, from the first to the last one, is what counts; in it a frame weighs as the square root of its
+    amplitude. The mean of each MFCC, so weighed, is taken off (cepstral mean normalisation; Atal 1974,
+    doi:10.1121/1.1914702), and with it the channel; the clip is scaled to a peak of 1 first.
 
     Of each track: mean and standard deviation, and the same in each quarter, where quarters have the same weight, not
-    the same time. Then peaks of energy a second, which go with syllables (de Jong and Wempe 2009,
-    doi:10.3758/BRM.41.2.385: peaks at least 2 dB over the dips beside them), and the seconds of the part.
+    the same time; a quarter too short for a frame of its own has those of the whole. Then peaks of energy a second,
+    which go with syllables (de Jong and Wempe 2009, doi:10.3758/BRM.41.2.385: peaks at least 2 dB over the dips beside
+    them), and the seconds of the part.
 
     All this is from leaving out one training speaker at a time of a set of spoken digits: 75.5 % right, against 63.9
-    with equal weights, thirds of time, percentiles and 80 dB.
+    with equal weights, thirds of time, percentiles and 80 dB (docs/results.md says where it lost).
     """
     from librosa import feature
 
@@ -61,12 +62,12 @@ def describe(waveform: np.ndarray) -> np.ndarray:
     )
     start, end = _loud_part(energy)
     tracks = tracks[:, start:end].astype(np.float64)
-    weights = 10 ** (energy[start:end] / 40)
+    weights = 10 ** (energy[start:end] / 40)  # energy is of power: 20 would be its amplitude, 40 is the root of that
     tracks[:20] -= np.average(tracks[:20], axis=1, weights=weights)[:, None]
     statistics = _mean_and_deviation(tracks, weights)
-    part = (PARTS * (np.cumsum(weights) - weights / 2) / weights.sum()).astype(int)
+    quarter = (PARTS * (np.cumsum(weights) - weights / 2) / weights.sum()).astype(int)
     for i in range(PARTS):
-        held = part == i if (part == i).any() else part >= 0  # one frame may outweigh a part
+        held = quarter == i if (quarter == i).any() else quarter >= 0
         statistics += _mean_and_deviation(tracks[:, held], weights[held])
     seconds = (end - start) * HOP / SAMPLING_RATE
     statistics.append(np.array([_count_peaks(energy[start:end]) / seconds, seconds]))

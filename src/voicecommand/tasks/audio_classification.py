@@ -372,7 +372,7 @@ class MfccSvm(LinearClassification, _AudioTask):
 
 @dataclass(frozen=True)
 class SpeechEmbeddingSvm(LinearClassification, _AudioTask):
-    """A frozen pretrained speech encoder, its frames by their loudness, and a linear support vector machine.
+    """Mean and deviation of a frozen speech encoder's frames, loud ones counting more, and a support vector machine.
 
     Args:
         checkpoint, revision, max_seconds, licence: as for `AudioClassification`.
