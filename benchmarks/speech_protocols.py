@@ -449,7 +449,7 @@ def few_shot_report(models: dict[str, Any]) -> str:
     said = (
         f"Trained on so many clips of each of {first['labels']} labels, {first['draws']} draws from the speakers of"
         f" train, tested on the {first['test']} clips. Interval of the mean: {first['curve'][0]['method']};"
-        f" one from a figure to itself says nothing: no draw of speakers changes it."
+        " one from a figure to itself says nothing: no draw of speakers changes it."
     )
     return f"### Few examples a label (keywords)\n\n{said}\n\n{table(header, rows)}"
 

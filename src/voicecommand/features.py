@@ -206,7 +206,6 @@ def frame_amplitudes(model: Any, waveforms: Tensor, frames: int) -> Tensor:
     """
     whisper = model.config.model_type == "whisper"
     samples = frames * WHISPER_HOP if whisper else max(waveforms.shape[1], LEAST_SAMPLES)
-    parts = functional.adaptive_avg_pool1d(
-        torch.stack([fitted := fit(waveforms, samples), fitted.square()], dim=1), frames
-    )
+    fitted = fit(waveforms, samples)
+    parts = functional.adaptive_avg_pool1d(torch.stack([fitted, fitted.square()], dim=1), frames)
     return (parts[:, 1] - parts[:, 0].square()).clamp(min=1e-16).sqrt()
