@@ -139,7 +139,7 @@ def test_training_takes_the_loudest_window_and_evaluation_all_of_them() -> None:
     assert covered.all()
 
 
-def test_the_answer_to_a_long_clip_is_the_mean_over_its_windows() -> None:
+def test_the_answer_to_a_long_clip_is_the_mean_over_its_windows_by_their_energy() -> None:
     class Loudness(torch.nn.Module):
         def forward(self, input_values: torch.Tensor) -> Any:
             level = input_values.abs().mean(1, keepdim=True)
@@ -148,9 +148,11 @@ def test_the_answer_to_a_long_clip_is_the_mean_over_its_windows() -> None:
     config = t.PretrainedConfig()
     config.model_type = "bcresnet"
     windows, front = build_windows(config, 0.1), build_front(config, None, 0.1)
-    clip = np.concatenate([np.zeros(1600), np.full(1600, 16384)]).astype(np.int16)
-    logits = front.average(Loudness(), windows([{"audio": clip}, {"audio": clip[1600:]}]), most=2)
-    assert logits[:, 0].tolist() == pytest.approx([(0 + 0.25 + 0.5) / 3, 0.5])
+    word = np.tile([16384, -16384], 800)  # windows of a clip: silence, half of it the word, the word
+    clip = np.concatenate([np.zeros(1600), word]).astype(np.int16)
+    rows = [{"audio": clip}, {"audio": clip[1600:]}, {"audio": np.zeros(3200)}]
+    logits = front.average(Loudness(), windows(rows), most=2)
+    assert logits[:, 0].tolist() == pytest.approx([(0 * 0 + 0.5 * 0.25 + 1 * 0.5) / (0 + 0.5 + 1), 0.5, 0])
 
 
 def test_augmentation_is_drawn_for_an_example_and_an_epoch_whatever_batch_it_is_in() -> None:

@@ -79,7 +79,7 @@ class CommandModel:
         return 0 if limit is None else sum(len(ids) > limit for ids in self.processor(commands)["input_ids"])
 
     def _hear(self, clips: Sequence[np.ndarray], batch_size: int) -> np.ndarray:
-        """Logits `[n, labels]`, the mean over windows where a clip is longer than one."""
+        """Logits `[n, labels]`, the mean over windows by their energy where a clip is longer than one."""
         import torch
 
         windows, front = self._windows_and_front

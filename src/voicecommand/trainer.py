@@ -307,7 +307,7 @@ class CommandTrainer(Trainer):
     def prediction_step(
         self, model: Any, inputs: dict[str, Any], prediction_loss_only: bool, ignore_keys: Any = None
     ) -> tuple[Any, Any, Any]:
-        """Logits `[batch, labels]`; those of sound are the mean over the windows of a clip."""
+        """Logits `[batch, labels]`; those of sound are `Front.average` over the windows of a clip."""
         if self.front is None:
             return super().prediction_step(model, inputs, prediction_loss_only, ignore_keys)
         inputs = self._prepare_inputs(inputs)
