@@ -6,7 +6,8 @@
 --path is the directory of data=keywords, whose speakers of train are never in test; --checkpoint that of Whisper
 tiny.en, or none for the hub's. Models are those of conf/experiment/keywords_<model>.yaml, features and
 classifier the library's. The features of a clip are computed once and cached, so that hundreds of fits of a support
-vector machine take seconds; a network is trained anew for each fit, from seed 0 for EPOCHS epochs, to its end.
+vector machine take seconds; a network is trained anew for each fit, from seed 0 for EPOCHS epochs, to its end, on
+windows of WINDOW seconds.
 Each program writes its own part of benchmarks/results/speech_protocols.json and .md.
 """
 
@@ -29,7 +30,8 @@ from measuring import ROOT, note, table
 from numpy.typing import NDArray
 
 MODELS = {"few-shot": ("whisper_svm", "mfcc_svm"), "unknown": ("whisper_svm", "mfcc_svm", "bcresnet")}
-EPOCHS = 15  # of the network, which is trained once for each pair
+EPOCHS = 40  # of the network, which is trained once for each pair
+WINDOW = 1.2  # seconds that it hears at once: a keyword, and little of the silence around it
 COUNTS = (1, 2, 5, 10, 20)  # examples a label
 DRAWS = 20
 UNKNOWN = 2  # labels that training does not know
@@ -195,7 +197,7 @@ class Heard(Fitted):
 
     @cached_property
     def everything(self) -> NDArray[np.float32]:
-        """What the classifier sees of each clip of the pool, the mean over its windows."""
+        """What the classifier sees of each clip of the pool, the mean over its windows by their energy."""
         import torch
 
         model = self.estimator.model
@@ -296,6 +298,7 @@ def load_pool(model: str, options: Any) -> Pool:
     if model == "bcresnet":
         overrides += [f"training.num_train_epochs={EPOCHS}", "training.load_best_model_at_end=false", "seed=0"]
         overrides += ["training.eval_strategy=no", "training.save_strategy=no", "training.report_to=none"]
+        overrides.append(f"model.max_seconds={WINDOW}")
     config = door.compose("train", overrides)
     runs.set_threads(config.threads)
     task = door.build(config.model)
