@@ -34,6 +34,7 @@ ABOUT = {
     " keywords. `python benchmarks/make_synthesised.py --path DIR --out DIR` makes the directory.",
 }
 NOISE_DB = (10, 0)  # of the robustness table
+CROSSED = "over labels too"  # the column of `crossed`
 
 
 def main() -> int:
@@ -189,13 +190,15 @@ def test_figures(directories: Sequence[Path], runs: Sequence[dict[str, Any]]) ->
     accuracies = [run["test_accuracy"] for run in runs]
     places = [test_directory(d, run["data"]) for d, run in zip(directories, runs, strict=True)]
     figure = read_json(places[0] / "metrics.json")["splits"]["test"]["accuracy"]  # type: ignore[operator]
-    low, high, method, note = mean_interval([read_test(place) for place in places if place], figure["method"])
+    tests = [read_test(place) for place in places if place]
+    low, high, method, note = mean_interval(tests, figure["method"])
     return {
         "accuracy": statistics.mean(accuracies),
         "low": low,
         "high": high,
         "method": method,
         "note": note,
+        "crossed": crossed_interval(tests) if "(speaker)" in method else None,
         "seed_min": min(accuracies),
         "seed_max": max(accuracies),
         "macro_f1": statistics.mean(run["test_macro_f1"] for run in runs),
@@ -218,20 +221,33 @@ def mean_interval(seeds: Sequence[dict[str, list[Any]]], method: str) -> tuple[f
     With groups: bootstrap over groups, a group drawn with its examples under all seeds. Without: Wilson, as if
     the mean were the share of one run, which is a little wide.
     """
-    import numpy as np
-
     from voicecommand import evaluation
     from voicecommand import metrics as m
 
     if any(seed["id"] != seeds[0]["id"] for seed in seeds):
         raise SystemExit("the runs of an experiment were not evaluated on the same test examples")
-    right = np.mean([np.array(seed["label"]) == np.array(seed["prediction"]) for seed in seeds], axis=0)
+    right = mean_right(seeds)
     groups = seeds[0]["group"]
     if all(group is None for group in groups):
         low, high = m.wilson(round(float(right.sum())), len(right))
         return low, high, "Wilson on the mean of the seeds", None
     figure = evaluation.mean_with_interval(right, groups, None)
     return figure["low"], figure["high"], f"{method}, all seeds together", figure["note"]
+
+
+def mean_right(seeds: Sequence[dict[str, list[Any]]]) -> Any:
+    """The share of the seeds that have each example right, float [n]."""
+    import numpy as np
+
+    return np.mean([np.array(seed["label"]) == np.array(seed["prediction"]) for seed in seeds], axis=0)
+
+
+def crossed_interval(seeds: Sequence[dict[str, list[Any]]]) -> dict[str, float]:
+    """As `mean_interval`, over groups and labels."""
+    from voicecommand import metrics as m
+
+    low, high = m.crossed_bootstrap(mean_right(seeds), seeds[0]["group"], seeds[0]["label"])
+    return {"low": low, "high": high}
 
 
 def robustness_figures(directories: Sequence[Path], data: str, path: str) -> dict[str, Any] | None:
@@ -281,9 +297,10 @@ def by_data(rows: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
 def results_section(rows: Sequence[dict[str, Any]]) -> str:
     """A table for each data set, then what the columns mean and the commands."""
     parts = []
-    header = ["model", "tuning", "test accuracy %", "95 % interval", "seeds from, to", "macro F1 %"]
-    header += ["validation %", "trainable parameters", "seconds", "test read"]
     for data, chosen in by_data(rows).items():
+        header = ["model", "tuning", "test accuracy %", "95 % interval"]
+        header += [CROSSED] * any(crossed(row) for row in chosen)
+        header += ["seeds from, to", "macro F1 %", "validation %", "trainable parameters", "seconds", "test read"]
         taught: dict[str, list] = {row["runs"][0]["teacher"]: [] for row in chosen if row["runs"][0].get("teacher")}
         alone: list[list] = []
         for row in chosen:
@@ -309,6 +326,12 @@ def results_section(rows: Sequence[dict[str, Any]]) -> str:
     return "\n\n".join(part for part in parts if part)
 
 
+def crossed(row: dict[str, Any]) -> dict[str, float] | None:
+    """The interval over speakers and labels; None where there are no speakers."""
+    found: dict[str, float] | None = (row["test"] or {}).get("crossed")
+    return found
+
+
 def result_cells(row: dict[str, Any]) -> list[Any]:
     """A row of the table of its data set."""
     test = row["test"] or {}
@@ -317,6 +340,7 @@ def result_cells(row: dict[str, Any]) -> list[Any]:
         row["tuning"] or "-",
         percent(test.get("accuracy")),
         interval(row["test"]),
+        *([interval(crossed(row))] if crossed(row) else []),
         f"{percent(test.get('seed_min'))}, {percent(test.get('seed_max'))}" if test else "-",
         percent(test.get("macro_f1")),
         percent(row["validation_accuracy"]),

@@ -285,6 +285,21 @@ def test_a_doubtful_interval_is_said_with_the_row_it_concerns(tmp_path: Path) ->
     assert make_results.say_notes(rows[:1]).endswith("the true interval is wider.")
 
 
+def test_a_row_of_speakers_has_an_interval_over_labels_too(tmp_path: Path) -> None:
+    made = make_run(tmp_path, 1, [0, 2], [f"speaker {i // 4}" for i in range(40)])
+    row = make_results.make_row("commands_tfidf_svm", [made])
+    assert row["test"]["crossed"] is None and "over labels too" not in make_results.results_section([row])
+    read = make_results.read_test(made / "evaluations" / "commands-test")
+    found = make_results.crossed_interval([read, read])
+    assert found["low"] < 0.95 < found["high"] <= 1
+    row["test"]["crossed"] = {"low": 0.125, "high": 0.875}
+    lines = make_results.results_section([row]).splitlines()
+    cells = [
+        [cell.strip() for cell in line.split("|")] for line in lines if line.startswith("| model") or "95.0" in line
+    ]
+    assert cells[0][5] == "over labels too" and cells[1][5] == "12.5 to 87.5" and len(cells[0]) == len(cells[1])
+
+
 def test_speech_and_text_have_tables_of_their_own_in_the_readme() -> None:
     test = {"accuracy": 0.9, "low": 0.8, "high": 0.95}
     rows = [

@@ -113,6 +113,25 @@ def test_groups_that_fail_together_widen_the_interval_and_the_seed_fixes_it() ->
     assert width(None) == pytest.approx(high - low, rel=0.15), "without groups it is near Wilson's"
 
 
+def test_a_crossed_bootstrap_draws_groups_and_labels_each_for_itself() -> None:
+    speakers, labels = (units.ravel().astype(str) for units in np.indices((20, 5)))
+    right = labels != "3"  # one command is never understood, whoever says it
+    assert m.mean_bootstrap(right, speakers) == (0.8, 0.8)
+    low, high = m.crossed_bootstrap(right, speakers, labels)
+    shares = np.random.default_rng(0).binomial(5, 0.8, size=20_000) / 5
+    assert (low, high) == pytest.approx(tuple(np.quantile(shares, [0.025, 0.975])))
+    again, values = np.random.default_rng(5), []
+    right, kept = again.random(100) < 0.7, again.random(100) < 0.6  # not every speaker says every command
+    generator = np.random.default_rng(7)
+    draws = [generator.multinomial(n, np.full(n, 1 / n), size=m.RESAMPLES) for n in (20, 5)]
+    for first, second in zip(*draws, strict=True):
+        weights = np.outer(first, second).ravel()[kept]
+        values.append(np.average(right[kept], weights=weights))
+    renamed = np.repeat(np.char.zfill(np.arange(20).astype(str), 2), 5)
+    got = m.crossed_bootstrap(right[kept], renamed[kept], labels[kept], seed=7)
+    assert got == pytest.approx(tuple(np.quantile(values, [0.025, 0.975])))
+
+
 def test_intervals_of_three_thousand_examples_and_77_labels_take_well_under_a_second() -> None:
     generator = np.random.default_rng(4)
     references = generator.integers(0, 77, 3000)
