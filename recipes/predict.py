@@ -69,7 +69,7 @@ def answer_rows(model: Any, rows: list[dict], column: str, source: str | None) -
         cut += model.count_truncated(part)
         yield from model.predict(part)
     if cut:
-        what = "clips are longer than {} s: the mean of windows" if column == "audio" else "texts were cut to {} tokens"
+        what = "clips are longer than {} s: read in windows" if column == "audio" else "texts were cut to {} tokens"
         limit = model.max_seconds if column == "audio" else model.max_length
         sys.stderr.write(f"{cut} of {len(commands)} {what.format(limit)}\n")
 

@@ -481,6 +481,28 @@ def test_hub_text_beside_sound_is_read_without_decoding_it(tmp_path: Path, monke
     assert load_hub(COLUMNS, write_hub(tmp_path, rows, features), split=WHOLE)["train"]["text"][:] == ["a"]
 
 
+def test_paths_of_sound_are_taken_from_a_directory_and_stay_within_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import datasets
+
+    from voicecommand.data import hub
+
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    features = datasets.Features({name: datasets.Value("string") for name in ("audio", "label")})
+    directory = Path(write_hub(tmp_path, {"audio": ["a.wav"], "label": ["x"]}, features))
+    (directory / "a.wav").write_bytes(b"a recording")
+    assert load_hub(("audio", "label"), str(directory), split=WHOLE)["train"]["audio"][:] == [str(directory / "a.wav")]
+    (tmp_path / "out.wav").write_bytes(b"not theirs")
+    for name, problem in (("../out.wav", "climbs out"), (str(tmp_path / "out.wav"), "is an absolute path")):
+        rows = datasets.DatasetDict(train=datasets.Dataset.from_dict({"audio": [name], "label": ["x"]}, features))
+        monkeypatch.setattr(hub, "_fetch", lambda *_, rows=rows: rows)
+        with pytest.raises(InputError, match=rf"train:0: '{re.escape(name)}' {problem}"):
+            load_hub(("audio", "label"), str(directory), split=WHOLE)
+    with pytest.raises(InputError, match="'audio' holds paths, and no files come from the hub with them"):
+        load_hub(("audio", "label"), "someone/some", revision="abc", split=WHOLE)
+
+
 @pytest.mark.parametrize(
     ("column", "message"),
     [([None], r"@main/train:0: 'audio' is null"), ([3.5], r"'audio' holds Value\('float64'\), not sound")],

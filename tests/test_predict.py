@@ -97,8 +97,11 @@ def test_a_model_of_sound_takes_sound_files(
     output = capsys.readouterr()
     answers = [json.loads(line) for line in output.out.splitlines()]
     assert [answer["audio"] for answer in answers] == ["0.wav", "1.wav", "2.wav"]
-    assert output.err.splitlines()[-1] == "2 of 3 clips are longer than 0.25 s: the mean of windows"
-    expected = voicecommand.load(hears).predict([audio.read_audio(f"{n}.wav").waveform for n in range(3)])
+    assert output.err.splitlines()[-1] == "2 of 3 clips are longer than 0.25 s: read in windows"
+    opened = voicecommand.load(hears)
+    expected = opened.predict([audio.read_audio(f"{n}.wav").waveform for n in range(3)])
+    for paths in ([f"{n}.wav" for n in range(3)], [Path(f"{n}.wav") for n in range(3)]):
+        assert opened.predict(paths) == expected
     assert [a["probability"] for a in answers] == pytest.approx([e["probability"] for e in expected], abs=1e-5)
 
     Path("in.txt").write_text('2.wav\n{"audio": "0.wav", "label": "on"}\n')

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from voicecommand.data import archives
+from voicecommand.data import archives, speech_commands
 from voicecommand.data.speech_commands import SILENCE, TEST_CLIPS, UNKNOWN, WANTED, _cut_silence, load_speech_commands
 from voicecommand.errors import InputError
 
@@ -177,6 +177,34 @@ def test_a_wrong_setting_names_its_key(archive: Path, settings: dict[str, Any], 
     with pytest.raises(InputError, match=message) as caught:
         load(**{"path": archive, **settings})
     assert "\n" not in str(caught.value)
+
+
+def test_an_archive_with_another_sha256_leaves_nothing_extracted(
+    archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import datasets
+
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    with pytest.raises(InputError, match="delete it"):
+        load(archive, sha256="0" * 64)
+    assert not [path for path in (tmp_path / "cache").rglob("*") if path.is_file() and path.suffix != ".lock"]
+    assert len(load(archive, sha256=hashlib.sha256(archive.read_bytes()).hexdigest().upper())["train"]) == 24
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_an_archive_of_google_is_held_against_the_published_sha256(
+    scheme: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Any] = []
+
+    def fetch(source: str, sha256: str | None, key: str) -> Path:
+        asked.append(sha256)
+        raise InputError("stop here")
+
+    monkeypatch.setattr(speech_commands, "fetch", fetch)
+    with pytest.raises(InputError, match="stop here"):
+        load(f"{scheme}://download.tensorflow.org/data/speech_commands_v0.02.tar.gz")
+    assert asked == list(speech_commands.PUBLISHED.values())[1:]
 
 
 def test_columns_that_it_lacks_are_refused() -> None:

@@ -84,11 +84,13 @@ class CommandModel:
 
         windows, front = self._windows_and_front
         device = self.model.device
+        if not isinstance(clips, Clips):  # those are int16 already, and stay where they are until they are read
+            clips = [_as_int16(clip) for clip in clips]
         order = np.argsort([len(clips[i]) for i in range(len(clips))], kind="stable")
         logits = np.zeros((len(clips), len(self.label_names)), dtype=np.float32)
         for start in range(0, len(order), batch_size):
             chosen = order[start : start + batch_size]
-            batch = windows([{"audio": _as_int16(clips[int(i)])} for i in chosen])
+            batch = windows([{"audio": clips[int(i)]} for i in chosen])
             with torch.inference_mode():
                 answer = front.average(self.model, {k: v.to(device) for k, v in batch.items()}, batch_size)
             logits[chosen] = answer.cpu().numpy()

@@ -40,8 +40,8 @@ def report_warnings(metrics: dict[str, Any], run: dict[str, Any]) -> list[str]:
     what = "texts were cut at the longest length"
     if is_speech(run):
         what = (
-            "clips are longer than the model hears at once: training takes the loudest part, evaluation the mean of "
-            "sliding windows"
+            "clips are longer than the model hears at once: networks learn their loudest window, answers weigh sliding "
+            "windows by loudness"
         )
     for name, split in ((run.get("data") or {}).get("splits") or {}).items():
         if split.get("truncated"):

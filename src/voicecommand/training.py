@@ -78,7 +78,7 @@ def encode(dataset: Any, task: Any, processor: Any, label_names: list[str], spli
         if "audio" in task.columns:
             longest = task.samples or max(split["length"][:])
             cut = sum(length > longest for length in split["length"][:])
-            limit = f"{longest / SAMPLING_RATE:g} s: training takes the loudest so long, evaluation the mean of windows"
+            limit = f"{longest / SAMPLING_RATE:g} s: networks learn the loudest so long, windows answer by loudness"
         else:
             columns = task.preprocess({c: split[c][:] for c in task.columns}, processor)
             cut, limit = sum(columns.pop("truncated")), f"{getattr(task, 'max_length', None)} tokens, and cut to them"

@@ -47,6 +47,7 @@ def fetch(source: str, sha256: str | None, key: str) -> Path:
 
     if sha256 is not None and not re.fullmatch(r"[0-9a-fA-F]{64}", str(sha256)):
         raise InputError(f"the sha256 of {key} must be 64 hex digits, and is {sha256!r}")
+    sha256 = sha256 and str(sha256).lower()
     if urlparse(source).scheme in ("http", "https"):
         source = str(_download(source, cache_directory() / "downloads"))
     elif os.path.isdir(source):
@@ -61,9 +62,12 @@ def fetch(source: str, sha256: str | None, key: str) -> Path:
         raise InputError(f"{key}={source}: neither a file nor a directory")
     known = f"{os.path.realpath(source)}\n{status.st_size}\n{status.st_mtime_ns}"
     target = cache_directory() / "archives" / hashlib.sha256(known.encode("utf-8", "surrogateescape")).hexdigest()[:16]
-    digest = _extract_once(Path(source), target)
-    if sha256 and digest != str(sha256).lower():
-        raise InputError(f"{key}={source}: its sha256 is {digest}, and {sha256} was asked for; nothing of it is read")
+    digest = _extract_once(Path(source), target, sha256)
+    if sha256 and digest != sha256:
+        raise InputError(
+            f"{key}={source}: its sha256 is {digest}, and {sha256} was asked for; nothing of it is read "
+            "(if it is a damaged copy, delete it)"
+        )
     return target
 
 
@@ -101,8 +105,8 @@ def _download(url: str, folder: Path) -> Path:
     return target
 
 
-def _extract_once(archive: Path, target: Path) -> str:
-    """Extract, unless an earlier run did; answers the archive's sha256."""
+def _extract_once(archive: Path, target: Path, sha256: str | None) -> str:
+    """Extract, unless an earlier run did; answers the archive's sha256. Of one with another sha256 nothing is kept."""
     from filelock import FileLock
 
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -113,6 +117,8 @@ def _extract_once(archive: Path, target: Path) -> str:
                 shutil.rmtree(left, ignore_errors=True)
             try:
                 digest, count = _extract(archive, staging)
+                if sha256 and digest != sha256:
+                    return digest
                 (staging / MARKER).write_text(json.dumps({"archive": str(archive), "sha256": digest, "files": count}))
                 os.replace(staging, target)
             finally:

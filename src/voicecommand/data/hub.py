@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from voicecommand.data.splits import SPLITS, Columns, SplitRule, build, fill_missing
-from voicecommand.data.table import OPTIONAL, Table, nearest, quote, read_map, to_columns
+from voicecommand.data.table import OPTIONAL, Table, nearest, place_sounds, quote, read_map, to_columns
 from voicecommand.errors import InputError
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def load_hub(
 
     Args:
         columns: the columns that the task needs, such as ("text", "label"). ``audio`` may be a column of Audio, of
-            bytes, or of paths; sound is not decoded.
+            bytes, or, in a directory, of paths in it; sound is not decoded.
         path: the data set's id on the hub, or a directory.
         name: its configuration, where it has several.
         revision: a commit, tag or branch; name a commit, or the data may change under you.
@@ -51,8 +51,11 @@ def load_hub(
         is, to the cache under its sha256, and ``audio`` is its path.
 
     Raises:
-        InputError: the hub is out of reach, or has no such data set, revision, split or column.
+        InputError: the hub is out of reach, or has no such data set, revision, split or column; paths of sound that
+            lead elsewhere.
     """
+    from datasets import Value
+
     if revision is not None and not isinstance(revision, str):
         raise InputError(f"data.revision={revision} was read as a number: write data.revision='\"COMMIT\"'")
     rule = SplitRule.of(split)
@@ -67,6 +70,10 @@ def load_hub(
         table = _to_table(source[theirs], f"{path}@{revision or 'main'}/{theirs}", sound)
         extra = (rule.by,) if rule.by and ours == "train" else ()
         tables[ours] = to_columns(table, columns, renamed, split=ours, prefix=theirs, extra=extra)
+        if sound is not None and source[theirs].features[sound] == Value("string"):
+            if not os.path.isdir(path):
+                raise InputError(f"{table.source}: {sound!r} holds paths, and no files come from the hub with them")
+            place_sounds(tables[ours], str(path))
     tables = fill_missing(tables, rule)
     for part in tables.values():
         if rule.by and rule.by not in (*columns, *OPTIONAL):

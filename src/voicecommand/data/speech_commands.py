@@ -91,7 +91,8 @@ def load_speech_commands(
     missing = [column for column in columns if column not in COLUMNS]
     if missing:
         raise InputError(f"speech_commands: columns {missing} were asked for, it has {list(COLUMNS)}")
-    root = fetch(str(path), sha256 or PUBLISHED.get(str(path)), "data.path")
+    published = PUBLISHED.get(re.sub("^https:", "http:", str(path)))
+    root = fetch(str(path), sha256 or published, "data.path")
     splits = _read_lists(root, version)
     name = f"V{version[-1]}-{classes}"
     if classes == 12:
