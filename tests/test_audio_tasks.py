@@ -557,6 +557,32 @@ def test_an_audit_refuses_an_augmentation_that_it_would_not_show(
     assert code == 0 and (tmp_path / "out/augmented.png").is_file()
 
 
+def test_a_folder_of_noise_is_mixed_in_and_one_without_sound_is_refused(
+    sounds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: Any
+) -> None:
+    noises = tmp_path / "noises"
+    (noises / "deep").mkdir(parents=True)
+    given = ["data=folder", f"data.path={sounds}", "num_proc=1", "augment=light", f"augment.noise_folder={noises}"]
+    given += ["augment.noise=1", "augment.noise_kinds=[]", "augment.shift=0", "augment.gain=0", "augment.speed=0"]
+    code, output = run(monkeypatch, capfd, "audit", *given, f"samples={tmp_path / 'none'}")
+    assert code == 2 and f"error: augment.noise_folder={noises}: no sound file there" in output
+    hum = audio.to_int16((0.3 * np.sin(np.arange(32_000) * 2 * np.pi * 5000 / 16_000)).astype(np.float32))
+    audio.write_wav(noises / "deep" / "hum.WAV", hum)
+    code, output = run(monkeypatch, capfd, "audit", *given, f"samples={tmp_path / 'out'}")
+    assert code == 0, output
+    noisy = sorted((tmp_path / "out").glob("*_augmented.wav"))
+    assert noisy
+
+    def share_at_5_khz(path: Path) -> float:
+        power = np.abs(np.fft.rfft(audio.read_audio(path).waveform)) ** 2
+        peak = round(5000 * (len(power) - 1) / 8000)
+        return float(power[peak - 20 : peak + 20].sum() / power.sum())
+
+    for path in noisy:
+        original = path.with_name(path.name.replace("augmented", "original"))
+        assert share_at_5_khz(path) > 2 * share_at_5_khz(original)
+
+
 @pytest.mark.slow
 def test_two_ranks_measure_the_network_that_is_saved(sounds: Path, tmp_path: Path) -> None:
     """Batch norm's running statistics are each rank's own after a step; the test's 18 clips do not divide by 2 x 4."""

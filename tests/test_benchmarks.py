@@ -156,7 +156,7 @@ def make_run(runs: Path, seed: int, wrong: list[int], groups: list[str] | None, 
 
     def predictions(split: str) -> evaluation.Predictions:
         names = [f"{split}-{i}" for i in range(len(REFERENCES))]
-        column = "template" if groups else None
+        column = None if not groups else "speaker" if groups[0].startswith("speaker") else "template"
         return evaluation.Predictions(split, names, names, names, REFERENCES, probabilities, groups, column, LABELS)
 
     for place, split in ((directory, "validation"), (directory / "evaluations" / "commands-test", "test")):
@@ -287,17 +287,17 @@ def test_a_doubtful_interval_is_said_with_the_row_it_concerns(tmp_path: Path) ->
 
 def test_a_row_of_speakers_has_an_interval_over_labels_too(tmp_path: Path) -> None:
     made = make_run(tmp_path, 1, [0, 2], [f"speaker {i // 4}" for i in range(40)])
-    row = make_results.make_row("commands_tfidf_svm", [made])
-    assert row["test"]["crossed"] is None and "over labels too" not in make_results.results_section([row])
-    read = make_results.read_test(made / "evaluations" / "commands-test")
-    found = make_results.crossed_interval([read, read])
-    assert found["low"] < 0.95 < found["high"] <= 1
-    row["test"]["crossed"] = {"low": 0.125, "high": 0.875}
-    lines = make_results.results_section([row]).splitlines()
-    cells = [
-        [cell.strip() for cell in line.split("|")] for line in lines if line.startswith("| model") or "95.0" in line
+    written = make_run(tmp_path / "written", 1, [0, 2], [f"way {i // 4}" for i in range(40)])
+    rows = [make_results.make_row("commands_tfidf_svm", [directory]) for directory in (made, written)]
+    low, high = rows[0]["test"]["crossed"]["low"], rows[0]["test"]["crossed"]["high"]
+    assert low < 0.95 < high <= 1 and rows[1]["test"]["crossed"] is None
+    assert "over labels too" not in make_results.results_section(rows[1:])
+    lines = [
+        line for line in make_results.results_section(rows[:1]).splitlines() if line.startswith(("| model", "| tf"))
     ]
-    assert cells[0][5] == "over labels too" and cells[1][5] == "12.5 to 87.5" and len(cells[0]) == len(cells[1])
+    header, cells = ([cell.strip() for cell in line.split("|")] for line in lines)
+    assert len(header) == len(cells)
+    assert dict(zip(header, cells, strict=True))["over labels too"] == f"{100 * low:.1f} to {100 * high:.1f}"
 
 
 def test_speech_and_text_have_tables_of_their_own_in_the_readme() -> None:

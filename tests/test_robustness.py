@@ -296,6 +296,26 @@ def test_the_files_hold_every_condition_and_the_terminal_shows_them(tmp_path: Pa
     assert {line[:11] for line in lines[-2:]} == {"note: fewer", "note: every"}
 
 
+def test_the_recipe_measures_a_model_of_text_under_wrong_words(
+    commands_csv: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: Any
+) -> None:
+    from test_audio_tasks import run
+
+    data = ["data=file", f"data.path={commands_csv}"]
+    code, output = run(monkeypatch, capfd, "train", "model=tfidf_svm", *data, f"runs={tmp_path}", "threads=1")
+    assert code == 0, output
+    (directory,) = (tmp_path / "file").iterdir()
+    code, output = run(monkeypatch, capfd, "robustness", f"run={directory}", *data, "split=test")
+    assert code == 0, output
+    saved = json.loads((directory / "robustness/file-test/robustness.json").read_text())
+    clean, *worse = saved["conditions"]
+    expected = json.loads((directory / "metrics.json").read_text())["splits"]["test"]["accuracy"]["value"]
+    assert clean["accuracy"]["value"] == expected and len(worse) >= 3
+    assert worse[-1]["accuracy"]["value"] < expected, "half of the words wrong, and nothing is lost"
+    assert (directory / "robustness/file-test/robustness.png").stat().st_size > 1000
+    assert f"{100 * expected:.1f}" in output and "score" in output
+
+
 def test_a_table_of_wrong_words_shows_the_measured_rate(tmp_path: Path) -> None:
     ids = [f"id-{i}" for i in range(len(TEXTS))]
     found = robustness.text_conditions(TEXTS, ids, TEXTS)
