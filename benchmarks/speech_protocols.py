@@ -2,12 +2,14 @@
 
     python benchmarks/speech_protocols.py few-shot --path DIR --checkpoint DIR
     python benchmarks/speech_protocols.py unknown --path DIR --checkpoint DIR
+    python benchmarks/speech_protocols.py unknown --path DIR --made DIR --models bcresnet_made
 
 --path is the directory of data=keywords, whose speakers of train are never in test; --checkpoint that of Whisper
 tiny.en, or none for the hub's. Models are those of conf/experiment/keywords_<model>.yaml, features and
 classifier the library's. The features of a clip are computed once and cached, so that hundreds of fits of a support
 vector machine take seconds; a network is trained anew for each fit, from seed 0 for EPOCHS epochs, to its end, on
-windows of WINDOW seconds.
+windows of WINDOW seconds. bcresnet_made also learns made speech of the labels that it knows: --made is the directory of
+data=synthesised, which benchmarks/make_synthesised.py makes.
 Each program writes its own part of benchmarks/results/speech_protocols.json and .md.
 """
 
@@ -29,8 +31,9 @@ import numpy as np
 from measuring import ROOT, note, table
 from numpy.typing import NDArray
 
-MODELS = {"few-shot": ("whisper_svm", "mfcc_svm"), "unknown": ("whisper_svm", "mfcc_svm", "bcresnet")}
-EPOCHS = 40  # of the network, which is trained once for each pair
+MODELS = {"few-shot": ("whisper_svm", "mfcc_svm"), "unknown": ("whisper_svm", "mfcc_svm", "bcresnet", "bcresnet_made")}
+EPOCHS = {"bcresnet": 40, "bcresnet_made": 25}  # once for each pair, in about as many steps
+MADE = 150  # clips of each label
 WINDOW = 1.2  # seconds that it hears at once: a keyword, and little of the silence around it
 COUNTS = (1, 2, 5, 10, 20)  # examples a label
 DRAWS = 20
@@ -57,7 +60,11 @@ class Pool:
     labels: NDArray[np.str_]
     speakers: NDArray[np.str_]
     splits: NDArray[np.str_]
-    how = f"held out in {FOLDS} folds"
+
+    @property
+    def how(self) -> str:
+        """How speakers are held out, for the report."""
+        return f"held out in {FOLDS} folds"
 
     @cached_property
     def names(self) -> list[str]:
@@ -144,19 +151,23 @@ class Fitted:
 class Hearing(Pool):
     """As `Pool`, for a network, which is trained anew for each fit: on `encoded`, as `config` says.
 
-    It holds out the speakers of validation, so that one training is enough, and `vectors` is not used.
+    It holds out the speakers of validation, so that one training is enough, and `vectors` is not used. Made speech is a
+    split of its own, "made".
     """
 
     config: Any = None
     encoded: Any = None  # the rows of all splits, in order
-    how = f"held out as validation, the network trained once a pair for {EPOCHS} epochs"
+
+    @property
+    def how(self) -> str:
+        return f"held out as validation, trained once a pair for {self.config.training.num_train_epochs:g} epochs"
 
     @cached_property
     def held(self) -> NDArray[np.int64]:
         return np.flatnonzero(self.splits == "validation")
 
     def judge(self, is_known: NDArray[np.bool_]) -> tuple[Scores, Scores]:
-        trained = self.fit(np.flatnonzero((self.splits == "train") & is_known))
+        trained = self.fit(np.flatnonzero(np.isin(self.splits, ("train", "made")) & is_known))
         return trained.scores(self.held), trained.scores(np.flatnonzero(self.splits == "test"))
 
     def fit(self, rows: NDArray[np.int64], seed: int = 0) -> Fitted:
@@ -248,13 +259,16 @@ def main() -> int:
     parser.add_argument("protocol", choices=tuple(PROTOCOLS))
     parser.add_argument("--path", required=True, help="the directory of data=keywords")
     parser.add_argument("--checkpoint", help="a directory with Whisper tiny.en")
-    parser.add_argument("--models", nargs="+", choices=MODELS["unknown"], help="by default all that the protocol takes")
+    parser.add_argument("--made", help="the directory of data=synthesised, for bcresnet_made")
+    parser.add_argument("--models", nargs="+", choices=MODELS["unknown"], help="by default all that need no --made")
     parser.add_argument("--out", type=Path, default=measuring.RESULTS / "speech_protocols.json")
     parser.add_argument("--figure", type=Path, default=ROOT / "docs" / "few_shot.png", help="of few-shot")
     options = parser.parse_args()
-    names = options.models or MODELS[options.protocol]
+    names = options.models or [name for name in MODELS[options.protocol] if name != "bcresnet_made" or options.made]
     if refused := set(names) - set(MODELS[options.protocol]):
         parser.error(f"--models {' '.join(refused)}: not for {options.protocol}")
+    if "bcresnet_made" in names and not options.made:
+        parser.error("--models bcresnet_made: give --made DIR")
     measuring.use_checkout()
     from voicecommand.errors import InputError
 
@@ -292,17 +306,19 @@ def load_pool(model: str, options: Any) -> Pool:
     from voicecommand import config as door
     from voicecommand import runs, training
 
-    overrides = [f"experiment=keywords_{model}", f"data.path={json.dumps(options.path)}"]
+    overrides = [f"experiment=keywords_{model.removesuffix('_made')}", f"data.path={json.dumps(options.path)}"]
     if options.checkpoint and model == "whisper_svm":
         overrides.append(f"model.checkpoint={json.dumps(options.checkpoint)}")
-    if model == "bcresnet":
-        overrides += [f"training.num_train_epochs={EPOCHS}", "training.load_best_model_at_end=false", "seed=0"]
+    if model in EPOCHS:
+        overrides += [f"training.num_train_epochs={EPOCHS[model]}", "training.load_best_model_at_end=false", "seed=0"]
         overrides += ["training.eval_strategy=no", "training.save_strategy=no", "training.report_to=none"]
         overrides.append(f"model.max_seconds={WINDOW}")
     config = door.compose("train", overrides)
     runs.set_threads(config.threads)
     task = door.build(config.model)
     dataset = training.prepare(door.load_data(config, task.columns), task.columns, 1)
+    if model == "bcresnet_made":
+        dataset["made"] = load_made(options.made, task.columns)
     joined = concatenate_datasets(list(dataset.values()))
     splits = np.concatenate([np.full(len(rows), split) for split, rows in dataset.items()])
     labels, speakers = (np.array(joined[name][:]) for name in ("label", "speaker"))
@@ -313,6 +329,18 @@ def load_pool(model: str, options: Any) -> Pool:
     features = task.load_model([], task.load_processor())
     note(f"{model}: features of {len(joined):,} clips")
     return Pool(task, features._rows(joined), labels, speakers, splits)
+
+
+def load_made(directory: str, columns: Sequence[str]) -> Any:
+    """MADE clips of each label of the synthesised speech in DIR/train, prepared; drawn from seed 0."""
+    from voicecommand import training
+    from voicecommand.data.folder import load_folder
+
+    found = load_folder(tuple(columns), str(Path(directory) / "train"), split={"validation": 0, "test": 0})
+    rows = training.prepare(found, columns, 1)["train"]
+    order = np.random.default_rng(0).permutation(len(rows))
+    labels = np.array(rows["label"][:])[order]
+    return rows.select(np.sort(np.concatenate([order[labels == name][:MADE] for name in np.unique(labels)])))
 
 
 def draw_few(pool: Pool, counts: Sequence[int], draws: int) -> list[dict[int, NDArray[np.int64]]]:
@@ -462,12 +490,13 @@ def unknown_report(models: dict[str, Any]) -> str:
     held = "; ".join(f"{name}: {model['held']}" for name, model in models.items())
     header = ["model", "score", "false accepts %", "worst pair", "recall %", "worst pair"]
     header += ["false accepts at 95 % recall", "worst pair"]
-    rows = []
+    rows: dict[bool, list[list[str]]] = {False: [], True: []}
     for name, model in models.items():
         for score, row in model["scores"].items():
             wrong, recall, exact = row["false_accepts"], row["recall"], row["false_accepts_at_recall"]
             cells = [with_interval(wrong), percent(wrong["greatest"]), with_interval(recall), percent(recall["least"])]
-            rows.append([name, score, *cells, with_interval(exact), percent(exact["greatest"])])
+            cells += [with_interval(exact), percent(exact["greatest"])]
+            rows[name == "bcresnet_made"].append([name, score, *cells])
     counted = {
         name: ", ".join(f"{score} for {n}" for score, n in model["chosen"].items() if n)
         for name, model in models.items()
@@ -483,7 +512,13 @@ def unknown_report(models: dict[str, Any]) -> str:
         + ". `chosen` is, for each pair, the one with the best AUROC on held-out speakers of train over the pairs that"
         f" share no label with it: {'; '.join(f'{name}: {what} pairs' for name, what in counted.items())}."
     )
-    return f"### Unknown commands (keywords)\n\n{said}\n\n{table(header, rows)}"
+    parts = ["### Unknown commands (keywords)", said, table(header, rows[False])]
+    if rows[True]:
+        added = (
+            f"With {MADE} clips of made speech of each known label in training too (`--made DIR`, of data=synthesised)"
+        )
+        parts += [f"{added}:", table(header, rows[True])]
+    return "\n\n".join(parts)
 
 
 def few_shot_png(models: dict[str, Any]) -> bytes:

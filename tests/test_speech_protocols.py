@@ -82,20 +82,25 @@ def test_a_speaker_is_held_out_from_the_fit_that_scores_them(monkeypatch: pytest
     assert all(is_known[rows].all() and (pool.splits[rows] != "test").all() for rows in fits)
 
 
+@pytest.mark.parametrize("model", ["bcresnet", "bcresnet_made"])
 def test_a_network_hears_neither_the_unknown_labels_nor_the_speakers_it_is_judged_on(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     names = ("alpha", "bravo", "charlie")
-    for split, speakers in (("train", range(10)), ("validation", range(10, 13))):  # the latter is test here
-        (tmp_path / split).mkdir()
+    tmp_path /= "keywords"
+    # validation is test here; made speech has a directory of its own
+    for split, speakers in (("train", range(10)), ("validation", range(10, 13)), ("../made/train", range(20, 24))):
+        (tmp_path / split).mkdir(parents=True)
         rows = ["file_name,label,speaker"]
         for label, speaker in itertools.product(range(3), speakers):
             wave = 0.3 * np.sin(np.arange(6400) * (0.1 + 0.1 * label + 0.002 * speaker))
             audio.write_wav(tmp_path / split / f"{label}-{speaker}.wav", audio.to_int16(wave), audio.SAMPLING_RATE)
             rows.append(f"{label}-{speaker}.wav,{names[label]},speaker {speaker}")
         (tmp_path / split / "metadata.csv").write_text("\n".join(rows) + "\n")
-    monkeypatch.setattr(protocols, "EPOCHS", 1)
-    pool = protocols.load_pool("bcresnet", SimpleNamespace(path=str(tmp_path), checkpoint=None))
+    monkeypatch.setattr(protocols, "EPOCHS", {model: 1})
+    monkeypatch.setattr(protocols, "MADE", 3)
+    options = SimpleNamespace(path=str(tmp_path), checkpoint=None, made=str(tmp_path / "../made"))
+    pool = protocols.load_pool(model, options)
     assert (pool.splits[pool.held] == "validation").all() and len(pool.held)
     fits: list[Any] = []
     fit = protocols.Hearing.fit
@@ -104,7 +109,14 @@ def test_a_network_hears_neither_the_unknown_labels_nor_the_speakers_it_is_judge
     assert [len(held[name]) for name in protocols.SCORES] == [len(pool.held)] * 3
     assert [len(scores[name]) for name in protocols.SCORES] == [int((pool.splits == "test").sum())] * 3
     (trained,) = fits
-    assert trained.names == ["alpha", "charlie"] and set(pool.splits[trained.rows]) == {"train"}
+    assert trained.names == ["alpha", "charlie"] and "bravo" not in pool.labels[trained.rows]
+    made = [
+        label
+        for label, split in zip(pool.labels[trained.rows], pool.splits[trained.rows], strict=True)
+        if split == "made"
+    ]
+    assert sorted(made) == (["alpha"] * 3 + ["charlie"] * 3 if model == "bcresnet_made" else [])
+    assert set(pool.splits[trained.rows]) - {"made"} == {"train"}
     clips = pool.encoded.remove_columns("labels")
     expected = pool.task.decode(trained.estimator.predict(clips).predictions)
     np.testing.assert_allclose(trained.probabilities(np.arange(len(clips))), expected, atol=1e-5)
@@ -159,7 +171,11 @@ def test_the_report_has_every_protocol_with_its_command_and_what_was_measured_be
         "few-shot": ["a", "b"],
         "unknown": ["a", "b"],
     }
+    with_made = protocols.merge(content["protocols"], "unknown", {"bcresnet_made": unknown["a"]})
+    before, after = protocols.report(measuring.rounded(with_made)).split("of made speech of each known label")
+    assert "| bcresnet_made" in after and "| bcresnet_made" not in before and "| b " in before
     text = protocols.report(measuring.rounded(content))
+    assert "of made speech" not in text
     assert text.count("### ") == 2 and text.count("unknown --path DIR --checkpoint DIR`") == 1
     few_rows = text.split("### Unknown")[0].splitlines()
     assert [line.split("|")[2].strip() for line in few_rows if line.startswith("| b")] == ["1"]
