@@ -151,8 +151,11 @@ def test_the_answer_to_a_long_clip_is_the_mean_over_its_windows_by_their_energy(
     word = np.tile([16384, -16384], 800)  # windows of a clip: silence, half of it the word, the word
     clip = np.concatenate([np.zeros(1600), word]).astype(np.int16)
     rows = [{"audio": clip}, {"audio": clip[1600:]}, {"audio": np.zeros(3200)}]
-    logits = front.average(Loudness(), windows(rows), most=2)
-    assert logits[:, 0].tolist() == pytest.approx([(0 * 0 + 0.5 * 0.25 + 1 * 0.5) / (0 + 0.5 + 1), 0.5, 0])
+    for autocast in (False, True):
+        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+            logits = front.average(Loudness(), windows(rows), most=2)
+        assert logits.dtype == torch.float32
+        assert logits[:, 0].tolist() == pytest.approx([(0 * 0 + 0.5 * 0.25 + 1 * 0.5) / (0 + 0.5 + 1), 0.5, 0])
 
 
 def test_augmentation_is_drawn_for_an_example_and_an_epoch_whatever_batch_it_is_in() -> None:

@@ -141,5 +141,6 @@ class Front(nn.Module):
         ]
         energies = batch["waveforms"].float().var(dim=1, correction=0).clamp(min=1)  # of int16; silence counts alike
         counts = batch["windows"].tolist()
-        parts = zip(torch.cat(logits).split(counts), energies.split(counts), strict=True)
-        return torch.stack([weights @ part / weights.sum() for part, weights in parts])
+        weighed = torch.cat(logits) * energies[:, None]  # no matrix product: autocast would round it to bfloat16
+        parts = zip(weighed.split(counts), energies.split(counts), strict=True)
+        return torch.stack([part.sum(0) / weights.sum() for part, weights in parts])
