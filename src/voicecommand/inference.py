@@ -55,6 +55,8 @@ class CommandModel:
         if not len(commands):
             return np.zeros((0, len(self.label_names)))
         if "audio" in self.columns:
+            if not isinstance(commands, Clips):  # those are int16, and stay in their memory map until they are read
+                commands = [_as_int16(command) for command in commands]
             answer: Any = self._hear if self.kind == "network" else self._estimate_sound
         else:
             answer = self._network if self.kind == "network" else self._estimator
@@ -84,8 +86,6 @@ class CommandModel:
 
         windows, front = self._windows_and_front
         device = self.model.device
-        if not isinstance(clips, Clips):  # those are int16 already, and stay where they are until they are read
-            clips = [_as_int16(clip) for clip in clips]
         order = np.argsort([len(clips[i]) for i in range(len(clips))], kind="stable")
         logits = np.zeros((len(clips), len(self.label_names)), dtype=np.float32)
         for start in range(0, len(order), batch_size):
@@ -107,7 +107,7 @@ class CommandModel:
         return build_windows(config, self.max_seconds), front
 
     def _estimate_sound(self, clips: Sequence[np.ndarray], batch_size: int) -> np.ndarray:
-        return self.model.predict({"audio": [_as_int16(clips[i]) for i in range(len(clips))]}).predictions
+        return self.model.predict({"audio": [clips[i] for i in range(len(clips))]}).predictions
 
     def _limit(self) -> int | None:
         """Tokens that a text is cut to: the run's setting, or fewer where the checkpoint reads fewer."""
