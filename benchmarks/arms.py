@@ -56,10 +56,10 @@ def main() -> None:
 def load_data(job: dict[str, Any]) -> Any:
     """The rows, by the same loader for every arm."""
     if job["path"]:
-        from voicecommand.data.file import load_files
+        from voicecommand.data.sources.file import load_files
 
         return load_files(("text", "label"), path=job["path"])
-    from voicecommand.data.commands import load_commands
+    from voicecommand.data.sources.commands import load_commands
 
     return load_commands(("text", "label"))
 
@@ -90,9 +90,9 @@ def build(job: dict[str, Any], data: Any, seed: int) -> Any:
 
 def build_ours(job: dict[str, Any], data: Any, seed: int) -> Any:
     """As recipes/train.py does it: the Task's encoding, its Trainer, tuning=full."""
+    from voicecommand.models.tuning import Full
     from voicecommand.tasks.text_classification import TextClassification
-    from voicecommand.training import encode, find_label_names
-    from voicecommand.tuning import Full
+    from voicecommand.training.fit import encode, find_label_names
 
     task = TextClassification(checkpoint=job["checkpoint"], max_length=job["max_length"], pretrained=job["pretrained"])
     label_names = find_label_names(data)
@@ -118,7 +118,7 @@ def build_stock(job: dict[str, Any], data: Any, seed: int) -> Any:
         default_data_collator,
     )
 
-    from voicecommand.pretrained import resolve_checkpoint
+    from voicecommand.models.pretrained import resolve_checkpoint
 
     checkpoint = resolve_checkpoint(job["checkpoint"])
     label_names = sorted(set(data["train"]["label"]))

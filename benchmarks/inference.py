@@ -72,10 +72,10 @@ def train_quickly(scratch: Path) -> Path:
 def load_texts(path: str | None) -> list[str]:
     """The test split, in its order."""
     if path:
-        from voicecommand.data.file import load_files
+        from voicecommand.data.sources.file import load_files
 
         return load_files(("text", "label"), path=path)["test"]["text"][:]
-    from voicecommand.data.commands import load_commands
+    from voicecommand.data.sources.commands import load_commands
 
     return load_commands(("text", "label"))["test"]["text"][:]
 

@@ -78,7 +78,7 @@ def find_runs(experiment: str, runs: Path) -> list[Path]:
     """The finished run directories of an experiment, in order of their seeds."""
     import yaml
 
-    from voicecommand import config as door
+    from voicecommand.config import identity, program
 
     data = experiment.split("_")[0]
     found = {}
@@ -94,11 +94,11 @@ def find_runs(experiment: str, runs: Path) -> list[Path]:
             continue  # no way to compose the one with the other's settings
         if teacher:
             overrides.append(f"model.teacher={json.dumps(teacher)}")
-        if config["model"]["_target_"] != door.compose("train", overrides).model._target_:
+        if config["model"]["_target_"] != program.compose("train", overrides).model._target_:
             continue  # another model, which may not even have the same settings
         if checkpoint := given_checkpoint(config):
             overrides.append(f"model.checkpoint={json.dumps(checkpoint)}")
-        if door.run_directory(door.compose("train", overrides)).name == directory.name:
+        if identity.run_directory(program.compose("train", overrides)).name == directory.name:
             found[config["seed"]] = directory
     return [found[seed] for seed in sorted(found)]
 
@@ -221,17 +221,16 @@ def mean_interval(seeds: Sequence[dict[str, list[Any]]], method: str) -> tuple[f
     With groups: bootstrap over groups, a group drawn with its examples under all seeds. Without: Wilson, as if
     the mean were the share of one run, which is a little wide.
     """
-    from voicecommand import evaluation
-    from voicecommand import metrics as m
+    from voicecommand.evaluation import intervals
 
     if any(seed["id"] != seeds[0]["id"] for seed in seeds):
         raise SystemExit("the runs of an experiment were not evaluated on the same test examples")
     right = mean_right(seeds)
     groups = seeds[0]["group"]
     if all(group is None for group in groups):
-        low, high = m.wilson(round(float(right.sum())), len(right))
+        low, high = intervals.wilson(round(float(right.sum())), len(right))
         return low, high, "Wilson on the mean of the seeds", None
-    figure = evaluation.mean_with_interval(right, groups, None)
+    figure = intervals.mean_with_interval(right, groups, None)
     return figure["low"], figure["high"], f"{method}, all seeds together", figure["note"]
 
 
@@ -244,9 +243,9 @@ def mean_right(seeds: Sequence[dict[str, list[Any]]]) -> Any:
 
 def crossed_interval(seeds: Sequence[dict[str, list[Any]]]) -> dict[str, float]:
     """As `mean_interval`, over groups and labels."""
-    from voicecommand import metrics as m
+    from voicecommand.evaluation import intervals
 
-    low, high = m.crossed_bootstrap(mean_right(seeds), seeds[0]["group"], seeds[0]["label"])
+    low, high = intervals.crossed_bootstrap(mean_right(seeds), seeds[0]["group"], seeds[0]["label"])
     return {"low": low, "high": high}
 
 

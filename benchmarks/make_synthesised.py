@@ -51,7 +51,7 @@ def main() -> int:
 
 def read_recordings(directory: Path) -> list[tuple[str, str, str, str]]:
     """(file, its name here, label, speaker) of every recording of keywords, whatever its split."""
-    from voicecommand.data.folder import load_folder
+    from voicecommand.data.sources.folder import load_folder
 
     found = []
     for split in ("train", "validation"):
@@ -63,7 +63,7 @@ def read_recordings(directory: Path) -> list[tuple[str, str, str, str]]:
 
 def speak() -> list[tuple[str, str, str, str]]:
     """(file, its name here, label, speaker) of every synthesised clip."""
-    from voicecommand.data.spoken import load_spoken
+    from voicecommand.data.sources.spoken import load_spoken
 
     rows = load_spoken(
         columns=("audio", "label"),

@@ -104,9 +104,9 @@ def check_load() -> float:
 
 def describe_machine(threads: int, load: float) -> dict[str, Any]:
     """Processor, cores, GPUs, versions, threads, load before; nothing that names a place or a time."""
-    from voicecommand import runs
+    from voicecommand.run import machine
 
-    facts = runs.describe_machine()
+    facts = machine.describe_machine()
     return {**facts["hardware"], "threads": threads, "load": load, "versions": facts["versions"]}
 
 

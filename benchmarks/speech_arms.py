@@ -71,7 +71,7 @@ def measure_input(job: dict[str, Any]) -> None:
 
 def load_rows(job: dict[str, Any]) -> Any:
     """The rows of the folder data set, paths undecoded; each arm has the same, and the same subset of them."""
-    from voicecommand.data.folder import load_folder
+    from voicecommand.data.sources.folder import load_folder
 
     rows = load_folder(("audio", "label"), job["path"])
     for split, count in job.get("subset", {}).items():
@@ -99,9 +99,9 @@ def hash_ids(rows: Any) -> str:
 
 
 def label_numbers(rows: Any) -> dict[str, int]:
-    from voicecommand import training
+    from voicecommand.training import fit
 
-    return {name: i for i, name in enumerate(training.find_label_names(rows))}
+    return {name: i for i, name in enumerate(fit.find_label_names(rows))}
 
 
 # ---- the two ways ----
@@ -117,20 +117,20 @@ def build(job: dict[str, Any], rows: Any, seed: int) -> Any:
 
 def build_ours(job: dict[str, Any], rows: Any, seed: int) -> Any:
     """As recipes/train.py does it: prepared sound, the Task's windows, features on the device, tuning=full."""
-    from voicecommand import training
-    from voicecommand.augmentation import Augmentation
+    from voicecommand.audio.augmentation import Augmentation
+    from voicecommand.models.tuning import Full
     from voicecommand.tasks.audio_classification import AudioClassification, BCResNet
-    from voicecommand.tuning import Full
+    from voicecommand.training import fit
 
     task: Any
     if job["arm"] == "bcresnet":
         task = BCResNet(width=job["width"], max_seconds=job["max_seconds"])
     else:
         task = AudioClassification(job["checkpoint"], job.get("revision"), max_seconds=job["max_seconds"])
-    rows = training.prepare(rows, task.columns, job["threads"])
+    rows = fit.prepare(rows, task.columns, job["threads"])
     names = list(label_numbers(rows))
     processor = task.load_processor()
-    encoded = training.encode(rows, task, processor, names)
+    encoded = fit.encode(rows, task, processor, names)
     model = task.load_model(names, processor)
     augmentation = None if job.get("augment") is None else Augmentation(**job["augment"])
     trainer = task.build_trainer(
@@ -346,7 +346,7 @@ def read_clips(encoded: Any, job: dict[str, Any]) -> int:
     """Every clip of the split, in random order, copied into int16 batches [batch, samples]: `audio.Clips` alone."""
     import numpy as np
 
-    from voicecommand.audio import Clips
+    from voicecommand.audio.clips import Clips
 
     clips, size = Clips(encoded), job["settings"]["per_device_train_batch_size"]
     samples = round(16_000 * job["max_seconds"])

@@ -174,13 +174,13 @@ class Hearing(Pool):
         """The network trained on these rows and their labels; it keeps no checkpoint."""
         from datasets import DatasetDict
 
-        from voicecommand import config as door
-        from voicecommand import training
+        from voicecommand.config import arguments, objects
+        from voicecommand.training import fit as training_fit
 
         names = sorted(set(self.labels[rows].tolist()))
         note(f"{len(rows):,} clips of {', '.join(names)}")
-        training.seed_everything(seed)
-        task, tuning, augmentation = (door.build(self.config.get(group)) for group in ("model", "tuning", "augment"))
+        training_fit.seed_everything(seed)
+        task, tuning, augmentation = (objects.build(self.config.get(group)) for group in ("model", "tuning", "augment"))
         chosen = self.encoded.select(rows)
         chosen = chosen.remove_columns("labels").add_column(
             "labels", np.searchsorted(names, self.labels[rows]).tolist()
@@ -188,7 +188,7 @@ class Hearing(Pool):
         processor = task.load_processor()
         with tempfile.TemporaryDirectory() as directory:
             trainer = task.build_trainer(
-                door.build_training_arguments(self.config, Path(directory)),
+                arguments.build_training_arguments(self.config, Path(directory)),
                 task.load_model(names, processor),
                 processor,
                 DatasetDict(train=chosen, validation=chosen.select([0])),
@@ -240,7 +240,7 @@ def _unit(rows: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def remember(vectors: NDArray[np.float32]) -> Any:
     """Features of the library whose vectors are known: a data set is a column `row` of numbers into `vectors`."""
-    from voicecommand.estimators import _SoundFeatures
+    from voicecommand.models.audio_features import _SoundFeatures
 
     class Remembered(_SoundFeatures):
         def _rows(self, dataset: Any) -> np.ndarray:
@@ -303,8 +303,9 @@ def load_pool(model: str, options: Any) -> Pool:
     """
     from datasets import concatenate_datasets
 
-    from voicecommand import config as door
-    from voicecommand import runs, training
+    from voicecommand.config import objects, program
+    from voicecommand.run import processes
+    from voicecommand.training import fit as training_fit
 
     overrides = [f"experiment=keywords_{model.removesuffix('_made')}", f"data.path={json.dumps(options.path)}"]
     if options.checkpoint and model == "whisper_svm":
@@ -313,17 +314,17 @@ def load_pool(model: str, options: Any) -> Pool:
         overrides += [f"training.num_train_epochs={EPOCHS[model]}", "training.load_best_model_at_end=false", "seed=0"]
         overrides += ["training.eval_strategy=no", "training.save_strategy=no", "training.report_to=none"]
         overrides.append(f"model.max_seconds={WINDOW}")
-    config = door.compose("train", overrides)
-    runs.set_threads(config.threads)
-    task = door.build(config.model)
-    dataset = training.prepare(door.load_data(config, task.columns), task.columns, 1)
+    config = program.compose("train", overrides)
+    processes.set_threads(config.threads)
+    task = objects.build(config.model)
+    dataset = training_fit.prepare(objects.load_data(config, task.columns), task.columns, 1)
     if model == "bcresnet_made":
         dataset["made"] = load_made(options.made, task.columns)
     joined = concatenate_datasets(list(dataset.values()))
     splits = np.concatenate([np.full(len(rows), split) for split, rows in dataset.items()])
     labels, speakers = (np.array(joined[name][:]) for name in ("label", "speaker"))
     if task.kind == "network":
-        encoded = training.encode(dataset, task, task.load_processor(), training.find_label_names(dataset))
+        encoded = training_fit.encode(dataset, task, task.load_processor(), training_fit.find_label_names(dataset))
         rows = concatenate_datasets([split.select_columns(encoded["test"].column_names) for split in encoded.values()])
         return Hearing(task, np.empty((0, 0)), labels, speakers, splits, config=config, encoded=rows)
     features = task.load_model([], task.load_processor())
@@ -333,11 +334,11 @@ def load_pool(model: str, options: Any) -> Pool:
 
 def load_made(directory: str, columns: Sequence[str]) -> Any:
     """MADE clips of each label of the synthesised speech in DIR/train, prepared; drawn from seed 0."""
-    from voicecommand import training
-    from voicecommand.data.folder import load_folder
+    from voicecommand.data.sources.folder import load_folder
+    from voicecommand.training import fit as training_fit
 
     found = load_folder(tuple(columns), str(Path(directory) / "train"), split={"validation": 0, "test": 0})
-    rows = training.prepare(found, columns, 1)["train"]
+    rows = training_fit.prepare(found, columns, 1)["train"]
     order = np.random.default_rng(0).permutation(len(rows))
     labels = np.array(rows["label"][:])[order]
     return rows.select(np.sort(np.concatenate([order[labels == name][:MADE] for name in np.unique(labels)])))
@@ -359,7 +360,7 @@ def measure_few_shot(pool: Pool, counts: Sequence[int] = COUNTS, draws: int = DR
     The interval is a bootstrap over test's speakers of the mean over the draws; `spread` (the standard deviation),
     `min` and `max` are over the draws.
     """
-    from voicecommand.evaluation import mean_with_interval
+    from voicecommand.evaluation.intervals import mean_with_interval
 
     test = np.flatnonzero(pool.splits == "test")
     right: dict[int, list[NDArray[np.bool_]]] = {count: [] for count in counts}
@@ -383,7 +384,7 @@ def measure_unknown(pool: Pool) -> dict[str, Any]:
     known labels, and which score is used for a pair, `chosen`, is decided by the AUROC, averaged over the pairs that
     share no label with it, so that no clip of the pair counts as unknown there.
     """
-    from voicecommand.metrics import auroc
+    from voicecommand.evaluation.confidence import auroc
 
     test = np.flatnonzero(pool.splits == "test")
     pairs = list(itertools.combinations(pool.names, UNKNOWN))
@@ -523,7 +524,7 @@ def unknown_report(models: dict[str, Any]) -> str:
 
 def few_shot_png(models: dict[str, Any]) -> bytes:
     """The curves: mean over the draws, the range of the draws as bars."""
-    from voicecommand import figures
+    from voicecommand.report import figures
 
     figure = figures.new_figure(6.4, 3.8)
     axes = figure.subplots()

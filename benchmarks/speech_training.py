@@ -91,7 +91,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
 def main() -> int:
     options = parse()
     measuring.use_checkout()
-    from voicecommand import device
+    from voicecommand.run import device
 
     load = measuring.check_load()
     if not options.precisions:
@@ -155,9 +155,9 @@ def common_job(options: argparse.Namespace, scratch: Path) -> tuple[dict[str, An
 
 
 def compose(model: str) -> dict[str, Any]:
-    from voicecommand import config as door
+    from voicecommand.config import objects, program
 
-    return door.plain(door.compose("train", [f"model={model}", "data=folder", "data.path=DIR"]))
+    return objects.plain(program.compose("train", [f"model={model}", "data=folder", "data.path=DIR"]))
 
 
 def bare_settings(training: dict[str, Any], batch_size: int) -> dict[str, Any]:
@@ -225,7 +225,7 @@ def make_sounds(directory: Path, clips: int) -> Path:
     """A folder data set of tones of 1 s in noise: `clips` in train, a tenth of it in validation and in test."""
     import numpy as np
 
-    from voicecommand.audio import SAMPLING_RATE, write_wav
+    from voicecommand.audio.clips import SAMPLING_RATE, write_wav
 
     times = np.arange(SAMPLING_RATE) / SAMPLING_RATE
     least = 2 * len(PITCHES)

@@ -104,7 +104,7 @@ def main() -> int:
 
 def write_programs(scratch: Path, threads: int) -> dict[str, list[str]]:
     """The three commands; MARKER and RUNS in them are filled in anew for each start."""
-    from voicecommand import device
+    from voicecommand.run import device
 
     checkpoint, labels = prepare_data(scratch)
     (scratch / "wrapper.py").write_text(WRAPPER, encoding="utf-8")

@@ -127,9 +127,9 @@ def steps_of(options: argparse.Namespace, arm: str) -> int:
 
 def common_job(options: argparse.Namespace, scratch: Path) -> dict[str, Any]:
     """What every arm is given: the training settings of model=bert, less what evaluates, saves or shows."""
-    from voicecommand import config as door
+    from voicecommand.config import objects, program
 
-    recipe = door.plain(door.compose("train", ["model=bert", "data=commands"]))
+    recipe = objects.plain(program.compose("train", ["model=bert", "data=commands"]))
     left_out = ("eval_", "save_", "load_best", "metric_for", "greater_is", "num_train_epochs")
     settings = {k: v for k, v in recipe["training"].items() if not k.startswith(left_out)} | {
         "per_device_train_batch_size": options.batch_size,
@@ -162,7 +162,7 @@ def write_base_checkpoint(directory: Path) -> Path:
     """A configuration of BERT-base's size (12 layers, 768 wide) and the tokenizer of model=bert."""
     from transformers import AutoTokenizer, BertConfig
 
-    from voicecommand.pretrained import resolve_checkpoint
+    from voicecommand.models.pretrained import resolve_checkpoint
 
     BertConfig().save_pretrained(directory)
     AutoTokenizer.from_pretrained(resolve_checkpoint(BERT)).save_pretrained(directory)
@@ -238,7 +238,7 @@ def measure_speed(options: argparse.Namespace, job: dict[str, Any]) -> dict[str,
 
 def measure_accuracy(options: argparse.Namespace, job: dict[str, Any]) -> dict[str, Any]:
     """Whole runs of ours and of dynamic padding from the same seeds: the recipe's epochs, last weights."""
-    from voicecommand import device
+    from voicecommand.run import device
 
     precision, reason = device.native_precision()
     epochs = options.accuracy_epochs or job["epochs"]

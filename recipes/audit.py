@@ -11,31 +11,31 @@ training clips are left as they are and as augment= changes them, with a figure.
 
 from omegaconf import DictConfig
 
-from voicecommand import config as door
+from voicecommand.config import objects, program
 from voicecommand.errors import InputError
 
 
-@door.recipe("audit")
+@program.recipe("audit")
 def main(config: DictConfig) -> None:
-    from voicecommand import training
-    from voicecommand.data import checks
+    from voicecommand.data import fingerprint
+    from voicecommand.data.audit import findings as data_findings
+    from voicecommand.tasks import audio_classification
+    from voicecommand.training import fit
 
     if config.samples is None and config.get("augment"):
         raise InputError(f"augment={config.choices.augment}: shows in samples=DIR alone; add it or leave augment out")
-    columns = tuple(config.columns or door.known_columns(config))
-    dataset = training.prepare(door.load_data(config, columns), columns, config.num_proc)
-    findings = checks.inspect(dataset, columns)
-    print(checks.format_counts(findings.counts))
+    columns = tuple(config.columns or objects.known_columns(config))
+    dataset = fit.prepare(objects.load_data(config, columns), columns, config.num_proc)
+    findings = data_findings.inspect(dataset, columns)
+    print(data_findings.format_counts(findings.counts))
     for problem in findings.problems:
         print(f"{problem.level}: {problem.line()}")
     print(f"{len(findings.errors)} errors, {len(findings.warnings)} warnings; ", end="")
-    print(f"fingerprint {checks.fingerprint(dataset)['fingerprint']}")
+    print(f"fingerprint {fingerprint.fingerprint(dataset)['fingerprint']}")
     if findings.errors:
         raise InputError(f"the data has {len(findings.errors)} error(s), named above: training would refuse it")
     if config.samples is not None:
-        from voicecommand.tasks import audio_classification
-
-        print(audio_classification.write_samples(dataset, door.build(config.get("augment")), config.samples))
+        print(audio_classification.write_audio_samples(dataset, objects.build(config.get("augment")), config.samples))
 
 
 if __name__ == "__main__":

@@ -7,37 +7,44 @@ The files go to evaluations/<data>-<split>/ of the run.
 
 from pathlib import Path
 
-from voicecommand import config as door
+from voicecommand.config import identity, objects, overrides, program
 
 
-@door.recipe("evaluate")
+@program.recipe("evaluate")
 def main(config):
     import voicecommand
-    from voicecommand import evaluation, inference, records, report, runs, training
-    from voicecommand.data import checks
+    from voicecommand.data import fingerprint
+    from voicecommand.data import splits as data_splits
+    from voicecommand.data.audit import findings
+    from voicecommand.evaluation import splits as evaluation_splits
+    from voicecommand.report import clips, page, terminal, written
+    from voicecommand.run import processes, records
+    from voicecommand.tasks import predicting, saved
+    from voicecommand.training import fit
 
-    found = inference.find_model(config.run)
+    found = saved.find_model(config.run)
     run = found.parent if found.name == "model" else found
-    door.check_saved_config(run)
-    runs.set_threads(config.threads)
+    overrides.check_saved_config(run)
+    processes.set_threads(config.threads)
     model = voicecommand.load(run)
-    dataset = training.choose_evaluation(door.load_data(config, model.columns), config.split)
-    dataset = training.prepare(dataset, model.columns, config.num_proc)
-    checks.check(dataset, model.columns, required=(config.split,))
+    dataset = data_splits.choose_evaluation(objects.load_data(config, model.columns), config.split)
+    dataset = fit.prepare(dataset, model.columns, config.num_proc)
+    findings.check(dataset, model.columns, required=(config.split,))
     predictions = [
-        training.collect_predictions(rows, split, model.probabilities(model.read(rows)), model.label_names)
+        predicting.collect_predictions(rows, split, model.probabilities(model.read(rows)), model.label_names)
         for split, rows in dataset.items()
     ]
-    metrics = evaluation.evaluate_predictions(predictions, model.threshold)
+    metrics = evaluation_splits.evaluate_predictions(predictions, model.threshold)
 
     directory = run / "evaluations" / f"{config.choices.data}-{config.split}"
     directory.mkdir(parents=True, exist_ok=True)
-    evaluation.write_evaluation(directory, predictions, metrics)
-    training.write_clips(directory, predictions, dataset)
+    written.write_evaluation(directory, predictions, metrics)
+    clips.write_run_clips(directory, predictions, dataset)
     truncated = {split: model.count_truncated(model.read(rows)) for split, rows in dataset.items()}
-    records.write_evaluation_record(directory, run, config.choices.data, dataset, truncated, door.command())
-    page = report.write_report(directory, run_directory=Path(run))
-    print(evaluation.format_summary(metrics), f"report: {page}", sep="\n")
+    data = fingerprint.describe_data(config.choices.data, dataset, truncated)
+    records.write_evaluation_record(directory, run, data, identity.command())
+    path = page.write_report(directory, run_directory=Path(run))
+    print(terminal.format_summary(metrics), f"report: {path}", sep="\n")
 
 
 if __name__ == "__main__":

@@ -18,8 +18,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from voicecommand import runs
+from voicecommand import files
 from voicecommand.errors import InputError
+from voicecommand.run import exits
 
 PART = 128  # commands that are read and answered at a time
 
@@ -52,7 +53,7 @@ def main() -> None:
         for line in lines:
             print(line)
     else:
-        runs.write_text(Path(options.output), "".join(line + "\n" for line in lines))
+        files.write_text(Path(options.output), "".join(line + "\n" for line in lines))
 
 
 def answer_rows(model: Any, rows: list[dict], column: str, source: str | None) -> Iterator[dict]:
@@ -76,7 +77,8 @@ def answer_rows(model: Any, rows: list[dict], column: str, source: str | None) -
 
 def read_clip(path: str, source: str | None, number: int) -> Any:
     """int16 samples of a file that the command line or a line of `source` names."""
-    from voicecommand.audio import read_audio, to_int16
+    from voicecommand.audio.clips import to_int16
+    from voicecommand.audio.decode import read_audio
 
     where = {None: "", "-": f"standard input:{number}: "}.get(source, f"{source}:{number}: ")
     return to_int16(read_audio(path, name=f"{where}{path if path.isprintable() else repr(path)}").waveform)
@@ -113,4 +115,4 @@ def read_rows(source: str, column: str = "text") -> list[dict]:
 
 
 if __name__ == "__main__":
-    runs.run_program(main)
+    exits.run_program(main)

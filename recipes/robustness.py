@@ -6,39 +6,45 @@
 The table, the figure and the score go to robustness/<data>-<split>/ of the run.
 """
 
-from voicecommand import config as door
+from voicecommand.config import identity, objects, overrides, program
 
 
-@door.recipe("robustness")
+@program.recipe("robustness")
 def main(config):
     import voicecommand
-    from voicecommand import inference, robustness, runs, training
-    from voicecommand.data import checks
+    from voicecommand.audio import noise
+    from voicecommand.compare import conditions as compare_conditions
+    from voicecommand.compare import recogniser_errors, robustness
+    from voicecommand.data import splits
+    from voicecommand.data.audit import findings
+    from voicecommand.run import processes
+    from voicecommand.tasks import predicting, saved
+    from voicecommand.training import fit
 
-    found = inference.find_model(config.run)
+    found = saved.find_model(config.run)
     run = found.parent if found.name == "model" else found
-    door.check_saved_config(run)
-    runs.set_threads(config.threads)
+    overrides.check_saved_config(run)
+    processes.set_threads(config.threads)
     model = voicecommand.load(run)
-    recording = robustness.read_recording(config.noise, model.columns)
-    everything = door.load_data(config, model.columns)
-    dataset = training.choose_evaluation(everything, config.split)
-    dataset = training.prepare(type(dataset)({config.split: dataset[config.split]}), model.columns, config.num_proc)
-    checks.check(dataset, model.columns, required=(config.split,))
+    recording = noise.read_recording(config.noise, model.columns)
+    everything = objects.load_data(config, model.columns)
+    dataset = splits.choose_evaluation(everything, config.split)
+    dataset = fit.prepare(type(dataset)({config.split: dataset[config.split]}), model.columns, config.num_proc)
+    findings.check(dataset, model.columns, required=(config.split,))
 
     rows = dataset[config.split]
     commands, ids = model.read(rows), rows["id"][:]
     if "audio" in model.columns:
         speakers = rows["speaker"][:] if "speaker" in rows.column_names else None
-        conditions = robustness.sound_conditions(commands, ids, speakers, recording, config.seed)
+        conditions = compare_conditions.sound_conditions(commands, ids, speakers, recording, config.seed)
     else:
         corpus = (text for split in everything.values() for text in split["text"])
-        conditions = robustness.text_conditions(commands, ids, corpus, config.seed)
-    clean = training.collect_predictions(rows, config.split, model.probabilities(commands), model.label_names)
+        conditions = recogniser_errors.text_conditions(commands, ids, corpus, config.seed)
+    clean = predicting.collect_predictions(rows, config.split, model.probabilities(commands), model.label_names)
     result = robustness.measure(clean, conditions, model.probabilities)
 
     directory = run / "robustness" / f"{config.choices.data}-{config.split}"
-    robustness.write_robustness(directory, result | {"seed": config.seed, "command": door.command()})
+    robustness.write_robustness(directory, result | {"seed": config.seed, "command": identity.command()})
     print(robustness.format_robustness(result), f"figure: {directory / 'robustness.png'}", sep="\n")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sys
 import tempfile
@@ -48,6 +49,21 @@ def one_thread() -> Iterator[None]:
     yield
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def nothing_stays() -> Iterator[None]:
+    """What a recipe sets in a process that is about to end is taken back in this one."""
+    root, environment, path, argv = logging.getLogger(), dict(os.environ), list(sys.path), sys.argv
+    handlers, level = list(root.handlers), root.level
+    yield
+    root.handlers[:], root.level, sys.path[:], sys.argv = handlers, level, path, argv
+    os.environ.clear()
+    os.environ.update(environment)
+    if "hydra.core.global_hydra" in sys.modules:
+        sys.modules["hydra.core.global_hydra"].GlobalHydra.instance().clear()
+    if "hydra.core.hydra_config" in sys.modules:
+        sys.modules["hydra.core.hydra_config"].HydraConfig.instance().cfg = None
 
 
 @pytest.fixture(scope="session")

@@ -9,8 +9,8 @@ __version__ = "0.1.0"
 
 
 def load(directory: Any) -> Any:
-    """Open a saved run (`runs/...`) or its `model` folder; see `voicecommand.inference.CommandModel`."""
-    from voicecommand.inference import load as load_model
+    """Open a saved run (`runs/...`) or its `model` folder; see `voicecommand.tasks.saved.CommandModel`."""
+    from voicecommand.tasks.saved import load as load_model
 
     return load_model(directory)
 

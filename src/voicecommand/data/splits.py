@@ -15,52 +15,20 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import unicodedata
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from voicecommand.columns import OUT_OF_SCOPE, SPLITS
+from voicecommand.data.table import Rows
+from voicecommand.data.text import normalise
 from voicecommand.errors import InputError
 
 if TYPE_CHECKING:
     from datasets import DatasetDict
 
 logger = logging.getLogger(__name__)
-
-SPLITS = ("train", "validation", "test", "out_of_scope_validation", "out_of_scope_test")
-OUT_OF_SCOPE = "out_of_scope"
-GROUP_COLUMNS = ("speaker", "template")
-
-Columns = dict[str, list[str]]
-
-
-class _Fold(dict[int, str]):
-    """Table for ``str.translate``: characters of the given Unicode categories become a space."""
-
-    def __init__(self, categories: str) -> None:
-        super().__init__()
-        self._categories = categories
-
-    def __missing__(self, code: int) -> str:
-        character = chr(code)
-        self[code] = " " if unicodedata.category(character)[0] in self._categories else character
-        return self[code]
-
-
-# Marks (M) stay: they are vowels in many scripts, and `\W` would fold them.
-_PUNCTUATION = _Fold("PSZC")
-_SPACE = _Fold("ZC")
-
-
-def normalise(text: str) -> str:
-    """Fold case, width, punctuation and white space, so that two spellings of one sentence compare equal.
-
-    A text of punctuation only keeps it; the result is empty only where nothing can be seen in the text.
-    The split rule hangs on this function: changing it moves rows between splits.
-    """
-    folded = unicodedata.normalize("NFKC", text).casefold()
-    return " ".join(folded.translate(_PUNCTUATION).split()) or " ".join(folded.translate(_SPACE).split())
 
 
 def position(key: str) -> float:
@@ -109,12 +77,12 @@ class SplitRule:
         return "validation" if point < self.test + self.validation else "train"
 
 
-def select(columns: Columns, rows: list[int]) -> Columns:
+def select(columns: Rows, rows: list[int]) -> Rows:
     """The named rows of a table of columns."""
     return {name: [values[row] for row in rows] for name, values in columns.items()}
 
 
-def fill_missing(splits: dict[str, Columns], rule: SplitRule) -> dict[str, Columns]:
+def fill_missing(splits: dict[str, Rows], rule: SplitRule) -> dict[str, Rows]:
     """Take the validation and test splits that are not given, and whose share isn't 0, out of train.
 
     Without a train split nothing is made: such data is for evaluation only. Order within a split is kept.
@@ -157,9 +125,9 @@ def fill_missing(splits: dict[str, Columns], rule: SplitRule) -> dict[str, Colum
     return {name: made.get(name) or splits[name] for name in SPLITS if name in splits or name in made}
 
 
-def _hash_sounds(columns: Columns) -> list[str]:
+def _hash_sounds(columns: Rows) -> list[str]:
     """The sha256 of each recording's file."""
-    from voicecommand.audio import hash_audio
+    from voicecommand.audio.decode import hash_audio
 
     return [
         hash_audio(path, name=path if path == origin else f"{origin}: {path}")
@@ -190,12 +158,29 @@ def _lend(places: dict[str, str], names: list[str], rule: SplitRule) -> None:
         logger.info("%s: no %s falls into it, so it is lent %r", name, rule.by, lent)
 
 
-def build(splits: dict[str, Columns]) -> DatasetDict:
+def build(splits: dict[str, Rows]) -> DatasetDict:
     """A ``DatasetDict`` of string columns, splits in their usual order."""
     import pyarrow as pa
     from datasets import Dataset, DatasetDict
 
-    def table(columns: Columns) -> pa.Table:
+    def table(columns: Rows) -> pa.Table:
         return pa.table({name: pa.array(values, pa.string()) for name, values in columns.items()})
 
     return DatasetDict({name: Dataset(table(splits[name])) for name in SPLITS if name in splits})
+
+
+def choose_splits(dataset: Any, with_test: bool) -> list[str]:
+    """The splits that a run reports: validation, and test where it may be read (never in a multirun)."""
+    wanted = ["validation", "out_of_scope_validation"] + (["test", "out_of_scope_test"] if with_test else [])
+    return [name for name in wanted if name in dataset]
+
+
+def choose_evaluation(dataset: Any, split: str) -> Any:
+    """The split to measure a saved run on, with the out-of-scope split of the same name where there is one.
+
+    Raises:
+        InputError: no such split.
+    """
+    if split not in dataset:
+        raise InputError(f"split={split}: no such split; the data has {', '.join(dataset)}")
+    return type(dataset)({name: dataset[name] for name in (split, f"{OUT_OF_SCOPE}_{split}") if name in dataset})

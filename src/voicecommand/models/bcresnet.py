@@ -19,12 +19,11 @@ from transformers import AutoConfig, AutoModelForAudioClassification, Pretrained
 from transformers import initialization as init
 from transformers.modeling_outputs import SequenceClassifierOutput
 
-from voicecommand.augmentation import mask_spectrogram
+from voicecommand.audio.effects import mask_spectrogram
+from voicecommand.audio.features import LogMel, MelBands, fit, to_float
 from voicecommand.errors import InputError
-from voicecommand.features import LogMel, MelBands, fit, to_float
 
 logger = logging.getLogger(__name__)
-
 BINS = 40
 SUB_BANDS = 5  # of SubSpectralNorm
 # (blocks, channels at width 1, stride over frequency, dilation over time) of the four stages
@@ -43,7 +42,7 @@ class BCResNetConfig(PretrainedConfig):
         sampling_rate: samples a second.
         dropout: share of channels dropped after each block's time convolution.
         mask_bins, mask_frames: widest masks of SpecAugment; None takes the paper's for the width.
-        range_db: of the features, see `voicecommand.features.LogMel`.
+        range_db: of the features, see `voicecommand.audio.features.LogMel`.
 
     Raises:
         InputError: a width or a length that cannot be built.
@@ -265,7 +264,7 @@ class BCResNetForAudioClassification(PreTrainedModel):
                 `config.seconds`, so that neither trailing zeros nor the other clips of a batch change an answer.
             attention_mask: taken for the sake of stock callers; silence needs no mask here.
             mask_bands, mask_times: [b, k, 2] uniform in [0, 1), in training only: SpecAugment's draws, see
-                `voicecommand.augmentation.mask_spectrogram`.
+                `voicecommand.audio.effects.mask_spectrogram`.
         """
         if input_values.shape[1] > self.config.samples:
             _say_cut(self.config.seconds)
@@ -287,4 +286,6 @@ def _say_cut(seconds: float) -> None:
 
 
 AutoConfig.register(BCResNetConfig.model_type, BCResNetConfig)
+
+
 AutoModelForAudioClassification.register(BCResNetConfig, BCResNetForAudioClassification)

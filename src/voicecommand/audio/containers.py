@@ -1,0 +1,151 @@
+"""What an audio file claims to be, checked before it is decoded: WAV, FLAC, OGG and MP3."""
+
+from __future__ import annotations
+
+import io
+import struct
+from dataclasses import dataclass
+
+File = io.FileIO | io.BytesIO
+# Bit rates of MPEG layer III in kbit/s and sampling rates, by MPEG version (ISO 11172-3 and 13818-3, 2.4.2.3).
+MP3_BIT_RATES = {
+    True: (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
+    False: (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
+}
+MP3_RATES = {3: (44_100, 48_000, 32_000), 2: (22_050, 24_000, 16_000), 0: (11_025, 12_000, 8_000)}
+# What people have instead of sound: how it begins, and what it is.
+FOREIGN = (
+    (b"version https://git-lfs", "a Git LFS pointer, not the sound itself: fetch it by `git lfs pull`"),
+    (b"<", "a web page or XML: the download went wrong"),
+    (b"{", "JSON, not sound"),
+    (b"PK\x03\x04", "a zip archive: unpack it"),
+    (b"\x1f\x8b", "a gzip archive: unpack it"),
+    (b"FORM", "AIFF, which is not read here: convert it to WAV or FLAC"),
+    (b".snd", "AU, which is not read here: convert it to WAV or FLAC"),
+    (b"RIFX", "a big-endian WAV, which is not read here: convert it to WAV or FLAC"),
+    (b"RF64", "RF64, a WAV of over 4 GB"),
+    (b"\x1aE\xdf\xa3", "WebM or Matroska, which is not read here: convert it to WAV or FLAC"),
+    (b"NIST_1A", "NIST SPHERE, which is not read here: convert it to WAV or FLAC"),
+)
+
+
+class BadSound(Exception):
+    """What is wrong with a file, without its name."""
+
+
+@dataclass(frozen=True)
+class Mp3:
+    """The frames of an MP3, without the tags around them, and how many samples a channel they hold."""
+
+    data: bytes
+    samples: int
+    tolerance: int
+
+
+def check_container(file: File, size: int, max_seconds: float) -> Mp3 | None:
+    """Look at the structure of a file, without decoding it."""
+    file.seek(0)
+    head = file.read(64)
+    start = 0
+    if head.startswith(b"ID3"):
+        # an ID3v2 tag: its size has 7 bits a byte (id3.org, 3.1)
+        start = 10 + sum((byte & 0x7F) << shift for byte, shift in zip(head[6:10], (21, 14, 7, 0), strict=False))
+        start += 10 if len(head) > 5 and head[5] & 0x10 else 0
+        if start >= size:
+            raise BadSound("cut short: it ends within its ID3 tag")
+        file.seek(start)
+        head = file.read(64)
+    if head[:4] == b"RIFF" and head[8:12] == b"WAVE":
+        _check_wav(file, size)
+    elif head[:4] == b"OggS":
+        _check_ogg(file, size)
+    elif _read_mp3_header(head[:4]):
+        return _check_mp3(file, start, size, max_seconds)
+    elif head[:4] != b"fLaC" and not start:
+        text = head.lstrip(b"\xef\xbb\xbf \r\n\t")
+        meant = next((what for magic, what in FOREIGN if text.startswith(magic)), None)
+        if head[4:8] == b"ftyp":
+            meant = "AAC or MP4, which is not read here: convert it to WAV or FLAC"
+        raise BadSound(meant or f"not a WAV, FLAC, OGG or MP3 file: it begins with {bytes(head[:12])!r}")
+    return None
+
+
+def _check_wav(file: File, size: int) -> None:
+    """Compare the size that the data chunk claims with what is there; 0xFFFFFFFF says "until the end" (a stream)."""
+    position = 12
+    for _ in range(1000):
+        file.seek(position)
+        chunk = file.read(8)
+        if len(chunk) < 8:
+            break
+        kind, claimed = struct.unpack("<4sI", chunk)
+        if kind == b"data":
+            there = size - position - 8
+            if not claimed:
+                raise BadSound("0 samples")
+            if claimed > there and claimed != 0xFFFFFFFF:
+                raise BadSound(f"cut short: its header claims {claimed:,} bytes of samples, and {there:,} are there")
+            return
+        position += 8 + claimed + claimed % 2
+    raise BadSound("a WAV header without samples")
+
+
+def _check_ogg(file: File, size: int) -> None:
+    """Every page whole, and the last one marked as such (RFC 3533, section 6)."""
+    position, last = 0, False
+    while not last:
+        file.seek(position)
+        header = file.read(27 + 255)
+        if header[:4] != b"OggS" or len(header) < 27:
+            raise BadSound("cut short or damaged: its last page is not there")
+        segments = header[27 : 27 + header[26]]
+        position += 27 + header[26] + sum(segments)
+        if len(segments) < header[26] or position > size:
+            raise BadSound("cut short: it ends within a page")
+        last = bool(header[5] & 4)
+
+
+def _read_mp3_header(header: bytes) -> tuple[int, int, int, int] | None:
+    """(bytes of the frame, samples a channel in it, Hz, where a Xing header would be), or None if none begins here."""
+    if len(header) < 4 or header[0] != 0xFF or header[1] & 0xE6 != 0xE2:
+        return None
+    version, kilobits, rate = (header[1] >> 3) & 3, header[2] >> 4, (header[2] >> 2) & 3
+    if version == 1 or kilobits in (0, 15) or rate == 3:
+        return None
+    hertz, samples = MP3_RATES[version][rate], 1152 if version == 3 else 576
+    length = samples // 8 * 1000 * MP3_BIT_RATES[version == 3][kilobits] // hertz + ((header[2] >> 1) & 1)
+    mono = header[3] >> 6 == 3
+    side = {(3, True): 17, (3, False): 32}.get((version, mono), 9 if mono else 17)
+    return length, samples, hertz, 4 + side
+
+
+def _check_mp3(file: File, start: int, size: int, max_seconds: float) -> Mp3:
+    """Count the frames and compare with what the Xing header claims.
+
+    libsndfile estimates the length where there is no such header, leaves off what comes after it, and stumbles over
+    tags at the end: hence the count, and the frames alone for the decoder. Encoders add up to 4 frames of delay and
+    padding, which the decoder takes off again.
+    """
+    position, count, samples = start, 0, 0
+    claimed = None
+    while True:
+        file.seek(position)
+        header = file.read(64)
+        frame = _read_mp3_header(header[:4])
+        if frame is None:
+            break
+        length, samples, hertz, xing = frame
+        if position + length > size:
+            raise BadSound("cut short: it ends within a frame")
+        if position == start and header[xing : xing + 4] in (b"Xing", b"Info"):
+            flags, frames = struct.unpack(">II", header[xing + 4 : xing + 12])
+            claimed = frames if flags & 1 else None
+        else:
+            count += 1
+        if count * samples > (max_seconds + 1) * hertz:  # and a second for the padding
+            raise BadSound(f"over {max_seconds + 1:g} s long; at most {max_seconds:g} s are read: cut it into commands")
+        position += length
+    if claimed is not None and count < claimed:
+        raise BadSound(f"cut short or damaged: its header claims {claimed:,} frames, and {count:,} are there")
+    file.seek(start)
+    return Mp3(file.read(position - start), count * samples, 4 * samples)

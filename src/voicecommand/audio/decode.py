@@ -1,0 +1,201 @@
+"""Sound files -> waveforms, and prepared waveforms -> numpy views. numpy in, numpy out.
+
+Files are checked before they are decoded: libsndfile reads half a WAV, a WAV that claims more than it holds, NaN, or
+hours of silence out of a few megabytes without a word, and opening a pipe that is named like a sound file waits for
+ever. Read are WAV, FLAC, OGG (Vorbis, Opus) and MP3, recognised by what is in them and not by their names.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from voicecommand.audio.clips import SAMPLING_RATE
+from voicecommand.audio.containers import BadSound, File, Mp3, check_container
+from voicecommand.errors import InputError
+
+MAX_SECONDS = 60.0
+MIN_SECONDS = 0.01  # shorter than one window of any features
+MIN_RATE, MAX_RATE = 4_000, 192_000
+MAX_CHANNELS = 8
+MAX_AMPLITUDE = 10.0  # decoders overshoot full scale by a little; a waveform in int16 units by 32,768
+SILENT_PEAK = 1e-3  # -60 dB of full scale
+FULL_SCALE = 0.99
+BLOCK = 1 << 17  # samples of all channels together
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A decoded clip.
+
+    Attributes:
+        waveform: float32 [samples], mono, at the rate that was asked for, in [-1, 1] but for overshoot.
+        source_rate: Hz in the file.
+        channels: in the file; their mean is the waveform.
+        silent: no sample reaches -60 dB of full scale.
+        clipped: 3 or more equal samples in a row at full scale, in any channel.
+    """
+
+    waveform: np.ndarray
+    source_rate: int
+    channels: int
+    silent: bool
+    clipped: bool
+
+
+def read_audio(
+    source: str | os.PathLike[str] | bytes,
+    sampling_rate: int = SAMPLING_RATE,
+    max_seconds: float = MAX_SECONDS,
+    name: str | None = None,
+) -> Clip:
+    """Decode one sound file, mixed down to mono and resampled once by soxr ("HQ": passband to 0.91 of Nyquist).
+
+    Args:
+        source: a path, or the bytes of a file.
+        sampling_rate: Hz wanted.
+        max_seconds: the longest clip that is taken.
+        name: what errors begin with, such as "metadata.csv:12: a.wav"; without it the path.
+
+    Raises:
+        InputError: not a regular file, not a readable sound, cut short, outside the limits, NaN or infinite. An MP3
+            without a Xing header does not say how long it is: cut between two frames, it passes as a shorter one.
+    """
+    shown = name or _show(source)
+    with _named(shown), _open(source) as file:
+        size = file.seek(0, os.SEEK_END)
+        _check_size(size, max_seconds)
+        frames = check_container(file, size, max_seconds)
+        mono, rate, channels, clipped = _decode(file, frames, max_seconds)
+        silent = bool(np.abs(mono).max() < SILENT_PEAK)
+    if rate != sampling_rate:
+        import soxr
+
+        mono = soxr.resample(mono, rate, sampling_rate, quality="HQ")
+    return Clip(mono, rate, channels, silent, clipped)
+
+
+def hash_audio(path: str | os.PathLike[str], max_seconds: float = MAX_SECONDS, name: str | None = None) -> str:
+    """The sha256, in hex, of a sound file's bytes, which are not decoded.
+
+    Raises:
+        InputError: not a regular file, or one of a size that no sound of ``max_seconds`` has.
+    """
+    with _named(name or _show(path)), _open(path) as file:
+        _check_size(os.fstat(file.fileno()).st_size, max_seconds)
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _show(source: str | os.PathLike[str] | bytes) -> str:
+    """A path that can be printed whatever bytes it holds."""
+    return "sound" if isinstance(source, bytes) else os.fsencode(source).decode("utf-8", "backslashreplace")
+
+
+@contextlib.contextmanager
+def _named(name: str) -> Iterator[None]:
+    try:
+        yield
+    except BadSound as problem:
+        raise InputError(f"{name}: {problem}") from None
+    except FileNotFoundError:
+        raise InputError(f"{name}: no such file") from None
+    except OSError as error:
+        raise InputError(f"{name}: can't be read: {error.strerror or error}") from None
+    except ValueError as error:  # a NUL byte in the path
+        raise InputError(f"{name}: can't be read: {error}") from None
+
+
+@contextlib.contextmanager
+def _open(source: str | os.PathLike[str] | bytes) -> Iterator[File]:
+    """A regular file, unbuffered: libsndfile reads on from the same descriptor."""
+    if isinstance(source, bytes):
+        yield io.BytesIO(source)
+        return
+    _check_regular(os.stat(source).st_mode)  # before it is opened: opening some devices does something
+    # without O_NONBLOCK a pipe that has come in its place would wait for a writer
+    with open(os.open(source, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb", buffering=0) as file:
+        _check_regular(os.fstat(file.fileno()).st_mode)
+        yield file
+
+
+def _check_regular(mode: int) -> None:
+    if not stat.S_ISREG(mode):
+        kinds = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
+        raise BadSound(f"{kinds.get(stat.S_IFMT(mode), 'a device')}, not a sound file")
+
+
+def _check_size(size: int, max_seconds: float) -> None:
+    if not size:
+        raise BadSound("the file is empty (0 bytes)")
+    if size > max_seconds * MAX_RATE * MAX_CHANNELS * 8:
+        raise BadSound(f"{size / 2**20:,.0f} MB are more than {max_seconds:g} s of sound can have")
+
+
+def _decode(file: File, mp3: Mp3 | None, max_seconds: float) -> tuple[np.ndarray, int, int, bool]:
+    """Block by block -> (float32 [samples], Hz, channels, clipped)."""
+    import soundfile
+
+    file.seek(0)
+    handle: Any = io.BytesIO(mp3.data) if mp3 else file if isinstance(file, io.BytesIO) else file.fileno()
+    try:
+        with soundfile.SoundFile(handle, closefd=False) as sound:
+            # else soundfile seeks after each block, which fails in a FLAC stream and is inexact in an MP3
+            sound.seekable = lambda: False
+            rate, channels, frames = sound.samplerate, sound.channels, sound.frames
+            limit = int(max_seconds * rate)
+            known = mp3 is None and frames < 1 << 48  # a FLAC stream does not say how long it is
+            _check_header(rate, channels, frames if known else 1, limit)
+            parts, total, clipped = [], 0, False
+            size = BLOCK // channels
+            while True:
+                block = sound.read(size, dtype="float32", always_2d=True)
+                if total + len(block) > limit:
+                    raise BadSound(f"longer than {max_seconds:g} s, which its header does not say")
+                clipped |= _check_block(block, total, rate)
+                parts.append(block[:, 0] if channels == 1 else block.mean(axis=1))
+                total += len(block)
+                if len(block) < size:
+                    break
+    except soundfile.LibsndfileError as error:
+        reason = error.error_string.removeprefix("Error : ").rstrip(".") or "unknown"
+        raise BadSound(f"cut short, damaged or of an unknown kind ({reason})") from None
+    wanted, tolerance = (mp3.samples, mp3.tolerance) if mp3 else (frames if known else total, 0)
+    if abs(total - wanted) > tolerance:
+        raise BadSound(f"cut short or damaged: {wanted:,} samples are announced, and {total:,} can be decoded")
+    if total < MIN_SECONDS * rate:
+        raise BadSound(f"{total:,} sample{'' if total == 1 else 's'}: no command is shorter than {MIN_SECONDS:g} s")
+    return np.concatenate(parts), rate, channels, clipped
+
+
+def _check_header(rate: int, channels: int, frames: int, limit: int) -> None:
+    if not MIN_RATE <= rate <= MAX_RATE:
+        raise BadSound(f"a sampling rate of {rate:,} Hz; {MIN_RATE:,} to {MAX_RATE:,} are read")
+    if channels > MAX_CHANNELS:
+        raise BadSound(f"{channels:,} channels; at most {MAX_CHANNELS} are read")
+    if not frames:
+        raise BadSound("0 samples")
+    if frames > limit:
+        raise BadSound(f"{frames / rate:,.1f} s long; at most {limit / rate:g} s are read: cut it into commands")
+
+
+def _check_block(block: np.ndarray, start: int, rate: int) -> bool:
+    """Whether a block float32 [samples, channels] is clipped."""
+    loudness = np.abs(block)
+    peak = float(loudness.max(initial=0.0))
+    if not peak <= MAX_AMPLITUDE:
+        at = int(np.argmax(~(loudness <= MAX_AMPLITUDE).all(axis=1)))
+        value = block[at][~(loudness[at] <= MAX_AMPLITUDE)][0]
+        what = "is not a number" if not np.isfinite(value) else "is far outside -1 to 1: scale it"
+        raise BadSound(f"sample {start + at:,} ({(start + at) / rate:.3f} s) is {value:g}, which {what}")
+    if peak < FULL_SCALE:
+        return False
+    full = np.where(loudness >= FULL_SCALE, np.clip(block, -1.0, 32767 / 32768), 0.0)
+    return bool(((full[2:] != 0) & (full[2:] == full[1:-1]) & (full[1:-1] == full[:-2])).any())

@@ -1,0 +1,95 @@
+"""Waveforms to features, in batches, on the device that the waveforms are on.
+
+`LogMel` is part of our own networks. A front makes the inputs of a stock model as the library's feature extractor
+does, which takes one example at a time; tests hold the two together.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+def to_float(waveforms: Tensor) -> Tensor:
+    """int16 samples divided by 32768, or floats of any width as they are: float32 of the same shape."""
+    return waveforms.float() / 32768 if waveforms.dtype == torch.int16 else waveforms.float()
+
+
+def fit(waveforms: Tensor, samples: int) -> Tensor:
+    """[b, n] followed by zeros, or cut at its end: [b, samples]."""
+    return functional.pad(waveforms, (0, samples - waveforms.shape[1]))
+
+
+class MelBands(nn.Module):
+    """Energy in mel bands: float32 [b, n] -> [b, frames, bins], one frame every `hop` samples, 1 + n // hop frames.
+
+    The first frame's middle is the first sample; the ends are reflected and the window is Hann's, as in
+    `torch.stft`. Real transforms of the frames and one product with the bank are faster than `torch.stft` on a CPU.
+
+    Args:
+        bank: float [window // 2 + 1, bins].
+        window, hop: samples.
+    """
+
+    window: Tensor
+    bank: Tensor
+
+    def __init__(self, bank: np.ndarray, window: int, hop: int) -> None:
+        super().__init__()
+        self.hop, self._bank = hop, bank
+        self.register_buffer("window", torch.empty(window), persistent=False)
+        # the real and the imaginary part of each frequency, squared, are two rows
+        self.register_buffer("bank", torch.empty(2 * bank.shape[0], bank.shape[1]), persistent=False)
+        for name, value in self.constants().items():
+            getattr(self, name).copy_(value)
+
+    def constants(self) -> dict[str, Tensor]:
+        """What the buffers hold: they are not saved, so `from_pretrained` has to fill them again."""
+        bank = torch.from_numpy(self._bank).float().repeat_interleave(2, dim=0)
+        return {"window": torch.hann_window(len(self.window), device="cpu"), "bank": bank}
+
+    def forward(self, waveforms: Tensor) -> Tensor:
+        size = len(self.window)
+        padded = functional.pad(waveforms[:, None], (size // 2, size // 2), mode="reflect")[:, 0]
+        spectra = torch.fft.rfft(padded.unfold(1, size, self.hop) * self.window.float())
+        return torch.view_as_real(spectra).flatten(-2).square_() @ self.bank.float()
+
+
+class LogMel(nn.Module):
+    """Log energy in mel bands, ln(energy + 1e-6) over 0 to sampling_rate / 2: float32 [b, n] -> [b, bins, frames].
+
+    Bins, windows of 30 ms and steps of 10 ms are those of BC-ResNet (arXiv:2106.04140); the bank is HTK's, triangles
+    of height 1. Other than there, a clip's values are relative to its loudest, and what lies more than `range_db`
+    below is as quiet as that: neither the level nor a microphone's own noise is left to tell one recording from
+    another. (Whisper does so at 80 dB, arXiv:2212.04356.) The middle of the range is 0.
+
+    Args:
+        window_seconds, hop_seconds: of a frame, and between frames.
+        range_db: from the loudest value to the floor.
+    """
+
+    def __init__(
+        self,
+        sampling_rate: int,
+        window_seconds: float = 0.03,
+        hop_seconds: float = 0.01,
+        bins: int = 40,
+        range_db: float = 60.0,
+    ) -> None:
+        from transformers.audio_utils import mel_filter_bank
+
+        super().__init__()
+        window, hop = round(window_seconds * sampling_rate), round(hop_seconds * sampling_rate)
+        bank = mel_filter_bank(window // 2 + 1, bins, 0.0, sampling_rate / 2, sampling_rate, mel_scale="htk")
+        self.mel = MelBands(bank, window, hop)
+        self.half_range = range_db * math.log(10) / 20  # of the range of energy, in natural logarithms
+
+    def forward(self, waveforms: Tensor) -> Tensor:
+        with torch.autocast(waveforms.device.type, enabled=False):
+            logs = (self.mel(waveforms) + 1e-6).log().transpose(1, 2)
+            middle = logs.amax((1, 2), keepdim=True) - self.half_range
+            return (logs - middle).clamp(min=-self.half_range)

@@ -1,0 +1,103 @@
+"""transformers.TrainingArguments of a configuration."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+
+from voicecommand.config.objects import plain
+from voicecommand.errors import InputError
+from voicecommand.run import device, processes
+
+logger = logging.getLogger(__name__)
+# What an evaluation during training measures, and so what can choose the best checkpoint.
+OBJECTIVES = ("macro_f1", "accuracy", "loss")
+# The least value of fields that TrainingArguments takes as they come.
+LEAST = {
+    "per_device_train_batch_size": 1,
+    "per_device_eval_batch_size": 1,
+    "gradient_accumulation_steps": 1,
+    "learning_rate": 0,
+    "weight_decay": 0,
+    "max_grad_norm": 0,
+    "num_train_epochs": 0,
+    "label_smoothing_factor": 0,
+}
+# What they must stay below, where that is not infinity.
+BELOW = {"label_smoothing_factor": 1}
+
+
+def build_training_arguments(config: DictConfig, directory: Path) -> Any:
+    """transformers.TrainingArguments of the run, or None for a model that is fitted in one go.
+
+    Raises:
+        InputError: a value that TrainingArguments refuses or training could not go by, or another world size than
+            was asked for.
+    """
+    settings = plain(config).get("training")
+    if settings is None:
+        if processes.WORLD_SIZE > 1:
+            raise InputError(
+                f"model={config.choices.model} is fitted by one process, and these are {processes.WORLD_SIZE}"
+            )
+        return None
+    from transformers import TrainingArguments
+    from transformers.integrations import get_available_reporting_integrations
+
+    for key, least in LEAST.items():
+        below = BELOW.get(key, math.inf)
+        if key in settings and not (least <= settings[key] < below):
+            limit = f", below {below}" if key in BELOW else ""
+            raise InputError(f"training.{key}={settings[key]}: give a number of at least {least}{limit}")
+    if config.precision != "auto" and settings.get("bf16") is False:
+        del settings["bf16"]  # of conf/training/from_scratch_speech.yaml: what is asked for wins
+    bf16, fp16, reason = device.choose_precision(config.precision, settings.get("bf16"), settings.get("fp16"))
+    settings |= {"bf16": bf16, "fp16": fp16, "use_cpu": not device.has_accelerator()}
+    settings.setdefault("disable_tqdm", False)  # left to itself it follows transformers' verbosity
+    _overrule_launcher("bf16" if bf16 else "fp16" if fp16 else "no")
+    os.environ["TENSORBOARD_LOGGING_DIR"] = str(directory / "tensorboard")
+    try:
+        args = TrainingArguments(output_dir=str(directory / "checkpoints"), **settings)
+    except (ValueError, TypeError, ImportError, RuntimeError) as error:
+        raise InputError(f"training: {str(error).strip().splitlines()[0]}") from error
+    _check_objective(args)
+    there = get_available_reporting_integrations()
+    for logger_name in args.report_to or ():
+        if logger_name not in there:
+            raise InputError(
+                f"training.report_to={logger_name}: not installed here; there are none, {', '.join(there)}"
+            )
+    args.precision_reason = reason  # type: ignore[attr-defined]
+    processes.check_world_size(args.world_size)
+    return args
+
+
+def _overrule_launcher(precision: str) -> None:
+    """`accelerate launch --mixed_precision` would win over bf16=False and fp16=False; what we record is what runs."""
+    asked = os.environ.get("ACCELERATE_MIXED_PRECISION")
+    if asked is not None and asked != precision:
+        if asked != "no":
+            logger.warning("the launcher's --mixed_precision %s is not used: precision=... decides", asked)
+        os.environ["ACCELERATE_MIXED_PRECISION"] = precision
+
+
+def _check_objective(args: Any) -> None:
+    """What chooses the best checkpoint must be measured, and the right way round."""
+    name = args.metric_for_best_model
+    if name is None:
+        if args.save_strategy == "best":
+            raise InputError("training.save_strategy=best: needs training.metric_for_best_model")
+        return
+    if name.removeprefix("eval_") not in OBJECTIVES:
+        raise InputError(f"training.metric_for_best_model={name}: give one of {', '.join(OBJECTIVES)}")
+    is_greater_better = not name.endswith("loss")
+    if args.greater_is_better is not is_greater_better:
+        raise InputError(
+            f"training.metric_for_best_model={name}: would keep the worst checkpoint; add"
+            f" training.greater_is_better={str(is_greater_better).lower()}"
+        )

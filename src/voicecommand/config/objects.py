@@ -1,0 +1,78 @@
+"""Objects of a configuration: what a section's `_target_` names, called with the section's keys."""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+import types
+import typing
+from typing import Any
+
+from omegaconf import MISSING, DictConfig, OmegaConf
+
+from voicecommand.errors import InputError
+
+
+def build(section: DictConfig | None, **kwargs: Any) -> Any:
+    """What a section's `_target_` names, called with the section's keys and `kwargs`; None for an empty one.
+
+    Raises:
+        InputError: no such target, or a value of another type than it declares; and what the target raises.
+    """
+    if not section:  # no such group, or one like augment=none that says nothing
+        return None
+    settings: dict[str, Any] = OmegaConf.to_container(section, resolve=True)  # type: ignore[assignment]
+    name = settings.pop("_target_")
+    path, _, member = name.rpartition(".")
+    try:
+        module = importlib.import_module(path)
+        target = getattr(module, member)
+    except (ModuleNotFoundError, AttributeError) as error:
+        if isinstance(error, ModuleNotFoundError) and not str(error.name).startswith("voicecommand"):
+            raise
+        raise InputError(f"_target_={name}: there is no such class or function") from error
+    annotations = {k: v.annotation for k, v in inspect.signature(target).parameters.items() if k in settings}
+    hints = typing.get_type_hints(types.SimpleNamespace(__annotations__=annotations), vars(module))
+    for key, hint in hints.items():
+        if type(settings[key]) is int and not _fits(settings[key], hint) and _fits("", hint):
+            settings[key] = str(settings[key])  # data.path=123 is a name
+        if not _fits(settings[key], hint):
+            raise InputError(f"{section._key()}.{key}={settings[key]}: is not of type {annotations[key]}")
+    return target(**settings, **kwargs)
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Whether a configuration's value is what a signature declares; mappings are checked where read."""
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        return any(_fits(value, part) for part in typing.get_args(hint))
+    if typing.get_origin(hint) is tuple:
+        kinds = typing.get_args(hint)
+        return isinstance(value, list) and len(value) == len(kinds) and all(map(_fits, value, kinds))
+    if hint in (int, float):
+        kinds = (int,) if hint is int else (int, float)
+        return isinstance(value, kinds) and not isinstance(value, bool)
+    return isinstance(value, hint) if hint in (bool, str, type(None)) else True
+
+
+def load_data(config: DictConfig, columns: tuple[str, ...]) -> Any:
+    """The DatasetDict of `config.data` with the columns a task needs."""
+    return build(config.data, columns=columns)
+
+
+def known_columns(config: DictConfig) -> tuple[str, ...]:
+    """What the data of `config` has in any case: recordings have no text of their own."""
+    is_sound = config.data._target_.split(".")[-2] in ("folder", "spoken", "speech_commands")
+    return ("audio" if is_sound else "text", "label")
+
+
+def plain(config: DictConfig) -> dict[str, Any]:
+    """The resolved configuration without unset keys, as plain Python."""
+    content: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
+    if isinstance(content.get("training"), dict):
+        content["training"] = {k: v for k, v in content["training"].items() if v != MISSING}
+    return content
+
+
+def to_yaml(config: DictConfig) -> str:
+    """The resolved configuration, as config.yaml keeps it."""
+    return OmegaConf.to_yaml(OmegaConf.create(plain(config)))

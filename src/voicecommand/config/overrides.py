@@ -1,0 +1,183 @@
+"""Checks of overrides and of the composed configuration, with errors that name the key."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import typing
+from pathlib import Path
+from typing import Any
+
+import yaml
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import OverrideParseException
+from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
+
+from voicecommand.config.groups import COMPOSITION_ERRORS, compose_files, inside_project, list_groups, list_options
+from voicecommand.errors import InputError
+
+# Fields of TrainingArguments that are decided elsewhere or that our trainer could not honour, and what to do.
+ELSEWHERE = {
+    "training.output_dir": "use runs=DIR",
+    "training.resume_from_checkpoint": "use resume=true",
+    "training.use_cpu": "use the environment variable ACCELERATE_USE_CPU=true",
+    "training.auto_find_batch_size": "use training.per_device_train_batch_size=N (it would change the batch unseen)",
+    "training.do_train": "recipes/train.py always trains",
+    "training.do_eval": "use training.eval_strategy",
+    "training.do_predict": "use recipes/evaluate.py",
+    "training.prediction_loss_only": "the objective needs the predictions; use training.metric_for_best_model=loss",
+    "training.batch_eval_metrics": "macro F1 is that of the whole split; use training.per_device_eval_batch_size",
+    "training.eval_do_concat_batches": "macro F1 is that of the whole split; leave it out",
+    "training.include_for_metrics": "the metrics read predictions and labels alone; leave it out",
+    "training.train_sampling_strategy": "batches are always drawn by length; leave it out",
+    "training.length_column_name": "lengths are those that preprocessing counted; leave it out",
+    "training.remove_unused_columns": "what the model does not take never reaches it; leave it out",
+    "training.label_names": "use data.column_map.label",
+    "training.logging_nan_inf_filter": "training stops at such a loss; leave it out",
+}
+# Settings that only a network reads, its groups among them.
+NETWORK_ONLY = ("training", "tuning", "augment", "precision", "early_stopping")
+
+
+def check_overrides(name: str, overrides: list[str], multirun: bool = False) -> None:
+    """What Hydra would take in silence, or refuse in words that help nobody."""
+    try:
+        parsed = OverridesParser.create().parse_overrides(overrides)
+    except OverrideParseException as error:
+        key, equals, value = error.override.partition("=")
+        if not equals:
+            raise InputError(f"{error.override}: settings are given as KEY=VALUE; see --help") from error
+        raise InputError(f"{error.override}: can't be read; put quotes around it: '{key}=\"{value}\"'") from error
+    for override in parsed:
+        key, text = override.key_or_group, str(override.input_line)
+        if override.is_hydra_override():
+            continue
+        if override.is_add() or override.is_force_add() or override.is_delete():
+            known = _known_keys(name, overrides)
+            verb = "deleted" if override.is_delete() else "added"
+            hint = f"write {key}=VALUE" if key in known else _nearest(key, known)
+            raise InputError(f"{text}: keys can't be {verb}; {hint}")
+        if override.is_sweep_override() and not multirun:
+            value = text.partition("=")[2]
+            raise InputError(f"{text}: several values need -m; if it is one value, quote it: '{key}=\"{value}\"'")
+        if key in list_groups() and not override.is_sweep_override() and not isinstance(override.value(), str | int):
+            raise InputError(f"{text}: give one name; {list_options(key)}")
+        if key in ELSEWHERE:
+            raise InputError(f"{key}: not set here; {ELSEWHERE[key]}")
+
+
+def finish(name: str, config: DictConfig, choices: dict[str, Any], overrides: list[str]) -> DictConfig:
+    """The checks that need the whole configuration; notes in `choices` which option of each group was taken."""
+    choices = {
+        group: choices[group] for group in ("data", "model", "tuning", "training", "augment") if group in choices
+    }
+    _check_targets(OmegaConf.to_container(config, resolve=False))
+    if name == "train" and "training" not in choices:
+        for key in NETWORK_ONLY:
+            for override in overrides:
+                if override.split("=")[0].split(".")[0] == key:
+                    raise InputError(f"{override}: model={choices['model']} does not use {key}; leave it out")
+    try:
+        missing = sorted(key for key in OmegaConf.missing_keys(config) if not key.startswith("training."))
+        OmegaConf.resolve(config)
+    except OmegaConfBaseException as error:
+        raise InputError(explain(name, error, overrides)) from error
+    if missing:
+        group = missing[0].split(".")[0]
+        who = f"{group}={choices[group]}" if group in choices else "the recipe"
+        raise InputError(f"{missing[0]}: {who} needs it; add {missing[0]}=...")
+    with open_dict(config):
+        config.choices = choices
+    for key, least in (("seed", 0), ("early_stopping", 1), ("threads", 1), ("num_proc", 1)):
+        if config.get(key) is not None and not least <= config[key] < 2**32:
+            raise InputError(f"{key}={config[key]}: give at least {least}, below 2^32")
+    return config
+
+
+def _check_targets(node: Any, path: str = "") -> None:
+    """Only our own classes are ever called, whatever a configuration says."""
+    if isinstance(node, dict):
+        target = node.get("_target_")
+        if target is not None and not str(target).startswith("voicecommand."):
+            raise InputError(f"{path}_target_={target}: only voicecommand.* may be named there")
+        for key, value in node.items():
+            _check_targets(value, f"{path}{key}.")
+    elif isinstance(node, list):
+        for i, value in enumerate(node):
+            _check_targets(value, f"{path}{i}.")
+
+
+def check_saved_config(run: Path) -> None:
+    """A run that came from elsewhere: nothing in it is ever called, and one that asks for it is refused.
+
+    Raises:
+        InputError: its config.yaml can't be read, or names a foreign `_target_`.
+    """
+    path = run / "config.yaml"
+    if not path.is_file():
+        return
+    try:
+        _check_targets(OmegaConf.to_container(OmegaConf.load(path), resolve=False))
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+    except Exception as error:  # a file of somebody else's: anything may come out of the reading
+        raise InputError(f"{path}: can't be read: {str(error).splitlines()[0]}") from error
+
+
+def _known_keys(name: str, overrides: list[str]) -> set[str]:
+    """Every key of the configuration with the groups of `overrides`, and the groups themselves."""
+    chosen = [o for o in overrides if o.split("=")[0] in list_groups() and "," not in o]
+    try:
+        config = compose_files(name, chosen)
+    except COMPOSITION_ERRORS:
+        config = compose_files(name, [])
+    groups = {group for group in list_groups() if group in config.hydra.runtime.choices}
+    with open_dict(config):
+        del config["hydra"]
+
+    def walk(node: Any, prefix: str) -> typing.Iterator[str]:
+        for key, value in node.items():
+            yield f"{prefix}{key}"
+            if isinstance(value, dict):
+                yield from walk(value, f"{prefix}{key}.")
+
+    return groups | set(walk(OmegaConf.to_container(config, resolve=False), ""))
+
+
+def _nearest(key: str, known: set[str]) -> str:
+    """A hint: the key that was likely meant, also where its group was left out."""
+
+    def likeness(other: str) -> float:
+        whole = difflib.SequenceMatcher(None, key, other).ratio()
+        return max(whole, difflib.SequenceMatcher(None, key.split(".")[-1], other.split(".")[-1]).ratio() - 0.01)
+
+    best = max(sorted(known), key=likeness)
+    return f"did you mean {best}?" if likeness(best) >= 0.6 else "see --help for what there is"
+
+
+def explain(name: str, error: Exception, overrides: list[str]) -> str:
+    """Hydra's and OmegaConf's errors as one line that names the key and what to do."""
+    text = str(error)
+    if isinstance(error, yaml.YAMLError):
+        mark = getattr(error, "problem_mark", None)
+        where = f"{inside_project(mark.name)}:{mark.line + 1}: " if mark else ""
+        return f"{where}not good YAML: {getattr(error, 'problem', None) or text.splitlines()[0]}"
+    if found := re.search(r"Could not find '(\w+)/([^']*)'", text):
+        group, choice = found.groups()
+        return f"{group}={choice}: no such {group}; {list_options(group, choice)}"
+    if found := re.search(r"Could not override '([^'@]+)[^']*'", text):
+        key = found[1]
+        group = key.split(".")[0]
+        known = _known_keys(name, overrides)
+        if group in ("training", "tuning", "augment") and (
+            key in known or not any(k.startswith(f"{group}.") for k in known)
+        ):
+            chosen = (o for o in overrides if o.split("=")[0] in ("model", "experiment"))
+            return f"{key}: {next(chosen, 'the model')} does not use {group}; leave it out"
+        return f"{key}: unknown key; {_nearest(key, known)}"
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    key = next((line.removeprefix("full_key:").strip() for line in lines if line.startswith("full_key:")), "")
+    if found := re.match(r"Error merging override (.*)", lines[0]):
+        return f"{found[1]}: {str(error.__cause__).splitlines()[0]}"
+    return f"{key}: {lines[0]}" if key and key not in lines[0] else lines[0]

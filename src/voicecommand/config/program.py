@@ -1,0 +1,146 @@
+"""The door: overrides are checked, the configuration is composed, and turned into plain typed arguments.
+
+Nothing behind it knows Hydra. `recipe` wraps a recipe's `main`; the rest of this file is what `main` calls.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+import sys
+import tempfile
+import typing
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra._internal.utils import get_args_parser
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from voicecommand.config import groups
+from voicecommand.config.groups import COMPOSITION_ERRORS, compose_files
+from voicecommand.config.overrides import check_overrides, explain, finish
+from voicecommand.config.schema import register_schemas
+from voicecommand.errors import InputError
+from voicecommand.run import exits, logs, machine, processes
+
+logger = logging.getLogger(__name__)
+
+
+def recipe(name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], None]]:
+    """Make `main(config)` a program: conf/<name>.yaml, errors as one line, exit codes of `voicecommand.errors`."""
+
+    def wrap(main: Callable[[DictConfig], Any]) -> Callable[[], None]:
+        @functools.wraps(main)
+        def program() -> None:
+            code = run_recipe(name, main)
+            if code:
+                sys.exit(code)
+
+        return program
+
+    return wrap
+
+
+def run_recipe(name: str, main: Callable[[DictConfig], Any]) -> int:
+    """Compose from sys.argv, call `main` (once for each job of a multirun), and answer the exit code.
+
+    An error that is nobody's input is a bug: it leaves with its traceback.
+    """
+    # python puts the recipe's folder first on the path, where recipes/evaluate.py would hide the package evaluate
+    sys.path[:] = [p for p in sys.path if Path(p or ".").resolve() != groups.CONF.parent / "recipes"]
+    logs.set_up_logging()
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come to us instead of Hydra's own page
+    return exits.answer_exit_code(lambda: _run_hydra(name, main))
+
+
+def _run_hydra(name: str, main: Callable[[DictConfig], Any]) -> None:
+    register_schemas()
+    options = _parse_options(name)
+    check_overrides(name, options.overrides, options.multirun)
+    failures: list[BaseException] = []
+    jobs: list[DictConfig] = []
+
+    def job(config: DictConfig) -> Any:
+        if failures:  # a job before this one failed: the sweep is over
+            return None
+        try:
+            jobs.append(config)
+            return _run_job(name, main, config, len(jobs))
+        except BaseException as error:  # kept from Hydra, which would print a page of its own
+            failures.append(error)
+            if options.multirun:
+                logger.info("job %d stops the multirun (%s)", len(jobs), " ".join(_job_overrides()))
+            return None
+
+    try:
+        with tempfile.TemporaryDirectory() as scratch:  # where Hydra leaves a note of its own on each multirun
+            OmegaConf.register_new_resolver("scratch", lambda: scratch, replace=True)
+            hydra.main(version_base="1.3", config_path=str(groups.CONF), config_name=name)(job)()
+    except COMPOSITION_ERRORS as error:
+        raise InputError(explain(name, error, options.overrides)) from error
+    if failures:
+        raise failures[0]
+
+
+def _parse_options(name: str) -> Any:
+    parser = get_args_parser()
+
+    def refuse(message: str) -> typing.NoReturn:
+        raise InputError(f"{message}; see --help")
+
+    parser.error = refuse  # type: ignore[method-assign]
+    options = parser.parse_args()
+    if options.multirun and name != "train":
+        raise InputError(f"-m is for recipes/train.py; recipes/{name}.py runs once")
+    if options.multirun and processes.WORLD_SIZE > 1:
+        raise InputError(f"-m under {processes.WORLD_SIZE} processes: run a sweep in one process")
+    return options
+
+
+def _run_job(name: str, main: Callable[[DictConfig], Any], config: DictConfig, number: int) -> Any:
+    overrides = _job_overrides()
+    config = finish(name, config, dict(HydraConfig.get().runtime.choices), overrides)
+    if not is_multirun():
+        return main(config)
+    machine.start_job(number)
+    objective = main(config)
+    logger.info("job %d: objective %.4f, macro F1 on validation (%s)", number, objective, " ".join(overrides))
+    return objective
+
+
+def _job_overrides() -> list[str]:
+    overrides: list[str] = OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False)  # type: ignore[assignment]
+    return overrides
+
+
+def compose(name: str, overrides: list[str]) -> DictConfig:
+    """The configuration that `python recipes/<name>.py <overrides>` would run with.
+
+    Raises:
+        InputError: an override that the recipe would refuse.
+    """
+    register_schemas()
+    check_overrides(name, overrides)
+    try:
+        config = compose_files(name, overrides)
+    except COMPOSITION_ERRORS as error:
+        raise InputError(explain(name, error, overrides)) from error
+    choices = dict(config.hydra.runtime.choices)
+    with open_dict(config):
+        del config["hydra"]
+    return finish(name, config, choices, overrides)
+
+
+def is_multirun() -> bool:
+    """Whether this is one job of `-m`."""
+    return HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
+
+
+def is_main_process() -> bool:
+    """Whether this process is the one that writes."""
+    return processes.RANK == 0

@@ -1,0 +1,104 @@
+"""The types of the settings."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import functools
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING
+
+from voicecommand.config.overrides import ELSEWHERE
+
+
+@functools.cache
+def _training_schema() -> type:
+    """A dataclass with the fields of the installed TrainingArguments, typed, all unset.
+
+    The names are read from the source: importing transformers takes seconds, and `--help` and a misspelt key
+    should not.
+    """
+    spec = importlib.util.find_spec("transformers")
+    assert spec and spec.submodule_search_locations
+    source = (Path(spec.submodule_search_locations[0]) / "training_args.py").read_text(encoding="utf-8")
+    classes = [node for node in ast.parse(source).body if isinstance(node, ast.ClassDef)]
+    body = next(node.body for node in classes if node.name == "TrainingArguments")
+    simple = {"int": int, "float": float, "bool": bool, "str": str}
+    fields: list[Any] = []
+    for node in body:
+        if not isinstance(node, ast.AnnAssign) or not isinstance(node.target, ast.Name):
+            continue
+        if f"training.{node.target.id}" in ELSEWHERE or "ClassVar" in ast.unparse(node.annotation):
+            continue
+        parts = {part.strip() for part in ast.unparse(node.annotation).split("|")}
+        kind: Any = next((simple.get(part) for part in parts - {"None"}), None) if len(parts - {"None"}) == 1 else None
+        kind = Any if kind is None else kind | None if "None" in parts else kind
+        fields.append((node.target.id, kind, dataclasses.field(default=MISSING)))
+    return dataclasses.make_dataclass("TrainingSchema", fields)
+
+
+@dataclasses.dataclass
+class TrainSchema:
+    """Types of the top-level settings of conf/train.yaml; the groups are typed by what they name."""
+
+    seed: int = 42
+    precision: str = "auto"
+    threads: int | None = None
+    num_proc: int | None = None
+    early_stopping: int | None = None
+    runs: str = "runs"
+    resume: bool = False
+    overwrite: bool = False
+    data: Any = None
+    model: Any = None
+    training: Any = None
+    tuning: Any = None
+    augment: Any = None
+
+
+@dataclasses.dataclass
+class EvaluateSchema:
+    """Types of conf/evaluate.yaml."""
+
+    run: str = MISSING
+    split: str = "test"
+    threads: int | None = None
+    num_proc: int | None = None
+    data: Any = None
+
+
+@dataclasses.dataclass
+class RobustnessSchema:
+    """Types of conf/robustness.yaml."""
+
+    run: str = MISSING
+    split: str = "test"
+    noise: str | None = None
+    seed: int = 0
+    threads: int | None = None
+    num_proc: int | None = None
+    data: Any = None
+
+
+@dataclasses.dataclass
+class AuditSchema:
+    """Types of conf/audit.yaml."""
+
+    columns: list[str] | None = None
+    samples: str | None = None
+    num_proc: int | None = None
+    data: Any = None
+    augment: Any = None
+
+
+def register_schemas() -> None:
+    store = ConfigStore.instance()
+    store.store(group="training", name="schema", node=_training_schema())
+    store.store(name="train_schema", node=TrainSchema)
+    store.store(name="evaluate_schema", node=EvaluateSchema)
+    store.store(name="robustness_schema", node=RobustnessSchema)
+    store.store(name="audit_schema", node=AuditSchema)

@@ -1,0 +1,110 @@
+"""What the checks of a data set read, and what they find."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from voicecommand.columns import GROUP_COLUMNS, OUT_OF_SCOPE
+from voicecommand.data.text import normalise
+
+SHOWN = 5
+SOUND_COLUMNS = ("content", "length", "silent", "clipped")
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong.
+
+    Attributes:
+        level: "error" or "warning".
+        kind: a short fixed name, such as "duplicates_across".
+        message: one line with both sides and the count.
+        origins: the rows, as "file:row".
+    """
+
+    level: str
+    kind: str
+    message: str
+    origins: tuple[str, ...] = ()
+
+    def line(self, shown: int = SHOWN) -> str:
+        """The message and its first rows."""
+        if not self.origins:
+            return self.message
+        more = f" and {len(self.origins) - shown:,} more" if len(self.origins) > shown else ""
+        return f"{self.message} ({', '.join(self.origins[:shown])}{more})"
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What `inspect` found. ``counts`` is split -> label -> rows (label "" where the task has none)."""
+
+    counts: dict[str, dict[str, int]]
+    problems: tuple[Problem, ...]
+
+    @property
+    def errors(self) -> list[Problem]:
+        return [problem for problem in self.problems if problem.level == "error"]
+
+    @property
+    def warnings(self) -> list[Problem]:
+        return [problem for problem in self.problems if problem.level == "warning"]
+
+
+@dataclass(frozen=True)
+class AuditedSplit:
+    """The columns of one split as lists, and what makes two rows equal.
+
+    Attributes:
+        keys: each text in its normalised form; of prepared sound a hash of its samples, "" for silence.
+        exact: what makes them equal to the letter, or byte for byte.
+        clips: the waveforms of prepared sound.
+    """
+
+    name: str
+    origins: list[str]
+    columns: dict[str, list[Any]]
+    keys: list[str]
+    exact: list[str]
+    clips: Any = None
+
+    @property
+    def what(self) -> str:
+        return "texts" if self.clips is None else "recordings"
+
+    @property
+    def how(self) -> str:
+        return "to the letter" if self.clips is None else "byte for byte"
+
+    @property
+    def in_scope(self) -> bool:
+        return not self.name.startswith(OUT_OF_SCOPE)
+
+
+def read_split(name: str, rows: Any, asked: tuple[str, ...]) -> AuditedSplit:
+    # A slice reads a column at once; iterating over it would decode row by row, 80 times slower.
+    wanted = ("text", "label", "response", *GROUP_COLUMNS, *SOUND_COLUMNS)
+    columns = {column: rows[column][:] for column in wanted if column in rows.column_names}
+    origins = rows["origin"][:]
+    if "audio" in asked and set(SOUND_COLUMNS) <= columns.keys():
+        from voicecommand.audio.clips import Clips
+
+        clips = Clips(rows)
+        return AuditedSplit(name, origins, columns, _hash_samples(clips, columns), columns["content"], clips)
+    texts = columns.get("text", []) if "text" in asked else []
+    return AuditedSplit(name, origins, columns, [normalise(text) for text in texts], texts)
+
+
+def _hash_samples(clips: Any, columns: Mapping[str, list[Any]]) -> list[str]:
+    """Equal for recordings of equal samples, whatever their files; "" for silence, which is nobody's recording."""
+    return [
+        "" if silent else hashlib.blake2b(clips[row], digest_size=16).hexdigest()
+        for row, silent in enumerate(columns["silent"])
+    ]
+
+
+def name_rows(split: AuditedSplit, rows: Iterable[int]) -> tuple[str, ...]:
+    return tuple(split.origins[row] for row in rows)

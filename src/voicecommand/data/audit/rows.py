@@ -1,0 +1,64 @@
+"""Checks of single rows: empty and very long texts, silent, short and clipped recordings."""
+
+from __future__ import annotations
+
+from voicecommand.data.audit.problem import AuditedSplit, Problem, name_rows
+
+# A spoken command has a dozen words; the longest of 13,000 SNIPS requests has 35. Longer than this, and it is
+# likely that a cell holds a paragraph or that a quote swallowed lines.
+LONG_WORDS = 64
+# A spoken command lasts one to three seconds; what is longer than 10 s likely holds several, and no word is shorter
+# than 0.1 s.
+LONG_SECONDS, SHORT_SECONDS = 10.0, 0.1
+NULL_LIKE = frozenset({"none", "null", "na", "n/a", "#n/a", "<na>", "nan", "nil", "undefined"})
+
+
+def check_rows(split: AuditedSplit, columns: tuple[str, ...]) -> list[Problem]:
+    """Each split by itself: empty, null-like and over-long cells."""
+    if not split.origins:
+        return [Problem("error", "empty_split", f"the {split.name} split has no rows")]
+    problems = []
+    for column in columns:
+        if column not in split.columns:
+            continue
+        values = split.columns[column]
+        blank = split.keys if column == "text" else [value.strip() for value in values]
+        empty = [row for row, value in enumerate(blank) if not value]
+        if empty:
+            problems.append(
+                Problem("error", "empty", f"{len(empty):,} empty {column}(s) in {split.name}", name_rows(split, empty))
+            )
+        null = [row for row, value in enumerate(values) if value.strip().lower() in NULL_LIKE]
+        if null:
+            words = ", ".join(sorted({repr(values[row]) for row in null}))
+            message = f"{len(null):,} {column}(s) in {split.name} look like a missing value: {words}"
+            problems.append(Problem("warning", "null_like", message, name_rows(split, null)))
+    if "text" in columns:
+        texts = split.columns["text"]
+        long = [row for row, text in enumerate(texts) if len(text) > LONG_WORDS and len(text.split()) > LONG_WORDS]
+        if long:
+            message = f"{len(long):,} texts in {split.name} have more than {LONG_WORDS} words"
+            problems.append(Problem("warning", "over_long", message, name_rows(split, long)))
+    return problems
+
+
+def check_sounds(split: AuditedSplit) -> list[Problem]:
+    """Each split's recordings by themselves: silent, clipped, very short and very long ones."""
+    if split.clips is None:
+        return []
+    from voicecommand.audio.clips import SAMPLING_RATE
+
+    seconds = [length / SAMPLING_RATE for length in split.columns["length"]]
+    chosen = {
+        "silent": ("are silent (below -60 dB)", split.columns["silent"]),
+        "clipped": ("are clipped: record them at a lower level", split.columns["clipped"]),
+        "very_short": (f"are shorter than {SHORT_SECONDS:g} s", [s < SHORT_SECONDS for s in seconds]),
+        "over_long": (f"are longer than {LONG_SECONDS:g} s", [s > LONG_SECONDS for s in seconds]),
+    }
+    problems = []
+    for kind, (what, flags) in chosen.items():
+        rows = [row for row, flag in enumerate(flags) if flag]
+        if rows:
+            message = f"{len(rows):,} recordings in {split.name} {what}"
+            problems.append(Problem("warning", kind, message, name_rows(split, rows)))
+    return problems

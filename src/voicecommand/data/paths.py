@@ -1,0 +1,79 @@
+"""Paths of audio files in a data set: relative to the file that names them, and within its folder."""
+
+from __future__ import annotations
+
+import os
+import stat
+
+from voicecommand.data.table import Rows, nearest, refuse
+
+
+def place_sounds(columns: Rows, folder: str) -> None:
+    """Make the paths in ``audio``, which are relative to ``folder``, those of files within it.
+
+    Raises:
+        InputError: a path that is absolute, climbs by "..", leads out by a link, or is not that of a regular file.
+    """
+    root = os.path.realpath(folder)
+    inside: dict[str, bool] = {}
+    bad = []
+    for row, (name, origin) in enumerate(zip(columns["audio"], columns["origin"], strict=True)):
+        path = os.path.join(folder, name)
+        problem = check_place(name, path, root, inside)
+        if problem:
+            bad.append(f"{origin}: {name!r} {problem}")
+        columns["audio"][row] = path
+    refuse(bad)
+
+
+def check_place(name: str, path: str, root: str, inside: dict[str, bool]) -> str | None:
+    """What is wrong with a sound file's path.
+
+    Args:
+        name: as the source says it.
+        path: with the folder before it.
+        root: the folder, resolved.
+        inside: what is known already: directory -> whether it lies in the folder.
+    """
+    parts = name.replace("\\", "/").split("/")
+    if not name.strip() or "\0" in name:
+        return "is no path"
+    if "://" in name:
+        return "is an address: download it first"
+    if os.path.isabs(name) or not parts[0] or parts[0].endswith(":"):
+        return "is an absolute path; paths are relative to the folder of the file that names them"
+    if ".." in parts:
+        return "climbs out by '..'; files must lie in the folder"
+    try:
+        path.encode("utf-8")
+        mode = os.lstat(path).st_mode
+        directory = os.path.dirname(path)
+        if directory not in inside:
+            inside[directory] = _is_within(os.path.realpath(directory), root)
+        is_within = inside[directory]
+        if stat.S_ISLNK(mode):
+            is_within = is_within and _is_within(os.path.realpath(path), root)
+            mode = os.stat(path).st_mode
+    except UnicodeEncodeError:
+        return "has a name that is not UTF-8: rename it"
+    except FileNotFoundError:
+        return f"is not there{_suggest(name, path)}"
+    except OSError as error:
+        return f"can't be read: {error.strerror}"
+    if not is_within:
+        return "leads out of the folder by a link: copy the file in"
+    if not stat.S_ISREG(mode):
+        return f"is {'a folder' if stat.S_ISDIR(mode) else 'a pipe, a socket or a device'}, not a sound file"
+    return None
+
+
+def _is_within(path: str, root: str) -> bool:
+    return path == root or path.startswith(root.rstrip(os.sep) + os.sep)
+
+
+def _suggest(name: str, path: str) -> str:
+    if "\\" in name:
+        return "; write / between folders, not \\"
+    folder = os.path.dirname(path)
+    meant = nearest(os.path.basename(path), os.listdir(folder)) if os.path.isdir(folder) else None
+    return f"; did you mean {os.path.join(os.path.dirname(name), meant)!r}" if meant else ""

@@ -1,0 +1,202 @@
+"""Downloaded archives -> directories in the cache, with nothing in them that the archive smuggled in.
+
+`tarfile`'s own extraction can be led out of its target by crafted links, also with its data filter (CVE-2025-4517).
+Here each member is read as a stream and written to a path that was checked: regular files only, of known endings,
+up to a size. A directory appears under its name when all of it is there.
+"""
+
+from __future__ import annotations
+
+import errno
+import gzip
+import hashlib
+import json
+import logging
+import os
+import re
+import shutil
+import tarfile
+import zlib
+from pathlib import Path
+from typing import IO, Any
+from urllib.parse import urlparse
+
+from voicecommand.errors import InputError
+
+logger = logging.getLogger(__name__)
+MAX_MEMBER = 64 << 20  # bytes; the longest file of Speech Commands, a minute and a half of noise, has 3 MB
+MAX_TOTAL = 16 << 30
+MAX_MEMBERS = 500_000
+BLOCK = 1 << 20
+MARKER = ".complete.json"
+
+
+def fetch(source: str, sha256: str | None, key: str) -> Path:
+    """A directory with the content of ``source``.
+
+    Args:
+        source: a directory, which is used as it is; a .tar, .tar.gz or .tgz; or the http(s) address of one.
+        sha256: what the archive's must be, in hex.
+        key: the setting that messages name, such as "data.path".
+
+    Raises:
+        InputError: not there, not reachable, another sha256, damaged, or with a member that is refused.
+    """
+    from voicecommand.files import cache_directory
+
+    if sha256 is not None and not re.fullmatch(r"[0-9a-fA-F]{64}", str(sha256)):
+        raise InputError(f"the sha256 of {key} must be 64 hex digits, and is {sha256!r}")
+    sha256 = sha256 and str(sha256).lower()
+    if urlparse(source).scheme in ("http", "https"):
+        source = str(_download(source, cache_directory() / "downloads"))
+    elif os.path.isdir(source):
+        if sha256:
+            raise InputError(f"{key}={source} is a directory: a sha256 is that of an archive")
+        return Path(source)
+    try:
+        status = os.stat(source)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{key}={source}: {getattr(error, 'strerror', None) or error}") from None
+    if not os.path.isfile(source):
+        raise InputError(f"{key}={source}: neither a file nor a directory")
+    known = f"{os.path.realpath(source)}\n{status.st_size}\n{status.st_mtime_ns}"
+    target = cache_directory() / "archives" / hashlib.sha256(known.encode("utf-8", "surrogateescape")).hexdigest()[:16]
+    digest = _extract_once(Path(source), target, sha256)
+    if sha256 and digest != sha256:
+        raise InputError(
+            f"{key}={source}: its sha256 is {digest}, and {sha256} was asked for; nothing of it is read "
+            "(if it is a damaged copy, delete it)"
+        )
+    return target
+
+
+def _download(url: str, folder: Path) -> Path:
+    """The file at ``url`` in the cache; a download that was cut short leaves nothing."""
+    import urllib.request
+
+    from filelock import FileLock
+    from tqdm import tqdm
+
+    name = re.sub(r"[^A-Za-z0-9._-]", "_", os.path.basename(urlparse(url).path)) or "archive"
+    target = folder / f"{hashlib.sha256(url.encode()).hexdigest()[:16]}-{name}"
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(target.with_name(target.name + ".lock")):
+        if target.exists():
+            return target
+        staging = target.with_name(target.name + ".part")
+        try:
+            with urllib.request.urlopen(url, timeout=30) as answer, staging.open("wb") as file:
+                size = int(answer.headers.get("Content-Length") or 0)
+                with tqdm(total=size or None, desc=name, unit="B", unit_scale=True) as bar:
+                    while block := answer.read(BLOCK):
+                        bar.update(file.write(block))
+                        if bar.n > MAX_TOTAL:
+                            raise InputError(f"{url}: more than {MAX_TOTAL >> 30} GB")
+                if size and bar.n != size:
+                    raise OSError(f"cut short after {bar.n:,} of {size:,} bytes")
+            os.replace(staging, target)
+        except (OSError, ValueError) as error:  # URLError is an OSError
+            if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+                raise  # the disk's fault
+            raise InputError(f"{url}: cannot be fetched: {error}; fetch it yourself and give its path") from None
+        finally:
+            staging.unlink(missing_ok=True)
+    return target
+
+
+def _extract_once(archive: Path, target: Path, sha256: str | None) -> str:
+    """Extract, unless an earlier run did; answers the archive's sha256. Of one with another sha256 nothing is kept."""
+    from filelock import FileLock
+
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(target.with_name(target.name + ".lock")):
+        if not (target / MARKER).exists():
+            staging = target.with_name(target.name + ".part")
+            for left in (staging, target):
+                shutil.rmtree(left, ignore_errors=True)
+            try:
+                digest, count = _extract(archive, staging)
+                if sha256 and digest != sha256:
+                    return digest
+                (staging / MARKER).write_text(json.dumps({"archive": str(archive), "sha256": digest, "files": count}))
+                os.replace(staging, target)
+            finally:
+                shutil.rmtree(staging, ignore_errors=True)
+            logger.info("%s: %s files extracted to %s", archive, f"{count:,}", target)
+    digest = str(json.loads((target / MARKER).read_text())["sha256"])
+    logger.info("%s: sha256 %s", archive, digest)
+    return digest
+
+
+class _Hashed:
+    """A file that is hashed as it is read."""
+
+    def __init__(self, file: IO[bytes], bar: Any) -> None:
+        self.file, self.bar, self.digest = file, bar, hashlib.sha256()
+
+    def read(self, size: int = -1) -> bytes:
+        block = self.file.read(size)
+        self.digest.update(block)
+        self.bar.update(len(block))
+        return block
+
+
+def _extract(archive: Path, target: Path) -> tuple[str, int]:
+    """Write the members below ``target``; answers (sha256 of the archive, number of files)."""
+    from tqdm import tqdm
+
+    total = count = 0
+    with (
+        archive.open("rb") as file,
+        tqdm(total=archive.stat().st_size, desc=f"extracting {archive.name}", unit="B", unit_scale=True) as bar,
+    ):
+        packed = file.read(2) == b"\x1f\x8b"
+        file.seek(0)
+        stream: Any = _Hashed(file, bar)
+        # Not tarfile's own: that one does not compare checksums, and takes a damaged header for the end.
+        plain: Any = gzip.GzipFile(fileobj=stream) if packed else stream
+        try:
+            with tarfile.open(fileobj=plain, mode="r|") as members:
+                for member in members:
+                    if member.isdir():
+                        continue
+                    count += 1
+                    total += member.size
+                    place = target / _check_member(archive, member, count, total)
+                    place.parent.mkdir(parents=True, exist_ok=True)
+                    content = members.extractfile(member)
+                    assert content is not None  # it is a regular file
+                    with place.open("xb") as out:
+                        shutil.copyfileobj(content, out, BLOCK)
+            while block := plain.read(BLOCK):
+                if block.strip(b"\0"):
+                    raise tarfile.ReadError("damaged: there is something behind its end")
+        except (tarfile.TarError, EOFError, zlib.error) as error:
+            raise InputError(f"{archive}: no whole tar archive ({error}); nothing of it is kept") from None
+        except OSError as error:
+            if error.errno is None:
+                raise InputError(f"{archive}: damaged ({error}); nothing of it is kept") from None
+            if error.errno in (errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG):
+                reason = f"a member twice, or with a name that can't be ({error.strerror})"
+                raise InputError(f"{archive}: {reason}; nothing of it is kept") from None
+            raise  # the disk's fault
+        while stream.read(BLOCK):  # what lies behind the end belongs to its sha256
+            pass
+        return stream.digest.hexdigest(), count
+
+
+def _check_member(archive: Path, member: tarfile.TarInfo, count: int, total: int) -> str:
+    """The member's relative path, or InputError."""
+    parts = [part for part in member.name.split("/") if part not in ("", ".")]
+    problem = None
+    if not member.isreg() or member.issparse():
+        problem = "a link, a device or another thing that is no plain file"
+    elif member.name.startswith("/") or ".." in parts or not parts or "\\" in member.name:
+        problem = "a path that leads out"
+    elif parts[-1] == MARKER or not member.name.isprintable() or any("\udc80" <= c <= "\udcff" for c in member.name):
+        problem = "a name that is refused"
+    elif member.size > MAX_MEMBER or total > MAX_TOTAL or count > MAX_MEMBERS:
+        problem = "larger, or more, than such an archive holds"
+    if problem:
+        raise InputError(f"{archive}: member {member.name!a}: {problem}; nothing of the archive is kept")
+    return "/".join(parts)

@@ -1,0 +1,318 @@
+"""The built-in data set `commands`: a hand-written corpus, rendered the same everywhere, and its sound where asked.
+
+The text lies in `corpus/`; docs/data.md says how it was made and what it can't show. The sound is eSpeak NG's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from voicecommand.columns import OUT_OF_SCOPE
+from voicecommand.data.synthesis.speakers import Speaker
+from voicecommand.data.synthesis.words import YamlLoader, normalise, read_corpus, read_corpus_text
+from voicecommand.errors import InputError
+
+if TYPE_CHECKING:
+    import datasets
+
+VERSION = "1"
+COLUMNS = ("id", "origin", "text", "label", "template", "response")
+SOUND_COLUMNS = ("audio", "speaker")
+# Synthetic speakers of each split. The variants of eSpeak NG that speak in validation speak in no other split but its
+# out-of-scope part, and so for test; a speaker (variant, accent, pitch and pace) is in one of the five only.
+SPEAKERS = 400
+SPEAKER_SHARES = {"train": 0.66, "validation": 0.14, "test": 0.2}
+LABELS = (
+    "turn_on",
+    "turn_off",
+    "set_alarm",
+    "set_timer",
+    "play_music",
+    "stop_music",
+    "make_call",
+    "send_message",
+)
+ROWS_PER_LABEL = {"train": 500, "validation": 100, "test": 150}
+PHRASINGS_UP_TO = {"train": 0.65, "validation": 0.79, "test": 1.0}
+# Sections of a label's file. People mostly say the direct thing.
+WEIGHTS = {"common": 4, "requests": 1, "remarks": 1}
+Row = dict[str, str]
+
+
+@dataclass(frozen=True)
+class Phrasing:
+    """One hand-written way of saying a label, with its place in the corpus.
+
+    A request is an imperative, so that "could you" may go before it; other remarks don't.
+    """
+
+    template: str
+    origin: str
+    label: str
+    text: str
+    is_request: bool
+    weight: int
+    responses: tuple[str, ...]
+
+
+class _Draws:
+    """Integers that depend on the key alone: no library, hash seed or platform moves them."""
+
+    def __init__(self, *key: object) -> None:
+        self._key = "/".join(map(str, (VERSION, *key)))
+        self._count = 0
+
+    def below(self, limit: int) -> int:
+        self._count += 1
+        return _hash(f"{self._key}#{self._count}") % limit
+
+    def chance(self, percent: int) -> bool:
+        return self.below(100) < percent
+
+    def pick(self, values: Sequence[str]) -> str:
+        return values[self.below(len(values))]
+
+
+def load_commands(columns: Sequence[str], version: str = VERSION) -> datasets.DatasetDict:
+    """Returns all splits with all `COLUMNS`, as strings, in a fixed shuffled order.
+
+    `columns` are those that the caller needs. With "audio" or "speaker" among them the same rows also have the path of
+    their clip, synthesised on first use (half a minute on one core), and its synthetic speaker. InputError where a
+    column or the version isn't there, or sound is asked for without eSpeak NG. Source: written for this project,
+    Apache-2.0.
+    """
+    if str(version) != VERSION:
+        raise InputError(f"commands: version {version!r} was asked for, this is {VERSION!r}")
+    known = (*COLUMNS, *SOUND_COLUMNS)
+    missing = [column for column in columns if column not in known]
+    if missing:
+        raise InputError(f"commands: columns {missing} were asked for, it has {list(known)}")
+    import datasets
+
+    with_sound = bool(set(SOUND_COLUMNS) & set(columns))
+    splits = add_sound(render_splits()) if with_sound else render_splits()
+    names = known if with_sound else COLUMNS
+    features = datasets.Features({column: datasets.Value("string") for column in names})
+    return datasets.DatasetDict(
+        {split: datasets.Dataset.from_list(rows, features=features) for split, rows in splits.items()}
+    )
+
+
+def add_sound(splits: dict[str, list[Row]]) -> dict[str, list[Row]]:
+    """Returns the same rows, each with `audio`, the path of its clip, and `speaker`."""
+    from voicecommand.data.synthesis.speakers import below, speak_all
+
+    speakers = assign_speakers()
+    rows = [(split, row) for split, each in splits.items() for row in each]
+    chosen = [speakers[split][below(len(speakers[split]), "commands", row["id"])] for split, row in rows]
+    utterances = [speaker.say(row["text"]) for speaker, (_, row) in zip(chosen, rows, strict=True)]
+    paths = speak_all(utterances, [row["origin"] for _, row in rows])
+    spoken: dict[str, list[Row]] = {split: [] for split in splits}
+    for (split, row), speaker, path in zip(rows, chosen, paths, strict=True):
+        spoken[split].append({**row, "audio": path, "speaker": speaker.name})
+    return spoken
+
+
+def assign_speakers() -> dict[str, list[Speaker]]:
+    """Returns the synthetic speakers of each split; InputError where eSpeak NG is missing."""
+    from voicecommand.data.synthesis.engines import find_engines
+    from voicecommand.data.synthesis.speakers import draw_speakers, split_speakers
+
+    # eSpeak NG alone, whatever else is installed: the same data everywhere.
+    speakers = split_speakers(draw_speakers(SPEAKERS, find_engines(["espeak"])), SPEAKER_SHARES)
+    for split in ("validation", "test"):
+        # Of one variant every third speaker is for the out-of-scope part: the same voices, other speakers.
+        speakers[f"{OUT_OF_SCOPE}_{split}"] = speakers[split][2::3]
+        speakers[split] = [speaker for place, speaker in enumerate(speakers[split]) if place % 3 != 2]
+    return speakers
+
+
+def render_splits() -> dict[str, list[Row]]:
+    """Returns the rows of every split; no normalised text occurs twice in all of them."""
+    speech, slots = read_corpus("speech.yaml"), read_corpus("slots.yaml")
+    seen: set[str] = set()
+    splits: dict[str, list[Row]] = {}
+    groups = {label: assign_splits(read_phrasings(label)) for label in LABELS}
+    for split, count in ROWS_PER_LABEL.items():
+        kind = "test" if split == "test" else "train"
+        values = {slot: by_kind[kind] for slot, by_kind in slots.items()}
+        rows = [
+            _render_new(phrasing, number, values, speech, seen)
+            for label in LABELS
+            for number, phrasing in _in_turn(groups[label][split], count)
+        ]
+        splits[split] = _shuffle(rows, split)
+    for kind in ("validation", "test"):
+        split = f"{OUT_OF_SCOPE}_{kind}"
+        rows = [_render_new(p, 0, {}, speech, seen) for p in read_out_of_scope(kind)]
+        splits[split] = _shuffle(rows, split)
+    return splits
+
+
+def read_phrasings(label: str) -> list[Phrasing]:
+    """Returns the phrasings of a label in the order of its file."""
+    content = _read_lines(f"{label}.yaml")
+    responses = tuple(text for text, _ in content["responses"])
+    entries = [(kind, *entry) for kind in WEIGHTS for entry in content[kind]]
+    return [
+        Phrasing(
+            template=f"{label}-{number:03d}",
+            origin=f"corpus/{label}.yaml:{line}",
+            label=label,
+            text=text,
+            is_request=kind != "remarks",
+            weight=WEIGHTS[kind],
+            responses=responses,
+        )
+        for number, (kind, text, line) in enumerate(entries, start=1)
+    ]
+
+
+def read_out_of_scope(kind: str) -> list[Phrasing]:
+    """Returns the out-of-scope requests of "validation" or "test"; templates name the topic."""
+    content = _read_lines("out_of_scope.yaml")
+    responses = tuple(text for text, _ in content["responses"])
+    return [
+        Phrasing(
+            template=f"{OUT_OF_SCOPE}-{topic}-{number:03d}",
+            origin=f"corpus/out_of_scope.yaml:{line}",
+            label=OUT_OF_SCOPE,
+            text=text,
+            is_request=False,
+            weight=1,
+            responses=(responses[number % len(responses)],),
+        )
+        for topic, entries in content[kind].items()
+        for number, (text, line) in enumerate(entries, start=1)
+    ]
+
+
+def assign_splits(phrasings: Sequence[Phrasing]) -> dict[str, list[Phrasing]]:
+    """Sorts the phrasings of a label by the hash of their text and cuts at 65 % and 79 %.
+
+    The common ones are cut apart from the rest, so that each split has the same share of them.
+    """
+    splits: dict[str, list[Phrasing]] = {split: [] for split in PHRASINGS_UP_TO}
+    for weight in sorted(set(WEIGHTS.values())):
+        section = [p for p in phrasings if p.weight == weight]
+        ranked, start = sorted(section, key=lambda p: _hash(f"{p.label}/{p.text}")), 0
+        for split, share in PHRASINGS_UP_TO.items():
+            end = round(share * len(ranked))
+            splits[split] += ranked[start:end]
+            start = end
+    return splits
+
+
+def _render_new(phrasing: Phrasing, number: int, values: dict[str, list[str]], speech: Any, seen: set[str]) -> Row:
+    for attempt in range(100):
+        draws = _Draws(phrasing.template, number, attempt)
+        filled = {slot: draws.pick(values[slot]) for slot in _slots_of(phrasing.text)}
+        text = _say(phrasing, filled, speech, draws)
+        if normalise(text) not in seen:
+            seen.add(normalise(text))
+            break
+    else:
+        raise RuntimeError(f"{phrasing.origin}: too few different texts from {phrasing.text!r}")
+    return {
+        "origin": phrasing.origin,
+        "text": text,
+        "label": phrasing.label,
+        "template": phrasing.template,
+        "response": _respond(phrasing, filled),
+    }
+
+
+def _say(phrasing: Phrasing, filled: dict[str, str], speech: Any, draws: _Draws) -> str:
+    """One person's version: politeness around it, then typed, or as a recogniser heard it."""
+    text, is_question = phrasing.text.format_map(filled), phrasing.text.endswith("?")
+    # A name, a title or "I" keeps its capital in mid-sentence.
+    starts_plain = not re.match(r"I\b|\{", phrasing.text)
+    before = []
+    if draws.chance(25):
+        before.append(draws.pick(speech["openers"]) + ",")
+    if phrasing.is_request and draws.chance(30):
+        ask = draws.pick(speech["asks"])
+        is_question = ask.startswith(("could", "can", "would", "will"))
+        before.append(ask)
+    if before and starts_plain:
+        text = text[0].lower() + text[1:]
+    text = " ".join([*before, text.rstrip("?")])
+    if draws.chance(20):
+        text += ", " + draws.pick(speech["closers"])
+    if draws.chance(15):
+        return text[0].upper() + text[1:] + ("?" if is_question else draws.pick([".", "!", ""]))
+    return " ".join(_hear(normalise(text).split(), speech, draws))
+
+
+def _hear(words: list[str], speech: Any, draws: _Draws) -> list[str]:
+    """What a recogniser writes down: hesitations stay, some words are lost or misheard."""
+    if draws.chance(14):
+        again = 1 + draws.below(min(3, len(words)))
+        words = [*words[:again], *draws.pick(speech["restarts"]).lower().split(), *words]
+    if draws.chance(12):
+        place = draws.below(len(words))
+        words = [*words[:place], draws.pick(speech["fillers"]), *words[place:]]
+    if not draws.chance(50):
+        return words
+    # Dropping comes first: "off" heard as "of" must not be lost on top.
+    kept = [w for w in words if not (w in speech["droppable"] and draws.chance(25))] or words
+    text = f" {' '.join(kept)} "
+    for apart, together in speech["merged"].items():
+        if f" {apart} " in text and draws.chance(40):
+            text = text.replace(f" {apart} ", f" {together} ")
+    heard = []
+    for word in text.split():
+        options = speech["misheard"].get(word)
+        if options and draws.chance(30):
+            word = draws.pick(options)
+        elif word in speech["split"] and draws.chance(30):
+            word = speech["split"][word]
+        heard.append(word)
+    return heard
+
+
+def _respond(phrasing: Phrasing, filled: dict[str, str]) -> str:
+    """The first response whose slots the phrasing fills; each file ends with one for all."""
+    fitting = (r for r in phrasing.responses if set(_slots_of(r)) <= set(filled))
+    response = next(fitting).format_map(filled)
+    return response[0].upper() + response[1:]
+
+
+def _shuffle(rows: list[Row], split: str) -> list[Row]:
+    ordered = sorted(rows, key=lambda row: _hash(f"{VERSION}/{split}/{row['text']}"))
+    return [{"id": f"commands-{split}-{place:05d}", **row} for place, row in enumerate(ordered)]
+
+
+def _in_turn(phrasings: Sequence[Phrasing], count: int) -> Iterator[tuple[int, Phrasing]]:
+    """Every phrasing in proportion to its weight, as evenly as whole numbers allow."""
+    rounds = max(p.weight for p in phrasings)
+    cycle = [p for turn in range(rounds) for p in phrasings if p.weight > turn]
+    for number in range(count):
+        yield number, cycle[number % len(cycle)]
+
+
+def _slots_of(text: str) -> list[str]:
+    return list(dict.fromkeys(re.findall(r"\{(\w+)\}", text)))
+
+
+def _hash(text: str) -> int:
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
+
+
+def _read_lines(name: str) -> Any:
+    """The file as dicts and lists, with every string as (string, its line number from 1)."""
+    return _with_lines(yaml.compose(read_corpus_text(name), Loader=YamlLoader))
+
+
+def _with_lines(node: Any) -> Any:
+    if isinstance(node, yaml.MappingNode):
+        return {key.value: _with_lines(value) for key, value in node.value}
+    if isinstance(node, yaml.SequenceNode):
+        return [_with_lines(child) for child in node.value]
+    return node.value, node.start_mark.line + 1

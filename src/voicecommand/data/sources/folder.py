@@ -1,0 +1,265 @@
+"""A folder of recordings: subfolders named by label, or a metadata file that names each recording.
+
+The layouts are those of the Hugging Face hub's audiofolder. Nothing is decoded here; bad names are refused.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from voicecommand.columns import OUT_OF_SCOPE, SPLITS
+from voicecommand.data.paths import check_place, place_sounds
+from voicecommand.data.sources.file import LIKELY_NAMES, READERS, read_table, split_by_column
+from voicecommand.data.splits import SplitRule, build, fill_missing, select
+from voicecommand.data.table import OPTIONAL, Rows, quote, read_map, refuse, to_columns
+from voicecommand.errors import InputError
+
+if TYPE_CHECKING:
+    from datasets import DatasetDict
+
+logger = logging.getLogger(__name__)
+SOUNDS = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3")
+# Recordings that can't be decoded here: passing over them would quietly train on less.
+OTHER_SOUNDS = (".m4a", ".aac", ".wma", ".webm", ".amr", ".mp4", ".aif", ".aiff", ".au", ".3gp", ".caf")
+METADATA = tuple(f"metadata{ending}" for ending in READERS)
+
+
+def load_folder(
+    columns: tuple[str, ...],
+    path: str,
+    column_map: Mapping[str, str | None] | None = None,
+    splits: Mapping[str, str | None] | None = None,
+    split: Mapping[str, Any] | None = None,
+) -> DatasetDict:
+    """Read a data set from a folder of sound files.
+
+    The folder, or each folder in it that is named by a split (train, validation, test, out_of_scope_test ...),
+    holds either subfolders named by label with the recordings in them, or the recordings in any order and a
+    metadata.csv (.tsv, .jsonl, .parquet) whose column ``file_name`` has their paths relative to it. A metadata file
+    above folders named by split, whose paths begin with them, keeps those splits.
+
+    Args:
+        columns: the columns that the task needs, such as ("audio", "label").
+        path: the folder.
+        column_map: canonical name -> name in the metadata; audio is called file_name there.
+        splits: our split -> its folder, for those that are called otherwise.
+        split: how missing splits are made, see ``SplitRule``; by speaker where the metadata has one.
+
+    Returns:
+        Splits as `voicecommand.data` describes them, ``audio`` being paths. Origins are "metadata.csv:row", or the
+        recording's own path where there is no metadata.
+
+    Raises:
+        InputError: nothing there, a layout that could mean two things, a missing column, bad rows or names.
+    """
+    path = str(path)
+    rule = SplitRule.of(split)
+    renamed = {"audio": "file_name"} | read_map(column_map, columns)
+    folders = _find_splits(path, splits)
+    above = _find_metadata(path)
+    if above and folders:
+        below = [file for folder in folders.values() if (file := _find_metadata(folder))]
+        if below:
+            raise InputError(f"{above} and {below[0]} both name recordings: keep one of them")
+    if above:
+        tables = _read_above(path, above, folders, columns, renamed, rule)
+    elif rule.column:
+        raise InputError(f"data.split.column={rule.column} needs one metadata.csv for all recordings, in {path}")
+    else:
+        tables = {
+            name: _read_folder(folder, name, columns, renamed, rule)
+            for name, folder in (folders or {"train": path}).items()
+        }
+    logger.info("recordings in %s: %s", path, ", ".join(f"{name} {len(rows['id']):,}" for name, rows in tables.items()))
+    tables = fill_missing(tables, rule)
+    for part in tables.values():
+        if rule.by and rule.by not in (*columns, *OPTIONAL):
+            part.pop(rule.by, None)
+    return build(tables)
+
+
+def _list(folder: str) -> tuple[list[str], list[str]]:
+    """The names of the (folders, files) in a folder, sorted, hidden ones left out.
+
+    Raises:
+        InputError: it can't be listed, or a name is not UTF-8.
+    """
+    try:
+        with os.scandir(folder) as entries:
+            found = sorted((e.name, os.path.isdir(e.path)) for e in entries if not e.name.startswith("."))
+    except FileNotFoundError:
+        raise InputError(f"{folder}: no such folder (data.path, looked from {os.getcwd()})") from None
+    except NotADirectoryError:
+        raise InputError(f"{folder}: a file, where a folder is needed; data=file reads a table of paths") from None
+    except (OSError, ValueError) as error:
+        raise InputError(f"{folder}: cannot be listed: {error}") from None
+    for name, _ in found:
+        if any("\udc80" <= character <= "\udcff" for character in name):
+            raise InputError(f"{folder}: the name {os.fsencode(name)!r} is not UTF-8: rename it (convmv does many)")
+    return [name for name, is_folder in found if is_folder], [name for name, is_folder in found if not is_folder]
+
+
+def _find_splits(path: str, splits: Mapping[str, str | None] | None) -> dict[str, str]:
+    """Split -> folder; empty where the folders are not named by splits."""
+    there, _ = _list(path)
+    named = {str(ours): str(theirs) for ours, theirs in (splits or {}).items() if theirs is not None}
+    for ours, theirs in named.items():
+        if ours not in SPLITS:
+            raise InputError(f"data.splits.{ours}: no such split; the splits are {quote(SPLITS)}")
+        if theirs not in there:
+            raise InputError(f"data.splits.{ours}={theirs}: {path} has the folders {quote(there) or 'none'}")
+    chosen = named | {
+        name: name for name in SPLITS if name in there and name not in named and name not in named.values()
+    }
+    if not chosen:
+        return {}
+    others = [name for name in there if name not in chosen.values()]
+    for name in others:
+        meant = LIKELY_NAMES.get(name.lower())
+        hint = f"data.splits.{meant}={name} reads it" if meant and meant not in chosen else "move it or rename it"
+        raise InputError(
+            f"{os.path.join(path, name)}: beside folders named by a split ({quote(chosen.values())}): {hint}"
+        )
+    return {name: os.path.join(path, chosen[name]) for name in SPLITS if name in chosen}
+
+
+def _find_metadata(folder: str) -> str | None:
+    _, files = _list(folder)
+    found = [os.path.join(folder, name) for name in files if name in METADATA]
+    if len(found) > 1:
+        raise InputError(f"{found[0]} and {found[1]} both name recordings: keep one of them")
+    return found[0] if found else None
+
+
+def _read_above(
+    path: str,
+    metadata: str,
+    folders: dict[str, str],
+    columns: tuple[str, ...],
+    renamed: Mapping[str, str],
+    rule: SplitRule,
+) -> dict[str, Rows]:
+    """The rows of a metadata file at the top, by its split column, by the folders its paths begin with, or as one."""
+    table = read_table(metadata)
+    if rule.column:
+        tables = split_by_column(table, columns, renamed, rule.column, rule.by)
+    else:
+        extra = (rule.by,) if rule.by else ()
+        rows = to_columns(table, columns, renamed, split="train", prefix="metadata", extra=extra)
+        tables = {"train": rows}
+        if folders:
+            names = {os.path.basename(folder): split for split, folder in folders.items()}
+            members: dict[str, list[int]] = {}
+            for row, name in enumerate(rows.get("audio", [])):
+                first = name.removeprefix("./").split("/")[0]
+                if first not in names:
+                    raise InputError(
+                        f"{rows['origin'][row]}: {name!r} lies in none of the folders named by a split "
+                        f"({quote(names)}); data.split.column=NAME names a column that says the split"
+                    )
+                members.setdefault(names[first], []).append(row)
+            tables = {split: select(rows, members[split]) for split in SPLITS if split in members}
+            for split, part in tables.items():
+                if split.startswith(OUT_OF_SCOPE) and "label" in part:
+                    part["label"] = [OUT_OF_SCOPE] * len(part["label"])
+    _place(tables, path)
+    return tables
+
+
+def _place(tables: dict[str, Rows], folder: str) -> None:
+    """Paths of files, and a warning about recordings that no row names."""
+    named = set()
+    for part in tables.values():
+        if "audio" in part:
+            place_sounds(part, folder)
+            named |= {os.path.normpath(name) for name in part["audio"]}
+    unnamed = [path for path in _walk(folder) if os.path.normpath(path) not in named] if named else []
+    if unnamed:
+        shown = ", ".join(unnamed[:3])
+        logger.warning(
+            "%s: %s recordings that the metadata does not name are not read: %s", folder, len(unnamed), shown
+        )
+
+
+def _walk(folder: str) -> list[str]:
+    """All files with a sound's ending below a folder; links to folders are not followed."""
+    return [
+        os.path.join(where, name)
+        for where, _, names in os.walk(folder)
+        for name in sorted(names)
+        if name.lower().endswith(SOUNDS) and not name.startswith(".")
+    ]
+
+
+def _read_folder(
+    folder: str, split: str, columns: tuple[str, ...], renamed: Mapping[str, str], rule: SplitRule
+) -> dict[str, list[str]]:
+    """The rows of one split's folder."""
+    metadata = _find_metadata(folder)
+    if metadata:
+        extra = (rule.by,) if rule.by and split == "train" else ()
+        part = to_columns(read_table(metadata), columns, renamed, split=split, prefix=split, extra=extra)
+        _place({split: part}, folder)
+        return part
+    missing = [name for name in columns if name not in ("audio", "label")]
+    if missing:
+        raise InputError(f"{folder}: {quote(missing)} needs a metadata.csv there, with a column file_name")
+    return _read_labels(folder, split)
+
+
+def _read_labels(folder: str, split: str) -> Rows:
+    """The recordings of subfolders named by label; in an out-of-scope split they may lie in the folder itself."""
+    names, files = _list(folder)
+    if "_background_noise_" in names and "testing_list.txt" in files:
+        raise InputError(f"{folder}: this is Google Speech Commands; data=speech_commands knows its splits")
+    out_of_scope = split.startswith(OUT_OF_SCOPE)
+    rows: Rows = {"id": [], "origin": [], "audio": [], "label": []}
+    root, inside = os.path.realpath(folder), dict[str, bool]()
+    bad: list[str] = []
+    others: list[str] = []
+    empty: list[str] = []
+    for label in ["", *names]:
+        below, members = _list(os.path.join(folder, label)) if label else ([], files)
+        sounds = [name for name in members if name.lower().endswith(SOUNDS)]
+        others += [os.path.join(label, name) for name in members if name not in sounds]
+        bad += [
+            f"{os.path.join(folder, label, name)}: a folder within that of a label; recordings lie directly in their "
+            "label's folder, or metadata.csv names them"
+            for name in below
+        ]
+        if label and not sounds:
+            empty.append(label)
+        for name in sounds:
+            relative = os.path.join(label, name)
+            path = os.path.join(folder, relative)
+            problem = check_place(relative, path, root, inside)
+            if not label and not out_of_scope:
+                problem = "has no label: recordings lie in folders named by their label, or metadata.csv says it"
+            if problem:
+                bad.append(f"{path}: {problem}")
+            for column, value in (("id", relative), ("origin", path), ("audio", path), ("label", label)):
+                rows[column].append(OUT_OF_SCOPE if out_of_scope and column == "label" else value)
+    refuse(bad)
+    _report_others(folder, others, empty)
+    if not rows["id"]:
+        tables = [name for name in files if Path(name).suffix in READERS]
+        hint = f"; data=file reads {quote(tables)} with a column of paths" if tables else ""
+        raise InputError(f"{folder}: no recordings ({', '.join(SOUNDS)}) in folders named by label{hint}")
+    return rows
+
+
+def _report_others(folder: str, others: list[str], empty: list[str]) -> None:
+    unread = [name for name in others if name.lower().endswith(OTHER_SOUNDS)]
+    if unread:
+        raise InputError(
+            f"{os.path.join(folder, unread[0])}: files named {Path(unread[0]).suffix} are not read "
+            f"({len(unread):,} such recordings there); convert them to FLAC or WAV"
+        )
+    if others:
+        logger.info("%s: %s files are no recordings by their names: %s", folder, f"{len(others):,}", quote(others[:3]))
+    if empty:
+        logger.warning("%s: folders without a recording: %s", folder, quote(empty))

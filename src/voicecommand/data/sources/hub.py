@@ -1,0 +1,228 @@
+"""Any data set of the Hugging Face hub, or a directory in one of its forms. None of its code is ever run."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+import os
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from voicecommand.columns import SPLITS
+from voicecommand.data.paths import place_sounds
+from voicecommand.data.splits import SplitRule, build, fill_missing
+from voicecommand.data.table import OPTIONAL, Rows, Table, nearest, quote, read_map, to_columns
+from voicecommand.errors import InputError
+from voicecommand.files import write_once
+
+if TYPE_CHECKING:
+    from datasets import Dataset, DatasetDict
+
+logger = logging.getLogger(__name__)
+INSTEAD = "data=file data.path=FILE reads files of your own"
+PROBE_SECONDS = 10.0
+
+
+def load_hub(
+    columns: tuple[str, ...],
+    path: str,
+    name: str | None = None,
+    revision: str | None = None,
+    column_map: Mapping[str, str | None] | None = None,
+    splits: Mapping[str, str | None] | None = None,
+    split: Mapping[str, Any] | None = None,
+) -> DatasetDict:
+    """Read a data set through ``datasets.load_dataset``.
+
+    Args:
+        columns: the columns that the task needs, such as ("text", "label"). ``audio`` may be a column of Audio, of
+            bytes, or, in a directory, of paths in it; sound is not decoded.
+        path: the data set's id on the hub, or a directory.
+        name: its configuration, where it has several.
+        revision: a commit, tag or branch; name a commit, or the data may change under you.
+        column_map: canonical name -> name there.
+        splits: our split -> its name there, for the splits that are called otherwise.
+        split: how missing splits are made, see ``SplitRule``.
+
+    Returns:
+        Splits as `voicecommand.data` describes them; origins are "path@revision/split:row", where the
+        first row is 0, as on the hub. Class labels become their names. Sound that comes as bytes is written, as it
+        is, to the cache under its sha256, and ``audio`` is its path.
+
+    Raises:
+        InputError: the hub is out of reach, or has no such data set, revision, split or column; paths of sound that
+            lead elsewhere.
+    """
+    from datasets import Value
+
+    if revision is not None and not isinstance(revision, str):
+        raise InputError(f"data.revision={revision} was read as a number: write data.revision='\"COMMIT\"'")
+    rule = SplitRule.of(split)
+    renamed = read_map(column_map, columns)
+    source = _fetch(str(path), name, revision)
+    chosen = _choose(str(path), list(source), splits)
+    if revision is None and not os.path.isdir(path):
+        logger.warning("data.revision is not set: %s may change between two runs", path)
+    tables: dict[str, Rows] = {}
+    for ours, theirs in chosen.items():
+        sound = renamed.get("audio", "audio") if "audio" in columns else None
+        table = _to_table(source[theirs], f"{path}@{revision or 'main'}/{theirs}", sound)
+        extra = (rule.by,) if rule.by and ours == "train" else ()
+        tables[ours] = to_columns(table, columns, renamed, split=ours, prefix=theirs, extra=extra)
+        if sound is not None and source[theirs].features[sound] == Value("string"):
+            if not os.path.isdir(path):
+                raise InputError(f"{table.source}: {sound!r} holds paths, and no files come from the hub with them")
+            place_sounds(tables[ours], str(path))
+    tables = fill_missing(tables, rule)
+    for part in tables.values():
+        if rule.by and rule.by not in (*columns, *OPTIONAL):
+            part.pop(rule.by, None)
+    return build(tables)
+
+
+def _fetch(path: str, name: str | None, revision: str | None) -> DatasetDict:
+    """``load_dataset`` with each of its many failures in one line."""
+    import datasets
+    from huggingface_hub import errors
+
+    what = (
+        f"data set {path}"
+        + (f", configuration {name}" if name else "")
+        + (f", revision {revision}" if revision else "")
+    )
+    try:
+        with _offline_unless(os.path.isdir(path) or _is_within_reach(path, revision)):
+            return datasets.load_dataset(path, name, revision=revision)
+    except errors.RevisionNotFoundError:
+        raise InputError(f"{what}: the hub has no such revision (data.revision)") from None
+    except (
+        datasets.exceptions.DatasetNotFoundError,
+        errors.RepositoryNotFoundError,
+        errors.HFValidationError,
+    ):
+        raise InputError(
+            f"{what}: the hub has no such data set, or it is private or gated (data.path); {INSTEAD}"
+        ) from None
+    except ConnectionError:
+        raise InputError(
+            f"{what}: the hub cannot be reached, and the data set is not in the cache; {INSTEAD}"
+        ) from None
+    except Exception as error:  # a loader of other people's files: anything may come out of it
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+            raise  # the disk's fault: the door has an exit code for it
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        if "torchcodec" in reason or "soundfile" in reason:  # `datasets` decodes what it finds in such a directory
+            raise InputError(
+                f"{what}: `datasets` wants to decode its sound files; data=folder data.path=DIR reads them"
+            ) from None
+        raise InputError(f"{what}: cannot be loaded: {reason}; {INSTEAD}") from None
+
+
+def _is_within_reach(path: str, revision: str | None) -> bool:
+    """Ask the hub once. ``load_dataset`` would repeat each question for 23 seconds before it gives up."""
+    from huggingface_hub import HfApi, errors
+
+    try:
+        HfApi().dataset_info(path, revision=revision, timeout=PROBE_SECONDS)
+    except (errors.RevisionNotFoundError, errors.RepositoryNotFoundError, errors.HFValidationError):
+        raise
+    except Exception as error:  # no name service, a proxy's page, a time-out, offline mode: all mean the same here
+        logger.info("the hub cannot be reached (%s): looking in the cache", error)
+        return False
+    return True
+
+
+@contextlib.contextmanager
+def _offline_unless(within_reach: bool) -> Iterator[None]:
+    """Hub calls inside answer from the cache at once, unless the hub is within reach."""
+    from huggingface_hub import constants
+
+    before = constants.HF_HUB_OFFLINE
+    constants.HF_HUB_OFFLINE = before or not within_reach
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = before
+
+
+def _choose(path: str, there: list[str], splits: Mapping[str, str | None] | None) -> dict[str, str]:
+    """Our split -> the name of it there."""
+    named = {str(ours): str(theirs) for ours, theirs in (splits or {}).items() if theirs is not None}
+    for ours, theirs in named.items():
+        if ours not in SPLITS:
+            raise InputError(f"data.splits.{ours}: no such split; the splits are {quote(SPLITS)}")
+        if theirs not in there:
+            meant = nearest(theirs, there)
+            hint = f"; did you mean data.splits.{ours}={meant}" if meant else ""
+            raise InputError(f"data.splits.{ours}={theirs}: {path} has the splits {quote(there)}{hint}")
+    chosen = {ours: named.get(ours, ours) for ours in SPLITS}
+    chosen = {ours: theirs for ours, theirs in chosen.items() if theirs in there}
+    if not chosen:
+        raise InputError(
+            f"{path}: none of its splits {quote(there)} is named train, validation or test; "
+            "name them by data.splits.train=NAME"
+        )
+    unread = [theirs for theirs in there if theirs not in chosen.values()]
+    if unread:
+        logger.warning(
+            "splits of %s that are not read: %s (data.splits.validation=NAME reads one)",
+            path,
+            ", ".join(unread),
+        )
+    return chosen
+
+
+def _to_table(rows: Dataset, source: str, sound: str | None = None) -> Table:
+    """The rows of one split as they are there, class labels as their names; -1, "no label", becomes null.
+
+    Of the column ``sound`` there are paths; other columns that would have to be decoded are left out.
+    """
+    from datasets import Audio, ClassLabel, Image, Value, Video
+
+    names = rows.column_names
+    decoded = [c for c, feature in rows.features.items() if isinstance(feature, (Audio, Image, Video)) and c != sound]
+    rows = rows.remove_columns(decoded)
+    paths: list[str | None] = []
+    if sound is not None and sound in rows.column_names and rows.features[sound] != Value("string"):
+        paths = _store_sounds(rows.select_columns([sound]), sound, source)
+        rows = rows.remove_columns([sound])
+    cells = rows.with_format("python")[:]
+    if paths:
+        cells = {name: paths if name == sound else cells[name] for name in names if name not in decoded}
+    for column, feature in rows.features.items():
+        if isinstance(feature, ClassLabel):
+            names = feature.names
+            cells[column] = [None if i is None or i < 0 else names[i] for i in cells[column]]
+    return Table(
+        source,
+        list(cells),
+        [(row, dict(zip(cells, values, strict=True))) for row, values in enumerate(zip(*cells.values(), strict=True))],
+    )
+
+
+def _store_sounds(rows: Dataset, column: str, source: str) -> list[str | None]:
+    """The path of each recording; those that come as bytes are written to the cache, undecoded, under their sha256.
+
+    Raises:
+        InputError: the column holds no sound.
+    """
+    from datasets import Audio, Value
+    from tqdm import tqdm
+
+    from voicecommand.files import cache_directory
+
+    feature = rows.features[column]
+    if isinstance(feature, Audio):
+        rows = rows.cast_column(column, Audio(decode=False))
+    elif feature not in (Value("binary"), Value("large_binary")):
+        raise InputError(f"{source}: {column!r} holds {feature}, not sound (data.column_map.audio=NAME names another)")
+    folder = cache_directory() / "hub"
+    paths: list[str | None] = []
+    with tqdm(total=len(rows), desc=f"sounds of {source}", unit="clip", delay=2.0) as bar:
+        for batch in rows.iter(batch_size=64):
+            for cell in batch[column]:
+                data, path = (cell.get("bytes"), cell.get("path")) if isinstance(cell, dict) else (cell, None)
+                paths.append(write_once(folder, data, path) if data is not None else path)
+            bar.update(len(batch[column]))
+    return paths

@@ -1,0 +1,95 @@
+"""The metrics as `evaluate.Metric` classes: instantiate them directly (`MacroF1()`), no hub is asked.
+
+`evaluate.load` would need the network. Class ids are declared as float64 on purpose: declared as integers,
+`evaluate` casts a probability of 0.9 to class 0 without a word; this way the metric sees it and refuses it.
+With `num_process=2, process_id=RANK` and a common `experiment_id`, rank 0 gets the figures, the others None.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import datasets
+import evaluate
+import numpy as np
+
+from voicecommand.evaluation import arrays, confidence
+
+_NUMBER = datasets.Value("float64")
+_CLASS_IDS = {"predictions": _NUMBER, "references": _NUMBER}
+_PROBABILITIES = {"predictions": datasets.Sequence(_NUMBER), "references": _NUMBER}
+
+
+def _info(description: str, features: dict[str, Any]) -> evaluate.MetricInfo:
+    return evaluate.MetricInfo(
+        description=description, citation="", inputs_description="", features=datasets.Features(features)
+    )
+
+
+class Accuracy(evaluate.Metric):
+    """`compute(predictions=ids, references=ids)` -> {"accuracy"}."""
+
+    def _info(self) -> evaluate.MetricInfo:
+        return _info("Share of predictions equal to the reference.", _CLASS_IDS)
+
+    def _compute(self, predictions: Any, references: Any) -> dict[str, float]:
+        return {"accuracy": arrays.accuracy(predictions, references)}
+
+
+class MacroF1(evaluate.Metric):
+    """`compute(predictions=ids, references=ids)` -> {"macro_f1"}, over labels with support."""
+
+    def _info(self) -> evaluate.MetricInfo:
+        return _info("Mean F1 over the labels that occur in the references.", _CLASS_IDS)
+
+    def _compute(self, predictions: Any, references: Any, num_labels: int | None = None) -> dict[str, float]:
+        return {"macro_f1": arrays.macro_f1(predictions, references, num_labels)}
+
+
+class PerLabel(evaluate.Metric):
+    """`compute(predictions=ids, references=ids, label_names=[...])` -> {name: {precision, ...}}."""
+
+    def _info(self) -> evaluate.MetricInfo:
+        return _info("Precision, recall, F1 and support of each label.", _CLASS_IDS)
+
+    def _compute(self, predictions: Any, references: Any, label_names: Sequence[str]) -> dict[str, Any]:
+        return dict(arrays.per_label(predictions, references, label_names))
+
+
+class ECE(evaluate.Metric):
+    """`compute(predictions=probabilities [n, K], references=ids)` -> {"ece"}."""
+
+    def _info(self) -> evaluate.MetricInfo:
+        return _info("Expected calibration error of the highest probability.", _PROBABILITIES)
+
+    def _compute(self, predictions: Any, references: Any, bins: int = confidence.ECE_BINS) -> dict[str, float]:
+        return {"ece": confidence.expected_calibration_error(predictions, references, bins)}
+
+
+class LogLoss(evaluate.Metric):
+    """`compute(predictions=probabilities [n, K], references=ids)` -> {"log_loss"}, in nats."""
+
+    def _info(self) -> evaluate.MetricInfo:
+        return _info("Mean negative log probability of the reference.", _PROBABILITIES)
+
+    def _compute(self, predictions: Any, references: Any) -> dict[str, float]:
+        return {"log_loss": confidence.log_loss(predictions, references)}
+
+
+class Rejection(evaluate.Metric):
+    """`compute(predictions=confidences [n], references=1 in scope or 0 out of scope, threshold=t)`.
+
+    -> {"auroc", "accepted", "false_accepts"}: the shares of in-scope and out-of-scope examples at or above t.
+    """
+
+    def _info(self) -> evaluate.MetricInfo:
+        return _info("How well confidence tells in-scope from out-of-scope examples.", _CLASS_IDS)
+
+    def _compute(self, predictions: Any, references: Any, threshold: float) -> dict[str, float]:
+        scores, in_scope = np.asarray(predictions, dtype=np.float64), np.asarray(references) == 1
+        return {
+            "auroc": confidence.auroc(scores[in_scope], scores[~in_scope]),
+            "accepted": float(np.mean(scores[in_scope] >= threshold)),
+            "false_accepts": float(np.mean(scores[~in_scope] >= threshold)),
+        }

@@ -1,0 +1,284 @@
+"""Features of audio for estimators: one vector a clip, computed once and cached."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from voicecommand.audio import mfcc
+from voicecommand.audio.clips import SAMPLING_RATE, Clips, to_float
+from voicecommand.audio.windows import cut_windows
+from voicecommand.errors import InputError
+from voicecommand.files import cache_directory, read_json_file, write_json_file
+from voicecommand.models.vector_cache import hash_json, read_vectors, write_vectors
+from voicecommand.run.device import find_device
+
+logger = logging.getLogger(__name__)
+LIMIT = 4  # standard deviations
+BATCH = 32  # windows through an encoder at a time
+CHUNK = 2_000  # clips between two writes of the cache
+PART = 50  # clips that go to a process at a time
+
+
+class _SoundFeatures:
+    """What features of sound share: vectors computed once for each clip and cached, standardised by those of train.
+
+    A data set has a column `audio` of int16 samples at 16 kHz; where it is not a `datasets.Dataset` but a dictionary,
+    that is any sequence of arrays. Vectors of prepared splits
+    (`voicecommand.data.prepared`; they have a column `content`) are cached under `cache_directory() / "features"`, by
+    the hash of a clip's samples, not of its file: a clip that was changed after it was read is another clip, and
+    subsets of a split find what the whole split has computed.
+    """
+
+    kind: str
+    version = 1  # of what `_compute` makes
+
+    def __init__(self) -> None:
+        self.mean = self.deviation = np.zeros(0, dtype=np.float32)
+
+    def fit(self, dataset: Any) -> np.ndarray:
+        """The features of train; keeps their mean and standard deviation, 1 for a feature that never changes."""
+        rows = self._rows(dataset)
+        self.mean = rows.mean(axis=0, dtype=np.float64).astype(np.float32)
+        deviation = rows.std(axis=0, dtype=np.float64)
+        self.deviation = np.where(deviation > 1e-6 * (1 + np.abs(self.mean)), deviation, 1).astype(np.float32)
+        return self._standardise(rows)
+
+    def __call__(self, dataset: Any) -> np.ndarray:
+        """float32 `[n, width]`, standardised."""
+        return self._standardise(self._rows(dataset))
+
+    def _standardise(self, rows: np.ndarray) -> np.ndarray:
+        # a clip unlike any of train (a silent one) must not outvote everything by a single feature
+        return np.clip((rows - self.mean) / self.deviation, -LIMIT, LIMIT)
+
+    def _rows(self, dataset: Any) -> np.ndarray:
+        prepared = "content" in getattr(dataset, "column_names", ())
+        clips = Clips(dataset) if hasattr(dataset, "column_names") else dataset["audio"]
+        keys = [hashlib.sha256(np.ascontiguousarray(clips[i]).data).digest() for i in range(len(clips))]
+        folder = cache_directory() / "features" / f"{self.kind}-{self._settings_hash()}" if prepared else None
+        known = {} if folder is None else read_vectors(folder, self.width())
+        missing = list({key: i for i, key in enumerate(keys) if key not in known}.values())
+        if missing:
+            logger.info("features of %d clips, %d from the cache", len(keys), len(keys) - len(missing))
+        with _progress(len(missing), f"{self.kind} features") as bar:
+            for start in range(0, len(missing), CHUNK):
+                chunk = missing[start : start + CHUNK]
+                vectors = self._compute([clips[i] for i in chunk], bar)
+                if not np.isfinite(vectors).all():
+                    raise InputError(f"model: its {self.kind} features are NaN or infinite: the checkpoint is damaged")
+                found = {keys[i]: vector for i, vector in zip(chunk, vectors, strict=True)}
+                known |= found
+                if folder is not None:
+                    write_vectors(folder, found)
+        return np.stack([known[key] for key in keys]) if keys else np.zeros((0, self.width()), dtype=np.float32)
+
+    def _compute(self, clips: list[np.ndarray], bar: Any) -> np.ndarray:
+        """int16 clips -> float32 `[n, width]`; `bar.update(count)` as they get done."""
+        raise NotImplementedError
+
+    def _settings_hash(self) -> str:
+        """Of all that the vectors depend on but the clip."""
+        raise NotImplementedError
+
+    def width(self) -> int:
+        raise NotImplementedError
+
+    def _tensors(self) -> dict[str, np.ndarray]:
+        return {"feature_mean": self.mean, "feature_deviation": self.deviation}
+
+    def _take(self, saved: dict[str, Any], tensors: dict[str, np.ndarray]) -> None:
+        """Take over what `_tensors` gave; ValueError where it does not fit."""
+        if saved["version"] != self.version:
+            made = f"version {saved['version']}, this code makes {self.version}"
+            raise ValueError(f"features.json: {made}: train the model again")
+        self.mean, self.deviation = tensors["feature_mean"], tensors["feature_deviation"]
+        if self.mean.shape != (self.width(),) or self.deviation.shape != (self.width(),):
+            raise ValueError(f"estimator.safetensors: its features are not {self.width()}")
+
+
+class MfccFeatures(_SoundFeatures):
+    """Statistics of a whole clip, float32 `[n, 732]`: see `voicecommand.audio.mfcc.describe`."""
+
+    kind = "mfcc"
+    version = 2
+
+    def _compute(self, clips: list[np.ndarray], bar: Any) -> np.ndarray:
+        vectors = []
+        for part in _in_processes(_mfcc_rows, clips):
+            vectors += part
+            bar.update(len(part))
+        return np.stack(vectors)
+
+    def _settings_hash(self) -> str:
+        from importlib.metadata import version
+
+        return hash_json({"version": self.version, "librosa": version("librosa")})
+
+    def save(self, directory: Path) -> dict[str, np.ndarray]:
+        write_json_file(directory / "features.json", {"kind": self.kind, "version": self.version})
+        return self._tensors()
+
+    @classmethod
+    def load(cls, directory: Path, tensors: dict[str, np.ndarray]) -> MfccFeatures:
+        features = cls()
+        features._take(read_json_file(directory / "features.json"), tensors)
+        return features
+
+    def width(self) -> int:
+        return mfcc.WIDTH
+
+    def parameters(self) -> tuple[int, int]:
+        """(all, fitted here)."""
+        return 2 * self.width(), 2 * self.width()
+
+
+class SpeechFeatures(_SoundFeatures):
+    """Mean and standard deviation over time of a frozen speech encoder's last hidden state, float32 `[n, 2 x hidden]`.
+
+    A frame weighs as much as its sound is loud (`voicecommand.models.families.frame_amplitudes`): a word amid silence
+    is described by the word, and nothing counts after a clip's end. From one example of each of six keywords, 84 % of
+    other speakers' clips were right with equal weights and 99.9 % with these (20 draws from train). A clip longer
+    than `max_seconds` is read in windows (`voicecommand.audio.windows.cut_windows`) whose vectors are averaged by
+    loudness too, in fitting as in predicting. Windows of different lengths are never padded to one another, so that a
+    clip's vector does not depend on the clips beside it.
+
+    Args:
+        encoder: Whisper's encoder with its positions cut to `max_seconds`, or a wav2vec 2.0, HuBERT or WavLM model.
+        processor: its feature extractor.
+        max_seconds: of a window.
+    """
+
+    kind = "speech_embedding"
+    version = 3
+
+    def __init__(self, encoder: Any, processor: Any, max_seconds: float) -> None:
+        from voicecommand.models.families import build_features
+
+        super().__init__()
+        self.encoder, self.processor, self.max_seconds = encoder.eval(), processor, max_seconds
+        self.front = build_features(encoder.config, processor, max_seconds)
+
+    def _compute(self, clips: list[np.ndarray], bar: Any) -> np.ndarray:
+        import torch
+
+        device = find_device()
+        self.encoder.to(device)
+        self.front.to(device)
+        size = round(self.max_seconds * SAMPLING_RATE)
+        starts = [cut_windows(len(clip), size) for clip in clips]
+        windows = [(i, clip[start : start + size]) for i, clip in enumerate(clips) for start in starts[i]]
+        left = [len(of_clip) for of_clip in starts]
+        vectors = np.zeros((len(clips), self.width()), dtype=np.float32)
+        weights = np.zeros((len(clips), 1), dtype=np.float32)
+        is_padded = self.encoder.config.model_type == "whisper"  # to `max_seconds` in any case, by the front
+        for batch in _batches(windows, mixed=is_padded):
+            waveforms = np.zeros((len(batch), max(len(window) for _, window in batch)), dtype=np.float32)
+            for row, (_, window) in zip(waveforms, batch, strict=True):
+                row[: len(window)] = to_float(window)
+            lengths = torch.tensor([len(window) for _, window in batch], device=device)
+            with torch.inference_mode():
+                pooled, loud = self._pool(torch.from_numpy(waveforms).to(device), lengths)
+            for (i, _), vector, weight in zip(batch, pooled.cpu().numpy(), loud.cpu().numpy(), strict=True):
+                vectors[i] += weight * vector
+                weights[i] += weight
+                left[i] -= 1
+                bar.update(int(left[i] == 0))
+        return vectors / weights
+
+    def _pool(self, waveforms: Any, lengths: Any) -> tuple[Any, Any]:
+        """float32 `[b, samples]`, int64 `[b]` -> float32 `[b, 2 x hidden]`, and how loud each window is `[b]`."""
+        import torch
+
+        from voicecommand.models.families import frame_amplitudes, frame_mask
+
+        states = self.encoder(**self.front(waveforms, lengths)).last_hidden_state.float()
+        frames = states.shape[1]
+        weights = frame_amplitudes(self.encoder, waveforms, frames) * frame_mask(self.encoder, lengths, frames)
+        loud = weights.sum(1)
+        shares = (weights / loud[:, None]).unsqueeze(-1)
+        mean = (states * shares).sum(1)
+        variance = ((states - mean.unsqueeze(1)).square() * shares).sum(1)
+        return torch.cat([mean, variance.sqrt()], dim=-1), loud
+
+    def _settings_hash(self) -> str:
+        import torch
+
+        config = self.encoder.config.to_dict()
+        for name in ("_name_or_path", "architectures"):  # where it came from is not what it is
+            config.pop(name, None)
+        weights = hashlib.sha256()
+        for name, tensor in sorted(self.encoder.state_dict().items()):
+            weights.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+            weights.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+        settings = {"version": self.version, "seconds": self.max_seconds, "weights": weights.hexdigest()}
+        return hash_json(settings | {"config": config, "processor": self.processor.to_dict()})
+
+    def save(self, directory: Path) -> dict[str, np.ndarray]:
+        saved = {"kind": self.kind, "version": self.version, "max_seconds": self.max_seconds}
+        write_json_file(directory / "features.json", saved)
+        self.encoder.save_pretrained(directory / "encoder")
+        self.processor.save_pretrained(directory / "encoder")
+        return self._tensors()
+
+    @classmethod
+    def load(cls, directory: Path, tensors: dict[str, np.ndarray]) -> SpeechFeatures:
+        import torch
+        from transformers import AutoConfig, AutoFeatureExtractor, AutoModel
+        from transformers.models.whisper.modeling_whisper import WhisperEncoder
+
+        saved = read_json_file(directory / "features.json")
+        where = str(directory / "encoder")
+        family = AutoConfig.from_pretrained(where, trust_remote_code=False).model_type
+        loader = WhisperEncoder if family == "whisper" else AutoModel
+        settings: dict[str, Any] = {"trust_remote_code": False, "use_safetensors": True, "dtype": torch.float32}
+        processor = AutoFeatureExtractor.from_pretrained(where, trust_remote_code=False)
+        features = cls(loader.from_pretrained(where, **settings), processor, saved["max_seconds"])
+        features._take(saved, tensors)
+        return features
+
+    def width(self) -> int:
+        return 2 * self.encoder.config.hidden_size
+
+    def parameters(self) -> tuple[int, int]:
+        """(all, fitted here)."""
+        fitted = 2 * self.width()
+        return sum(p.numel() for p in self.encoder.parameters()) + fitted, fitted
+
+
+def _mfcc_rows(clips: list[np.ndarray]) -> list[np.ndarray]:
+    return [mfcc.describe(to_float(clip)) for clip in clips]
+
+
+def _in_processes(work: Any, clips: list[np.ndarray]) -> Iterator[list[np.ndarray]]:
+    """`work` on parts of the clips, in order; a full chunk of them in a process for each core."""
+    parts = [clips[start : start + PART] for start in range(0, len(clips), PART)]
+    if len(clips) < CHUNK:  # to start processes takes as long
+        yield from map(work, parts)
+        return
+    from joblib import Parallel, cpu_count, delayed
+
+    yield from Parallel(n_jobs=cpu_count(), return_as="generator")(delayed(work)(part) for part in parts)
+
+
+def _batches(windows: list[tuple[int, np.ndarray]], mixed: bool) -> Iterator[list[tuple[int, np.ndarray]]]:
+    """Batches of windows; of one length each, unless lengths may be mixed."""
+    batch: list[tuple[int, np.ndarray]] = []
+    for window in windows if mixed else sorted(windows, key=lambda pair: len(pair[1])):
+        if batch and (len(batch) == BATCH or not (mixed or len(batch[0][1]) == len(window[1]))):
+            yield batch
+            batch = []
+        batch.append(window)
+    if batch:
+        yield batch
+
+
+def _progress(count: int, what: str) -> Any:
+    from tqdm import tqdm
+
+    return tqdm(total=count, desc=what, unit="clip", disable=count <= 200)

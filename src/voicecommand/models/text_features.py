@@ -1,0 +1,122 @@
+"""Features of text for estimators: TF-IDF, or the mean token vector of a frozen encoder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from voicecommand.files import read_json_file, write_json_file
+from voicecommand.run.device import find_device
+
+
+class TfidfFeatures:
+    """Word and character (inside word borders) TF-IDF with sublinear counts, side by side, sparse `[n, terms]`."""
+
+    kind = "tfidf"
+
+    def __init__(self, word_ngrams: tuple[int, int], character_ngrams: tuple[int, int]) -> None:
+        from sklearn.feature_extraction.text import TfidfVectorizer
+
+        self.ngrams = {"word": list(word_ngrams), "char_wb": list(character_ngrams)}
+        self.vectorizers = {
+            analyzer: TfidfVectorizer(
+                analyzer=analyzer,
+                ngram_range=tuple(ngrams),
+                sublinear_tf=True,
+                dtype=np.float32,
+                **({"token_pattern": r"(?u)\b\w+\b"} if analyzer == "word" else {}),
+            )
+            for analyzer, ngrams in self.ngrams.items()
+        }
+
+    def fit(self, dataset: Any) -> Any:
+        from scipy.sparse import hstack
+
+        return hstack([v.fit_transform(dataset["text"]) for v in self.vectorizers.values()], format="csr")
+
+    def __call__(self, dataset: Any) -> Any:
+        from scipy.sparse import hstack
+
+        return hstack([v.transform(dataset["text"]) for v in self.vectorizers.values()], format="csr")
+
+    def save(self, directory: Path) -> dict[str, np.ndarray]:
+        terms = {name: sorted(v.vocabulary_, key=v.vocabulary_.get) for name, v in self.vectorizers.items()}
+        write_json_file(directory / "features.json", {"kind": self.kind, "ngrams": self.ngrams, "terms": terms})
+        return {f"idf_{name}": v.idf_.astype(np.float32) for name, v in self.vectorizers.items()}
+
+    @classmethod
+    def load(cls, directory: Path, tensors: dict[str, np.ndarray]) -> TfidfFeatures:
+        saved = read_json_file(directory / "features.json")
+        features = cls(tuple(saved["ngrams"]["word"]), tuple(saved["ngrams"]["char_wb"]))
+        for name, vectorizer in features.vectorizers.items():
+            vectorizer.vocabulary = {term: i for i, term in enumerate(saved["terms"][name])}
+            if len(vectorizer.vocabulary) != len(tensors[f"idf_{name}"]):
+                raise ValueError(f"features.json: {name} has another number of terms than estimator.safetensors")
+            vectorizer.idf_ = tensors[f"idf_{name}"]
+        return features
+
+    def width(self) -> int:
+        return sum(len(v.idf_) for v in self.vectorizers.values())
+
+    def parameters(self) -> tuple[int, int]:
+        """(all, fitted here)."""
+        return self.width(), self.width()
+
+
+class EncoderFeatures:
+    """The mean of a frozen encoder's last token vectors, scaled to length 1 (Reimers and Gurevych,
+    arXiv:1908.10084), float32 `[n, width]`."""
+
+    kind = "embedding"
+
+    def __init__(self, encoder: Any, processor: Any) -> None:
+        self.encoder, self.processor = encoder.eval(), processor
+
+    def fit(self, dataset: Any) -> np.ndarray:
+        return self(dataset)
+
+    def __call__(self, dataset: Any, batch_size: int = 64) -> np.ndarray:
+        import torch
+
+        device = find_device()
+        self.encoder.to(device)
+        rows = dataset["input_ids"][:]
+        order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
+        vectors = np.zeros((len(rows), self.width()), dtype=np.float32)
+        for start in range(0, len(order), batch_size):
+            chosen = order[start : start + batch_size]
+            longest = len(rows[chosen[-1]])
+            ids = torch.full((len(chosen), longest), self.processor.pad_token_id)
+            mask = torch.zeros((len(chosen), longest), dtype=torch.long)
+            for i, row in enumerate(chosen):
+                ids[i, : len(rows[row])] = torch.as_tensor(rows[row])
+                mask[i, : len(rows[row])] = 1
+            with torch.inference_mode():
+                states = self.encoder(input_ids=ids.to(device), attention_mask=mask.to(device)).last_hidden_state
+                weights = mask.to(device).unsqueeze(-1).float()
+                mean = (states.float() * weights).sum(1) / weights.sum(1).clamp(min=1)
+                vectors[chosen] = torch.nn.functional.normalize(mean, dim=-1).cpu().numpy()
+        return vectors
+
+    def save(self, directory: Path) -> dict[str, np.ndarray]:
+        write_json_file(directory / "features.json", {"kind": self.kind})
+        self.encoder.save_pretrained(directory / "encoder")
+        self.processor.save_pretrained(directory / "encoder")
+        return {}
+
+    @classmethod
+    def load(cls, directory: Path, tensors: dict[str, np.ndarray]) -> EncoderFeatures:
+        from transformers import AutoModel, AutoTokenizer
+
+        where = str(directory / "encoder")
+        encoder = AutoModel.from_pretrained(where, trust_remote_code=False, use_safetensors=True)
+        return cls(encoder, AutoTokenizer.from_pretrained(where, trust_remote_code=False))
+
+    def width(self) -> int:
+        return self.encoder.config.hidden_size
+
+    def parameters(self) -> tuple[int, int]:
+        """(all, fitted here)."""
+        return sum(p.numel() for p in self.encoder.parameters()), 0

@@ -1,0 +1,57 @@
+"""Tokenizers, and texts as token ids."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from voicecommand.errors import InputError
+from voicecommand.models.pretrained import load_pretrained, public_name
+
+INSTEAD = "use model=bert (its weights come as a package) or model.checkpoint=DIR with a saved copy"
+
+
+def load_tokenizer(checkpoint: str, revision: str | None) -> Any:
+    """The checkpoint's tokenizer, padding on the right, with a padding token in any case."""
+    from transformers import AutoTokenizer
+
+    tokenizer = load_pretrained(AutoTokenizer, checkpoint, revision, INSTEAD)
+    if len(tokenizer) <= len(tokenizer.all_special_tokens):  # what the library makes of a directory without its files
+        raise InputError(f"model.checkpoint={checkpoint}: not a usable checkpoint: it has no tokenizer files")
+    tokenizer.name_or_path = public_name(checkpoint)
+    if tokenizer.pad_token is None:  # GPT-2 has none; padding is masked, so any token serves
+        tokenizer.pad_token = tokenizer.eos_token
+    tokenizer.padding_side = "right"
+    return tokenizer
+
+
+def check_positions(max_length: int, processor: Any, config: Any) -> None:
+    """Refuse a length that the checkpoint has no positions for.
+
+    Raises:
+        InputError: it has fewer.
+    """
+    positions = getattr(config, "max_position_embeddings", None)
+    if positions is not None and min(max_length, processor.model_max_length) > positions:
+        raise InputError(f"model.max_length={max_length}: the checkpoint reads {positions} tokens at most")
+
+
+def encode_texts(texts: list[str], processor: Any, max_length: int) -> dict[str, list]:
+    """Texts -> `input_ids` (cut to max_length tokens), `length` in tokens, and `truncated`: whether it was cut."""
+    settings = {"return_attention_mask": False, "return_token_type_ids": False}
+    ids = processor(texts, **settings)["input_ids"]
+    limit = min(max_length, processor.model_max_length)
+    cut = [len(row) > limit for row in ids]
+    if any(cut):
+        ids = processor(texts, truncation=True, max_length=limit, **settings)["input_ids"]
+    return {"input_ids": ids, "length": [len(row) for row in ids], "truncated": cut}
+
+
+def seen_tokens(train: Any, processor: Any) -> Any:
+    """Sorted ids of the tokens in train and of the padding, int64 `[seen]`."""
+    import torch
+
+    column = train.data.column("input_ids").combine_chunks()
+    ids = np.unique(column.flatten().to_numpy(zero_copy_only=False))
+    return torch.from_numpy(np.union1d(ids, [processor.pad_token_id]).astype(np.int64))

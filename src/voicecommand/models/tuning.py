@@ -1,0 +1,181 @@
+"""How much of a checkpoint moves in training, and with what learning rate.
+
+Each class has two verbs: `prepare(model)` freezes or wraps, `parameter_groups(model, ...)` says how fast
+each parameter moves. conf/tuning/ has one yaml for each.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from voicecommand.errors import InputError
+from voicecommand.models.embeddings import SeenRowsEmbedding
+
+
+def count_parameters(model: nn.Module) -> tuple[int, int]:
+    """(all, trainable) parameters; a `SeenRowsEmbedding` counts its whole table among all."""
+    extra = sum(m.table.numel() - m.weight.numel() for m in model.modules() if isinstance(m, SeenRowsEmbedding))
+    parameters = list(model.parameters())
+    return sum(p.numel() for p in parameters) + extra, sum(p.numel() for p in parameters if p.requires_grad)
+
+
+def _head_names(model: Any) -> set[str]:
+    """Names of parameters outside the pretrained body, the pooler counted with the head."""
+    # a stock class may have its body elsewhere than its prefix says: Whisper's is `encoder`
+    body = f"{model.base_model_prefix if hasattr(model, model.base_model_prefix) else 'encoder'}."
+    names = {name for name, _ in model.named_parameters()}
+    return {n for n in names if not n.startswith(body) or ".pooler." in n}
+
+
+def _layers(model: Any) -> list[tuple[str, nn.Module]]:
+    """The body's blocks in order: the longest `ModuleList` of the model, as (name, module).
+
+    The convolutions that make the frames of wav2vec 2.0 and its kind come before them and are none, though a small
+    checkpoint has more of those.
+    """
+    lists = [(name, m) for name, m in model.named_modules() if isinstance(m, nn.ModuleList)]
+    lists = [(name, m) for name, m in lists if "feature_extractor" not in name.split(".")]
+    if not lists:
+        raise InputError(f"tuning: {type(model).__name__} has no stack of layers to choose from; use tuning=full")
+    name, stack = max(lists, key=lambda pair: len(pair[1]))
+    return [(f"{name}.{i}", block) for i, block in enumerate(stack)]
+
+
+def _after(model: Any, name: str) -> bool:
+    """Whether a parameter of the body comes after its blocks: the norm at the end of the stack, where there is one.
+
+    Whisper's `encoder.layer_norm` is one; that of wav2vec 2.0 and its kind only in those with norms inside the blocks
+    (`do_stable_layer_norm`), in the others it is before the first block.
+    """
+    parent = name.split(".")[-2].lower() if "." in name else ""
+    stack = _layers(model)[0][0].rpartition(".")[0].rpartition(".")[0]
+    if parent == "layer_norm" and name.startswith(f"{stack}.layer_norm."):
+        return model.config.model_type == "whisper" or getattr(model.config, "do_stable_layer_norm", False)
+    return parent in {"ln_f", "final_norm"}
+
+
+def _decays(name: str, parameter: nn.Parameter) -> bool:
+    """Weight decay is for matrices, not for biases and norms."""
+    return parameter.ndim > 1 and not re.search(r"norm", name, re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Full:
+    """All weights move. `layer_decay` < 1 slows the lower layers (ULMFiT, arXiv:1801.06146; BEiT, 2106.08254):
+    a block k below the head has learning rate x layer_decay^k, the embeddings one step more."""
+
+    layer_decay: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.layer_decay, int | float) or not 0 < self.layer_decay <= 1:
+            raise InputError(f"tuning.layer_decay={self.layer_decay}: give a number above 0 and up to 1")
+
+    def prepare(self, model: Any) -> Any:
+        return model
+
+    def parameter_groups(self, model: Any, learning_rate: float, weight_decay: float) -> list[dict[str, Any]]:
+        scales = {name: 1.0 for name, _ in model.named_parameters()}
+        if self.layer_decay < 1:
+            layers = _layers(model)
+            head = _head_names(model)
+            for name in scales:
+                depth = next((i for i, (block, _) in enumerate(layers) if name.startswith(block + ".")), None)
+                if depth is not None:
+                    scales[name] = self.layer_decay ** (len(layers) - depth)
+                elif name not in head:
+                    scales[name] = self.layer_decay ** (0 if _after(model, name) else len(layers) + 1)
+        return _groups(model, scales, learning_rate, weight_decay)
+
+
+@dataclass(frozen=True)
+class Head:
+    """Only the classification head (and a pooler, which is new for most checkpoints) moves."""
+
+    def prepare(self, model: Any) -> Any:
+        head = _head_names(model)
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad = name in head
+        return model
+
+    def parameter_groups(self, model: Any, learning_rate: float, weight_decay: float) -> list[dict[str, Any]]:
+        return _groups(model, {}, learning_rate, weight_decay)
+
+
+@dataclass(frozen=True)
+class LastLayers:
+    """The head and the top `layers` blocks move; embeddings and lower blocks are frozen."""
+
+    layers: int = 2
+
+    def prepare(self, model: Any) -> Any:
+        blocks = _layers(model)
+        count = len(blocks)
+        if not isinstance(self.layers, int) or not 1 <= self.layers <= count:
+            raise InputError(f"tuning.layers={self.layers}: the checkpoint has {count} layers; give 1 to {count}")
+        head = _head_names(model)
+        moving = tuple(f"{name}." for name, _ in blocks[-self.layers :])
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad = name in head or name.startswith(moving) or _after(model, name)
+        return model
+
+    def parameter_groups(self, model: Any, learning_rate: float, weight_decay: float) -> list[dict[str, Any]]:
+        return _groups(model, {}, learning_rate, weight_decay)
+
+
+@dataclass(frozen=True)
+class Lora:
+    """Low-rank updates of every linear layer of the body (LoRA, arXiv:2106.09685) by peft; the head moves whole."""
+
+    r: int = 8
+    alpha: int = 16
+    dropout: float = 0.05
+
+    def __post_init__(self) -> None:
+        for name in ("r", "alpha"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < 1:
+                raise InputError(f"tuning.{name}={value}: give a whole number above 0")
+        if not isinstance(self.dropout, int | float) or not 0 <= self.dropout < 1:
+            raise InputError(f"tuning.dropout={self.dropout}: give a number from 0 to below 1")
+
+    def prepare(self, model: Any) -> Any:
+        import warnings
+
+        from peft import LoraConfig, TaskType, get_peft_model
+
+        head = sorted({n.split(".")[0] for n in _head_names(model) if ".pooler." not in n})
+        pooler = ["pooler"] if any(".pooler." in n for n in _head_names(model)) else []
+        config = LoraConfig(
+            task_type=TaskType.SEQ_CLS if model.main_input_name == "input_ids" else None,  # peft knows no task of sound
+            r=self.r,
+            lora_alpha=self.alpha,
+            lora_dropout=self.dropout,
+            target_modules="all-linear",
+            modules_to_save=head + pooler,
+        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # peft warns of Conv1D's orientation and then sets it itself
+            try:
+                return get_peft_model(model, config)
+            except ValueError as error:  # no module matched
+                name = type(model).__name__
+                raise InputError(f"tuning=lora: {name} has no linear layer below its head; use tuning=full") from error
+
+    def parameter_groups(self, model: Any, learning_rate: float, weight_decay: float) -> list[dict[str, Any]]:
+        return _groups(model, {}, learning_rate, weight_decay)
+
+
+def _groups(model: Any, scales: dict[str, float], learning_rate: float, weight_decay: float) -> list[dict[str, Any]]:
+    """Trainable parameters by (scale, decays), as an optimizer takes them."""
+    groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            groups.setdefault((scales.get(name, 1.0), _decays(name, parameter)), []).append(parameter)
+    return [
+        {"params": params, "lr": learning_rate * scale, "weight_decay": weight_decay if decays else 0.0}
+        for (scale, decays), params in sorted(groups.items(), key=lambda item: (-item[0][0], item[0][1]))
+    ]

@@ -1,0 +1,52 @@
+"""Vectors of clips on disk, by the hash of the clip's samples."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+logger = logging.getLogger(__name__)
+
+
+def read_vectors(folder: Path, width: int) -> dict[bytes, np.ndarray]:
+    """All vectors of a folder of the cache, by the sha256 of the clip's samples; files that are not whole are not."""
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    known: dict[bytes, np.ndarray] = {}
+    for file in sorted(folder.glob("*.safetensors")):
+        try:
+            tensors = load_file(file)
+            keys, vectors = tensors["keys"], tensors["vectors"]
+            if keys.shape != (len(vectors), 32) or vectors.shape[1:] != (width,):
+                raise ValueError("of another shape")
+        except (OSError, ValueError, KeyError, SafetensorError) as error:
+            logger.warning("%s is not whole (%s): its features are computed again", file, error)
+            continue
+        known |= zip((key.tobytes() for key in keys), vectors, strict=True)
+    return known
+
+
+def write_vectors(folder: Path, found: dict[bytes, np.ndarray]) -> None:
+    """One more file of the cache, all or nothing. Two processes that write the same write the same file."""
+    from safetensors.numpy import save
+
+    keys = np.frombuffer(b"".join(found), dtype=np.uint8).reshape(len(found), 32)
+    file = folder / f"{hashlib.sha256(keys.tobytes()).hexdigest()[:32]}.safetensors"
+    staging = folder / f".{file.name}.{os.getpid()}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        staging.write_bytes(save({"keys": keys, "vectors": np.stack(list(found.values()))}))
+        os.replace(staging, file)
+    except OSError as error:  # the next run computes them again
+        logger.warning("%s: features can't be cached: %s", folder, error.strerror or error)
+
+
+def hash_json(content: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:32]

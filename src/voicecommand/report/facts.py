@@ -1,0 +1,125 @@
+"""What the files of a run say, in words: title, tables of facts, warnings. Pure functions of parsed JSON."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from voicecommand.report.terminal import percent
+
+
+def run_title(directory: Path, run: dict[str, Any]) -> str:
+    """ "bert (full) on commands", or the directory's name where run.json does not say."""
+    model, data = run.get("model") or {}, run.get("data") or {}
+    if not model.get("name"):
+        return Path(directory).resolve().name
+    tuning = f" ({model['tuning']})" if model.get("tuning") else ""
+    return f"{model['name']}{tuning}" + (f" on {data['name']}" if data.get("name") else "")
+
+
+def is_speech(record: dict[str, Any]) -> bool:
+    """Whether run.json or voicecommand.json is of a task that hears its commands."""
+    return str(record.get("task", "")).startswith("audio")
+
+
+def report_warnings(metrics: dict[str, Any], run: dict[str, Any]) -> list[str]:
+    """What a reader must know before believing the figures."""
+    found = []
+    for name, split in metrics["splits"].items():
+        notes = dict.fromkeys(split[figure]["note"] for figure in ("accuracy", "macro_f1") if split[figure]["note"])
+        found += [f"{name}: {note}." for note in notes]
+        empty = [label for label, row in split["per_label"].items() if not row["support"]]
+        if empty:
+            found.append(f"{name} has no example of {len(empty)} of {len(split['labels'])} labels: {', '.join(empty)}.")
+    for name, split in (metrics["rejection"] or {"splits": {}})["splits"].items():
+        note = split.get("false_accepts_interval", {}).get("note")
+        if note:
+            found.append(f"{name}, false accepts: {note}.")
+    if metrics["main_split"] == "validation":
+        found.append("No test split was read: the figures are of validation, which also chose the model.")
+    what = "texts were cut at the longest length"
+    if is_speech(run):
+        what = (
+            "clips are longer than the model hears at once: networks learn their loudest window, answers weigh sliding "
+            "windows by loudness"
+        )
+    for name, split in ((run.get("data") or {}).get("splits") or {}).items():
+        if split.get("truncated"):
+            found.append(f"{name}: {split['truncated']:,} of {split['rows']:,} {what}.")
+    if (run.get("git") or {}).get("dirty"):
+        found.append("The code had changes that no commit holds when this ran.")
+    return found
+
+
+def run_facts(run: dict[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
+    """Tables of (name, value) on model, training and machine; what run.json does not say is left out."""
+    model, training, hardware = (run.get(key) or {} for key in ("model", "training", "hardware"))
+    total, trainable = model.get("parameters"), model.get("trainable_parameters")
+    share = f" ({percent(trainable / total)})" if total and trainable is not None else ""
+    if model.get("tuning") == "full" and total != trainable:
+        share += "; embeddings of tokens that train lacks stay as they are"
+    git = run.get("git") or {}
+    commit = f"{git['commit']}{', with uncommitted changes' if git.get('dirty') else ''}" if git.get("commit") else None
+    tables = {
+        "Model": {
+            "model": model.get("name"),
+            "checkpoint": model.get("checkpoint"),
+            "revision": model.get("revision"),
+            "teacher": model.get("teacher"),
+            "tuning": model.get("tuning"),
+            "parameters": _number(total),
+            "trainable": f"{_number(trainable)}{share}" if trainable is not None else None,
+            "size on disk": _megabytes(model.get("size_bytes")),
+        },
+        "Training": {
+            "samples per second": _number(training.get("samples_per_second")),
+            "start-up": _seconds(training.get("startup_seconds")),
+            "training": _seconds(training.get("train_seconds")),
+            "in all": _seconds(training.get("total_seconds")),
+            "peak memory": _unit(training.get("peak_memory_mb"), "MB"),
+            "peak GPU memory": _unit(training.get("peak_gpu_memory_mb"), "MB"),
+            "steps": _number(training.get("steps")),
+            "epochs": _number(training.get("epochs")),
+            "kept step": _number(training.get("best_step")),
+            "seed": run.get("seed"),
+        },
+        "Machine and code": {
+            "precision": _joined(run.get("precision"), run.get("precision_reason")),
+            "processes": run.get("world_size"),
+            "threads": run.get("threads"),
+            **{
+                name.replace("_", " "): ", ".join(map(str, value)) if isinstance(value, list) else value
+                for name, value in hardware.items()
+            },
+            "git": commit,
+            "versions": ", ".join(f"{name} {version}" for name, version in (run.get("versions") or {}).items()),
+        },
+    }
+    cleaned = (
+        (title, [(k, str(v)) for k, v in rows.items() if v not in (None, "", [])]) for title, rows in tables.items()
+    )
+    return [(title, rows) for title, rows in cleaned if rows]
+
+
+def _number(value: float | None) -> str | None:
+    if value is None:
+        return None
+    return f"{value:,.0f}" if float(value).is_integer() or abs(value) >= 100 else f"{value:,.3g}"
+
+
+def _unit(value: float | None, unit: str) -> str | None:
+    return None if value is None else f"{_number(value)} {unit}"
+
+
+def _seconds(value: float | None) -> str | None:
+    if value is None or value < 120:
+        return None if value is None else f"{value:.1f} s"
+    return f"{value / 60:.1f} min"
+
+
+def _megabytes(value: float | None) -> str | None:
+    return None if value is None else f"{value / 1e6:,.1f} MB"
+
+
+def _joined(value: Any, reason: Any) -> str | None:
+    return None if value is None else f"{value} ({reason})" if reason else str(value)

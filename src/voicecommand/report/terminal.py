@@ -1,0 +1,131 @@
+"""A run's figures as lines of text."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from voicecommand.evaluation import arrays
+
+LINE_WIDTH = 120
+MATRIX_LABELS = 30
+
+
+def percent(share: float | None) -> str:
+    """0.9312 -> "93.1 %"; None -> "-"."""
+    return "-" if share is None else f"{100 * share:.1f} %"
+
+
+def format_figure(figure: dict[str, Any], method: bool = True) -> str:
+    """93.1 % (91.0 to 94.8, bootstrap over 96 groups (template)); the method may be left out."""
+    how = f", {figure['method']}" if method else ""
+    return f"{percent(figure['value'])} ({100 * figure['low']:.1f} to {100 * figure['high']:.1f}{how})"
+
+
+def format_by_group(by_group: dict[str, Any]) -> str:
+    """speakers: worst anna 74.0 % of 50, best ben 98.0 % of 50, gap 24.0 points; 2 with fewer than 5 examples ..."""
+
+    def of(share: dict[str, Any]) -> str:
+        return f"{percent(share['accuracy'])} of {share['examples']}"
+
+    groups, worst, best = by_group["groups"], by_group["worst"], by_group["best"]
+    parts = []
+    if worst is not None and worst != best:
+        gap = f"gap {100 * by_group['gap']:.1f} points"
+        parts.append(f"worst {worst} {of(groups[worst])}, best {best} {of(groups[best])}, {gap}")
+    elif worst is not None:
+        parts.append(f"{worst} {of(groups[worst])}")
+    if by_group["few"]:
+        few = by_group["few"]
+        parts.append(f"{few['groups']} with fewer than {by_group['least']} examples, together {of(few)}")
+    if by_group["unknown"]:
+        parts.append(f"{by_group['column']} unknown {of(by_group['unknown'])}")
+    return f"{len(groups)} {by_group['column']}{'' if len(groups) == 1 else 's'}: {'; '.join(parts)}"
+
+
+def format_summary(metrics: dict[str, Any]) -> str:
+    """The last lines on the terminal: figures of each split, rejection, the main confusion matrix."""
+    lines = []
+    width = max((len(name) for name in metrics["splits"]), default=0)
+    for name, split in metrics["splits"].items():
+        figures = [split["accuracy"], split["macro_f1"]]
+        same = figures[0]["method"] == figures[1]["method"]
+        f1 = format_figure(figures[1], method=not same)
+        lines.append(f"{name:<{width}}  accuracy {format_figure(figures[0])}  macro F1 {f1}")
+        notes = dict.fromkeys(figure["note"] for figure in figures if figure["note"])
+        lines += [f"{'':<{width}}  note: {note}" for note in notes]
+        if "by_group" in split:
+            lines.append(f"{'':<{width}}  {format_by_group(split['by_group'])}")
+    lines += _rejection_lines(metrics["rejection"])
+    if metrics["main_split"] is not None:
+        main = metrics["splits"][metrics["main_split"]]
+        lines += [
+            "",
+            *format_confusion_matrix(main["confusion_matrix"], main["labels"], metrics["main_split"]),
+        ]
+    return "\n".join(lines)
+
+
+def _rejection_lines(rejection: dict[str, Any] | None) -> list[str]:
+    if rejection is None:
+        return []
+    lines = [f"rejects below {rejection['threshold']:.3f} (keeps {percent(rejection['keeps'])} of validation)"]
+    for name, split in rejection["splits"].items():
+        if "false_accepts" in split:
+            auroc = "-" if split["auroc"] is None else f"{split['auroc']:.3f}"
+            share = split["false_accepts_interval"]
+            note = f"; note: {share['note']}" if share["note"] else ""
+            lines.append(f"  {name}: accepts {format_figure(share)} wrongly, AUROC {auroc}{note}")
+        else:
+            kept, right = percent(split["accepted"]), percent(split["accuracy_accepted"])
+            lines.append(f"  {name}: accepts {kept}, {right} of them right")
+    return lines
+
+
+def format_confusion_matrix(matrix: Sequence[Sequence[int]], labels: Sequence[str], split: str) -> list[str]:
+    """Text lines of at most 120 columns: the matrix, or its ten largest errors where it cannot fit.
+
+    Rows are references, columns predictions; columns bear label names where they fit, else the row numbers.
+    """
+    names = [" ".join(label.split())[:40] for label in labels]
+    cell = max(len(f"{max(map(max, matrix))}"), len(f"{len(names)}")) + 2
+    head = max(map(len, names)) + len(f"{len(names)}") + 2
+    title = f"confusion matrix of {split}: rows are labels, columns predictions"
+    named = [max(cell, len(name) + 2) for name in names]
+    if head + sum(named) <= LINE_WIDTH:
+        widths, heads = named, names
+    elif len(names) <= MATRIX_LABELS and head + cell * len(names) <= LINE_WIDTH:
+        widths, heads = [cell] * len(names), [str(i + 1) for i in range(len(names))]
+        title += ", numbered as the rows"
+    else:
+        return _pair_lines(matrix, names, split)
+    lines = [title, " " * head + "".join(f"{text:>{w}}" for text, w in zip(heads, widths, strict=True))]
+    digits = len(str(len(names)))
+    for i, row in enumerate(matrix):
+        cells = "".join(f"{count or '.':>{w}}" for count, w in zip(row, widths, strict=True))
+        lines.append(f"{i + 1:>{digits}} {names[i]:<{head - digits - 1}}{cells}")
+    return lines
+
+
+def _pair_lines(matrix: Sequence[Sequence[int]], names: Sequence[str], split: str) -> list[str]:
+    pairs = arrays.confused_pairs(matrix)
+    where = f"the full {len(names)} x {len(names)} matrix is in confusion_matrix.csv"
+    if not pairs:
+        return [f"no errors on {split}; {where}"]
+    lines = [f"most confused pairs of {split} ({where})"]
+    width = max(len(names[reference]) for reference, _, _ in pairs)
+    lines += [f"{count:>6} x {names[reference]:<{width}} taken for {names[guess]}" for reference, guess, count in pairs]
+    return lines
+
+
+def format_result(directory: Path) -> str:
+    """The last lines of a run on the terminal, read from its files."""
+    metrics = json.loads((directory / "metrics.json").read_text(encoding="utf-8"))
+    model = json.loads((directory / "run.json").read_text(encoding="utf-8"))["model"]
+    at = f" at {model['revision'][:12]}" if model["revision"] else ""
+    what = f"{model['checkpoint']}{at}" if model["checkpoint"] else "fitted on this data alone"
+    if model.get("teacher"):
+        what += f", taught by {model['teacher']}"
+    return f"\n{model['name']} is {what}\n{format_summary(metrics)}\nreport: {directory / 'report.html'}"

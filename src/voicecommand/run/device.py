@@ -1,0 +1,63 @@
+"""Which device computes, and in which precision."""
+
+from __future__ import annotations
+
+import logging
+import os
+
+from voicecommand.errors import InputError
+
+logger = logging.getLogger(__name__)
+
+
+def has_accelerator() -> bool:
+    """Whether torch sees a GPU and ACCELERATE_USE_CPU does not choose the CPU, read as Accelerate reads it."""
+    import torch
+
+    on_cpu = os.environ.get("ACCELERATE_USE_CPU", "").strip().lower() in ("1", "true", "yes", "y", "t", "on")
+    return torch.accelerator.is_available() and not on_cpu
+
+
+def find_device() -> str:
+    """cuda, or another accelerator's name, or cpu."""
+    import torch
+
+    accelerator = torch.accelerator.current_accelerator() if has_accelerator() else None
+    return "cpu" if accelerator is None else accelerator.type
+
+
+def native_precision() -> tuple[str, str]:
+    """(bf16, fp16 or fp32, why): the quickest that this device computes natively."""
+    import torch
+
+    if torch.cuda.is_available() and has_accelerator():
+        name = torch.cuda.get_device_name()
+        if torch.cuda.is_bf16_supported(including_emulation=False):
+            return "bf16", f"bf16: {name} computes it"
+        return "fp16", f"fp16: {name} has no bf16 units"
+    if torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported():
+        return "bf16", "bf16: this processor has units for it"
+    return "fp32", "fp32: this processor has no bf16 units"
+
+
+def choose_precision(asked: str, bf16: bool | None, fp16: bool | None) -> tuple[bool, bool, str]:
+    """(bf16, fp16, why). `auto` takes the quickest precision that this device computes natively.
+
+    Raises:
+        InputError: an unknown word, training.bf16/fp16 beside another precision, or fp16 on CPU.
+    """
+    if asked not in ("auto", "fp32", "bf16", "fp16"):
+        raise InputError(f"precision={asked}: give auto, fp32, bf16 or fp16")
+    if (fp16 or asked == "fp16") and not has_accelerator():
+        which = "training.fp16=true" if fp16 else "precision=fp16"
+        raise InputError(f"{which}: needs a GPU, and this run has none; give precision=auto, fp32 or bf16")
+    if bf16 is not None or fp16 is not None:
+        if asked != "auto":
+            raise InputError(f"precision={asked} beside training.bf16 or training.fp16: give one of them")
+        name = "bf16" if bf16 else "fp16" if fp16 else "fp32"
+        return bool(bf16), bool(fp16), f"{name}: asked for by training.bf16 or training.fp16"
+    reason = f"{asked}: asked for"
+    if asked == "auto":
+        asked, reason = native_precision()
+    logger.info("precision %s", reason)
+    return asked == "bf16", asked == "fp16", reason

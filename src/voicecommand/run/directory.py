@@ -1,0 +1,237 @@
+"""A run directory from birth to end: who may write in it, its log, its marker, and how errors leave the program."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import itertools
+import json
+import logging
+import logging.handlers
+import shutil
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from voicecommand.errors import InputError, RunError, Stopped, StorageError
+from voicecommand.files import write_json, write_text
+from voicecommand.run import processes
+from voicecommand.run.exits import is_storage_error
+from voicecommand.run.logs import early_records
+
+logger = logging.getLogger(__name__)
+
+
+class Run:
+    """One run directory.
+
+    Args:
+        directory: where.
+        resume: go on from the newest complete checkpoint.
+        overwrite: rename what is there aside and begin anew.
+
+    Attributes:
+        is_finished: the run that is asked for has been done already.
+        stop_requested: a signal asked for a stop at the end of the step.
+        can_save: between two steps of a training, where a stop can be waited for; set by the training.
+
+    Raises:
+        InputError: the directory is in use, or holds an unfinished run and neither was asked for.
+    """
+
+    def __init__(self, directory: Path, resume: bool = False, overwrite: bool = False) -> None:
+        self.directory, self.resume, self.overwrite = directory, resume, overwrite
+        self.started = time.time()
+        self.stop_requested = self.can_save = False
+        verdict = processes.agree(self._inspect() if processes.RANK == 0 else None)
+        if verdict["error"]:
+            raise InputError(verdict["error"])
+        self.is_finished: bool = verdict["state"] == "finished" and not overwrite
+
+    def _inspect(self) -> dict[str, str]:
+        status = read_status(self.directory)
+        state = status.get("state", "absent")
+        where, world_size = self.directory, status.get("world_size", processes.WORLD_SIZE)
+        error = ""
+        if self.resume and self.overwrite:
+            error = "resume=true and overwrite=true: give one of them"
+        elif self.directory.exists() and not self.directory.is_dir():
+            error = f"{where}: is a file, not a run directory; move it or give runs=DIR"
+        elif is_locked(self.directory):
+            error = f"{where}: in use by another process; wait for it or change the configuration"
+        elif self.overwrite or state == "finished":
+            pass
+        elif self.resume and state == "absent":
+            error = f"resume=true: there is no run at {where}; leave resume out to start one"
+        elif self.resume and world_size != processes.WORLD_SIZE:
+            now = f"and these are {processes.WORLD_SIZE}; resume it on {world_size}"
+            error = f"{where}: ran on {world_size} processes, {now}"
+        elif not self.resume and (state != "absent" or (self.directory.is_dir() and any(self.directory.iterdir()))):
+            error = f"{where}: holds a run that did not finish; resume=true goes on, overwrite=true starts anew"
+        return {"state": state, "error": error}
+
+    @contextlib.contextmanager
+    def open(self, config_text: str) -> Iterator[Run]:
+        """Hold the directory's lock, write its log, and mark how the run ended.
+
+        A new directory in which nothing but bad input came to light is taken away again.
+
+        Raises:
+            InputError: another process took the directory meanwhile.
+            Stopped: a signal came.
+            StorageError: it can't be written.
+        """
+        if processes.RANK:
+            with self._signals():
+                yield self
+            return
+        is_new = not self.directory.exists()
+        aside = self._move_aside() if self.overwrite and not is_new else None
+        lock = self._lock()
+        handler: logging.Handler | None = None
+        try:
+            write_text(self.directory / "config.yaml", config_text)
+            self._write_status("running", None)
+            handler = self._log_file()
+            with self._signals():
+                yield self
+            self._write_status("finished", 0)
+        except BaseException as error:
+            if isinstance(error, InputError) and (is_new or aside):
+                self._take_away(aside)
+                raise
+            ending = self._ending(error)
+            self._mark(ending, handler)
+            if ending is error:
+                raise
+            raise ending from error
+        finally:
+            if handler is not None:
+                logging.getLogger().removeHandler(handler)
+                handler.close()
+            lock.close()
+
+    def _lock(self) -> Any:
+        """The open lock file; the lock goes with the process, however that ends."""
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True)
+            lock = (self.directory / ".lock").open("w")
+        except OSError as error:
+            raise StorageError(f"{self.directory}: can't be written: {error.strerror}") from error
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            lock.close()
+            raise InputError(f"{self.directory}: in use by another process; wait for it") from error
+        if read_status(self.directory).get("state") == "finished":
+            lock.close()
+            raise InputError(f"{self.directory}: another process has just finished it; the same command shows it")
+        return lock
+
+    def _move_aside(self) -> Path:
+        numbered = (self.directory.with_name(f"{self.directory.name}.old-{n}") for n in itertools.count(1))
+        aside = next(path for path in numbered if not path.exists())
+        try:
+            self.directory.rename(aside)
+        except OSError as error:
+            raise StorageError(f"{self.directory}: can't be renamed: {error.strerror}") from error
+        logger.info("the run that was there is now %s", aside)
+        return aside
+
+    def _take_away(self, aside: Path | None) -> None:
+        shutil.rmtree(self.directory, ignore_errors=True)
+        if aside is not None:
+            aside.rename(self.directory)
+            return
+        with contextlib.suppress(OSError):  # runs/<data> and runs, where they were made for this and are empty
+            self.directory.parent.rmdir()
+            self.directory.parent.parent.rmdir()
+
+    def _ending(self, error: BaseException) -> BaseException:
+        """What is raised for `error`: signals and failures of the disk have a class of their own."""
+        if isinstance(error, KeyboardInterrupt):
+            return Stopped(f"{self.directory}: stopped by a signal; resume=true goes on, overwrite=true starts anew")
+        if is_storage_error(error) and not isinstance(error, StorageError):
+            return StorageError(f"{self.directory}: {' '.join(str(error).split())}")
+        return error
+
+    def _mark(self, error: BaseException, log: logging.Handler | None) -> None:
+        """The end in log.txt (a bug with its traceback) and in the marker; the terminal hears it from the program."""
+        code = error.exit_code if isinstance(error, RunError) else 1
+        message = " ".join(str(error).split()) or type(error).__name__
+        if log is not None:
+            trace = None if isinstance(error, RunError) else (type(error), error, error.__traceback__)
+            log.handle(logging.LogRecord(__name__, logging.ERROR, __file__, 0, message, None, trace))
+        with contextlib.suppress(OSError):  # the disk may be what failed
+            self._write_status("interrupted" if code == Stopped.exit_code else "failed", code, error=message[:500])
+
+    def _write_status(self, state: str, code: int | None, **more: Any) -> None:
+        content = {"state": state, "exit_code": code, "world_size": processes.WORLD_SIZE, **more}
+        write_json(self.directory / "status.json", content)
+
+    def _log_file(self) -> logging.Handler:
+        handler = logging.FileHandler(self.directory / "log.txt", encoding="utf-8")
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+        for record in early_records.buffer:
+            handler.handle(record)
+        early_records.buffer.clear()
+        logging.getLogger().addHandler(handler)
+        return handler
+
+    @contextlib.contextmanager
+    def _signals(self) -> Iterator[None]:
+        """SIGTERM and SIGINT ask for a stop at the end of a training step; a second one stops at once."""
+
+        def ask(number: int, frame: Any) -> None:
+            if self.stop_requested or not self.can_save:
+                raise KeyboardInterrupt
+            self.stop_requested = True
+            name = signal.Signals(number).name
+            logger.warning("%s: saving a checkpoint after this step; a second signal stops at once", name)
+
+        before = {}
+        try:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                before[number] = signal.signal(number, ask)
+        except ValueError:  # not the main thread: signals stay the caller's
+            pass
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def say_finished(self) -> None:
+        """The result that follows is an old one: a run is known by its configuration, not by what its files hold."""
+        logger.info(
+            "%s is finished, this is its result; if the data changed, overwrite=true trains anew", self.directory
+        )
+
+    def check_stop(self) -> None:
+        """Raise `Stopped` where a signal asked for it."""
+        if self.stop_requested:
+            raise Stopped(f"{self.directory}: stopped by a signal and saved; go on with resume=true")
+
+
+def is_locked(directory: Path) -> bool:
+    """Whether a living process holds the run directory."""
+    path = directory / ".lock"
+    if not path.is_file():
+        return False
+    with path.open("r") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            return True
+    return False
+
+
+def read_status(directory: Path) -> dict[str, Any]:
+    """The marker of a run directory, or {}."""
+    try:
+        content = json.loads((directory / "status.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}

@@ -1,0 +1,40 @@
+"""What goes to the terminal and to a run's log.txt."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import logging.handlers
+import os
+import sys
+
+from voicecommand.run import processes
+
+early_records = logging.handlers.MemoryHandler(10_000, flushLevel=logging.CRITICAL + 1, flushOnClose=False)
+
+
+class _Terminal(logging.StreamHandler):
+    """Lines that do not tear a progress bar."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        bars = sys.modules.get("tqdm")
+        with bars.tqdm.external_write_mode(file=self.stream) if bars else contextlib.nullcontext():
+            super().emit(record)
+
+
+def set_up_logging() -> None:
+    """Our lines and warnings of others to the terminal on rank 0; all kept for the run's log.txt."""
+    root = logging.getLogger()
+    for handler in [h for h in root.handlers if h.get_name() == "voicecommand"]:
+        root.removeHandler(handler)
+    terminal = _Terminal(sys.stderr)
+    terminal.setLevel(logging.INFO if processes.RANK == 0 else logging.ERROR)
+    terminal.setFormatter(logging.Formatter("%(message)s"))
+    for handler in (terminal, early_records):
+        handler.set_name("voicecommand")
+        root.addHandler(handler)
+    root.setLevel(logging.WARNING)
+    logging.getLogger("voicecommand").setLevel(logging.INFO)
+    # transformers reports every loading of weights and its missing head at length; we say what matters ourselves
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("TQDM_MININTERVAL", "1")

@@ -1,0 +1,93 @@
+"""The machine and what a run costs on it: versions, hardware, git state, memory, seconds."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+import resource
+import subprocess
+import sys
+import time
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from voicecommand.run.logs import early_records
+
+PACKAGES = (
+    "voicecommand",
+    "torch",
+    "transformers",
+    "datasets",
+    "evaluate",
+    "accelerate",
+    "peft",
+    "scikit-learn",
+    "numpy",
+)
+_job_started: float | None = None
+
+
+def start_job(number: int) -> None:
+    """Before each job of a multirun: forget what the job before left in the process."""
+    global _job_started
+    early_records.buffer.clear()
+    if number > 1:  # the job's own start-up and peak memory
+        _job_started = time.time()
+        with contextlib.suppress(OSError):
+            Path("/proc/self/clear_refs").write_text("5")
+        torch = sys.modules.get("torch")
+        if torch is not None and torch.cuda.is_available():
+            torch.cuda.reset_peak_memory_stats()
+    accelerate_state = sys.modules.get("accelerate.state")
+    if number > 1 and accelerate_state is not None:
+        accelerate_state.AcceleratorState._reset_state(reset_partial_state=True)
+        accelerate_state.GradientState._reset_state()
+
+
+def describe_machine() -> dict[str, Any]:
+    """Versions, hardware and git state, for run.json."""
+    import torch
+
+    versions = {"python": platform.python_version()}
+    for package in PACKAGES:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            versions[package] = metadata.version(package)
+    processor = platform.processor() or platform.machine()
+    with contextlib.suppress(OSError, StopIteration):
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        processor = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    hardware: dict[str, Any] = {"processor": processor, "cores": len(os.sched_getaffinity(0))}
+    if torch.cuda.is_available():
+        hardware["gpus"] = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    return {"versions": versions, "hardware": hardware, "git": _git_state()}
+
+
+def _git_state() -> dict[str, Any] | None:
+    def git(*words: str) -> str:
+        root = Path(__file__).resolve().parent
+        return subprocess.run(
+            ["git", "-C", str(root), *words], capture_output=True, text=True, timeout=10
+        ).stdout.strip()
+
+    try:
+        commit = git("rev-parse", "HEAD")
+        return {"commit": commit, "dirty": bool(git("status", "--porcelain"))} if commit else None
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def peak_memory_mb() -> float:
+    """High-water mark of this process's resident memory, MB; since the job began in a multirun."""
+    with contextlib.suppress(OSError, StopIteration):  # ru_maxrss would inherit the parent's
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) / 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def process_seconds() -> float:
+    """Seconds since this process, or in a multirun its current job, began."""
+    import psutil
+
+    return time.time() - (_job_started or psutil.Process().create_time())

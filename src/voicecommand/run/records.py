@@ -1,0 +1,94 @@
+"""The records of a run: run.json, history.json, the threshold of the model, and the last lines on the terminal."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from voicecommand import files
+from voicecommand.errors import InputError
+from voicecommand.run import directory as run_directory
+from voicecommand.run import machine
+
+logger = logging.getLogger(__name__)
+
+
+def write_record(
+    run: run_directory.Run,
+    record: dict,
+    task: Any,
+    trainer: Any,
+    data: dict[str, Any],
+    figures: dict,
+) -> dict[str, Any]:
+    """run.json and history.json: what was run on what, and how it went. Answers its sections model and training."""
+    record |= {"task": task.name} | machine.describe_machine()
+    record["data"] = data
+    record["model"] = {
+        "name": record.pop("model"),
+        "checkpoint": getattr(task, "checkpoint", None),
+        "revision": None if is_local(getattr(task, "checkpoint", None)) else getattr(task, "revision", None),
+        "licence": getattr(task, "licence", None),
+        "teacher": getattr(task, "teacher", None),
+        "tuning": record.pop("tuning"),
+        "augment": record.pop("augment"),
+        "parameters": figures.pop("parameters"),
+        "trainable_parameters": figures.pop("trainable_parameters"),
+        "size_bytes": sum(p.stat().st_size for p in (run.directory / "model").rglob("*") if p.is_file()),
+    }
+    record["training"] = figures | {"total_seconds": round(time.time() - run.started, 2)}
+    files.write_json(run.directory / "run.json", record)
+    state = getattr(trainer, "state", None)
+    files.write_json(run.directory / "history.json", [] if state is None else state.log_history)
+    return {"model": record["model"], "training": record["training"]}
+
+
+def write_evaluation_record(directory: Path, run_directory: Path, data: dict[str, Any], command: list[str]) -> None:
+    """run.json of an evaluation: the run's own, with the data and the command of this measurement."""
+    try:
+        record = json.loads((run_directory / "run.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        record = {}
+    record |= {"command": command, "data": data}
+    for split, content in data["splits"].items():
+        if content["truncated"]:
+            what = "examples are longer than the model reads"
+            logger.warning("%s: %d of %d %s", split, content["truncated"], content["rows"], what)
+    files.write_json(directory / "run.json", record)
+
+
+def is_local(checkpoint: str | None) -> bool:
+    """Whether a checkpoint comes from this machine, where a revision of the hub means nothing."""
+    return checkpoint is None or checkpoint.startswith("package://") or Path(checkpoint).expanduser().is_dir()
+
+
+def write_threshold(directory: Path, metrics: dict[str, Any]) -> None:
+    """Keep the rejection threshold with the model, so that predict and evaluate use it."""
+    rejection = metrics["rejection"]
+    if rejection is not None:
+        path = directory / "voicecommand.json"
+        saved = json.loads(path.read_text(encoding="utf-8"))
+        saved |= {"threshold": rejection["threshold"], "threshold_keeps": rejection["keeps"]}
+        files.write_json(path, saved)
+
+
+def read_objective(directory: Path) -> float:
+    """What a sweep compares: macro F1 on validation."""
+    metrics = json.loads((directory / "metrics.json").read_text(encoding="utf-8"))
+    return metrics["splits"]["validation"]["macro_f1"]["value"]
+
+
+def read_json(places: Sequence[Path], name: str) -> Any:
+    """The first of these files that exists, parsed; None if none does."""
+    for place in places:
+        path = place / name
+        if path.exists():
+            try:
+                return json.loads(path.read_text(encoding="utf-8"))
+            except ValueError as error:
+                raise InputError(f"{path}: not valid JSON ({error}); write the run's files anew") from error
+    return None

@@ -1,0 +1,53 @@
+"""A trained run as the teacher of a small network."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import numpy as np
+
+from voicecommand.errors import InputError
+
+logger = logging.getLogger(__name__)
+
+
+def check_teacher(run: str) -> None:
+    """Raises InputError: no saved run there, or none of a network of sound."""
+    from voicecommand.tasks import saved
+
+    try:
+        settings = saved.read_settings(run)
+    except InputError as error:
+        raise InputError(f"model.teacher={error}") from error
+    if (settings["task"], settings["kind"]) != ("audio_classification", "network"):
+        raise InputError(f"model.teacher={run}: not a network of sound; train one with model=whisper tuning=head")
+
+
+def load_teacher(run: str, label_names: list[str]) -> Any:
+    """Waveforms float32 `[n, samples]` -> the probabilities `[n, labels]` of a trained network, labels in our order.
+
+    It computes in bf16 where the device does so natively, whatever the student's precision.
+
+    Raises:
+        InputError: it does not open, or knows other labels.
+    """
+    import torch
+
+    from voicecommand.run import device
+    from voicecommand.tasks import saved
+
+    try:
+        teacher = saved.load(run)
+    except InputError as error:
+        raise InputError(f"model.teacher={error}") from error
+    if teacher.label_names != label_names:
+        raise InputError(f"model.teacher={run}: knows {teacher.label_names}, train has {label_names}")
+    precision = "bf16" if device.native_precision()[0] == "bf16" else "fp32"
+    logger.info("teacher: %s, %s parameters, in %s", run, f"{teacher.model.num_parameters():,}", precision)
+
+    def answer(waveforms: np.ndarray) -> np.ndarray:
+        with torch.autocast(teacher.model.device.type, torch.bfloat16, enabled=precision == "bf16"):
+            return teacher.probabilities(list(waveforms))
+
+    return answer

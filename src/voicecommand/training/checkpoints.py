@@ -1,0 +1,45 @@
+"""Checkpoints and saved models: written whole or not at all, found again, and saved when a signal comes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+# What a checkpoint must hold to go on from it exactly; Trainer writes trainer_state.json last.
+COMPLETE = ("trainer_state.json", "optimizer.pt", "scheduler.pt")
+WEIGHTS = ("model.safetensors", "adapter_model.safetensors", "model.safetensors.index.json")
+
+
+def find_newest(directory: Path) -> Path | None:
+    """The complete checkpoint of the highest step under `directory`, or None."""
+    found = []
+    for path in directory.glob("checkpoint-*"):
+        number = path.name.removeprefix("checkpoint-")
+        whole = all((path / name).is_file() for name in COMPLETE) and any((path / name).is_file() for name in WEIGHTS)
+        if number.isdigit() and whole and any(path.glob("rng_state*.pth")):
+            found.append((int(number), path))
+    return max(found)[1] if found else None
+
+
+def build_stop_callback(run: Any) -> Any:
+    """A TrainerCallback that saves and stops at the end of the step in which a signal came, on all ranks at once."""
+    import torch
+    from transformers import TrainerCallback
+
+    class StopOnSignal(TrainerCallback):
+        def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            run.can_save = True
+
+        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
+            if args.world_size > 1:  # a signal reaches the ranks in different steps, and all must stop in the same one
+                asked = torch.tensor(float(run.stop_requested), device=args.device)
+                torch.distributed.all_reduce(asked, op=torch.distributed.ReduceOp.MAX)
+                run.stop_requested = bool(asked.item())
+            if run.stop_requested:
+                control.should_save = control.should_training_stop = True
+            return control
+
+        def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            run.can_save = False
+
+    return StopOnSignal()

@@ -1,0 +1,377 @@
+"""The pure parts of benchmarks/: ratios, tables, and docs/results.md from run directories made by hand."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+sys.path.append(str(ROOT / "benchmarks"))
+
+import make_results  # noqa: E402
+import make_synthesised  # noqa: E402
+import measuring  # noqa: E402
+import startup  # noqa: E402
+import text_training  # noqa: E402
+
+from voicecommand import files as files_module  # noqa: E402
+from voicecommand.audio import clips  # noqa: E402
+from voicecommand.config import identity, objects, program  # noqa: E402
+from voicecommand.evaluation import answers, splits  # noqa: E402
+from voicecommand.report import written as report_written  # noqa: E402
+
+EXPERIMENTS = sorted((ROOT / "conf" / "experiment").glob("*.yaml"))
+LABELS = ["off", "on"]
+REFERENCES = np.array([0, 1] * 20)
+
+
+def test_a_ratio_is_taken_within_a_round() -> None:
+    # the second round ran on a busy machine: both slow, the ratio the same
+    figure = measuring.ratios([20.0, 2.0, 22.0], [10.0, 1.0, 10.0])
+    assert figure == {"median": 2.0, "min": 2.0, "max": 2.2, "values": [2.0, 2.0, 2.2]}
+    assert measuring.format_spread(figure) == "2.00 (2.00 to 2.20)"
+
+
+def test_a_paired_difference_has_an_interval_from_two_pairs_on() -> None:
+    one = measuring.paired_difference([0.9], [0.8])
+    assert (one["low"], one["high"]) == (None, None)
+    many = measuring.paired_difference([0.91, 0.93, 0.92], [0.90, 0.90, 0.90])
+    assert many["mean"] == pytest.approx(0.02)
+    assert many["high"] - many["mean"] == pytest.approx(4.303 * 0.01 / 3**0.5)
+
+
+def test_a_table_is_aligned_markdown() -> None:
+    text = measuring.table(["arm", "rate"], [["ours", "1,000.0"], ["stock", 7]])
+    assert text.splitlines() == [
+        "| arm   |    rate |",
+        "| ----- | ------: |",
+        "| ours  | 1,000.0 |",
+        "| stock |       7 |",
+    ]
+
+
+def test_a_recorded_command_names_no_place_on_this_machine() -> None:
+    words = ["/somewhere/text_training.py", "--path", "/secret/snips", "--out=/secret/x.json", "--rounds", "3"]
+    expected = "python benchmarks/text_training.py --path DIR --out=FILE --rounds 3"
+    assert measuring.command_line(words) == expected
+
+
+def measured(rate: float, memory: float) -> dict[str, Any]:
+    rounds = [{"examples": 320, "seconds": 320 / rate, "tokens": 6400, "real_tokens": 3200}] * 2
+    return {
+        "rounds": rounds,
+        "peak_memory_mb": memory,
+        "peak_gpu_memory_mb": None,
+        "startup_seconds": 8.0,
+        "startup_cpu_seconds": 7.0,
+    }
+
+
+def test_the_speed_report_compares_like_with_like_and_default_with_default() -> None:
+    speed = {
+        "dynamic fp32": measured(100, 1000),
+        "dynamic bf16": measured(160, 1100),
+        "ours fp32": measured(180, 900),
+        "ours bf16": measured(320, 990),
+    }
+    summary = text_training.summarise(speed, "snips")
+    found = {
+        (c["ours"], c["stock"]): (round(c["ratio"]["median"], 3), c["goal"], c["memory_ratio"])
+        for c in summary["comparisons"]
+    }
+    assert found == {
+        ("fp32", "dynamic fp32"): (1.8, 1.5, 0.9),
+        ("bf16", "dynamic bf16"): (2.0, 1.5, 0.9),
+        ("bf16", "dynamic fp32"): (3.2, 2.2, 0.99),
+    }
+    settings = {"batch_size": 32, "rounds": 2, "steps_a_round": {"ours": 10}, "max_length": 128}
+    machine = {"processor": "a processor", "cores": 2, "threads": 2, "load": 0.0}
+    content = {"data": "snips", "network": "bert", "settings": settings, "machine": machine}
+    printed = text_training.report(content | summary)
+    assert "default against default | 3.20 (3.20 to 3.20) |  2.2 |   0.99 |" in printed
+
+
+def test_the_launcher_is_reported_apart_from_the_run() -> None:
+    summary = startup.summarise({"bare": [6.0, 8.0], "ours": [6.6, 8.8], "launched": [8.6, 11.0]})
+    assert summary["ratio_of_medians"] == pytest.approx(1.1)
+    assert summary["launcher_cpu_seconds"]["median"] == pytest.approx(2.1)
+
+
+def test_every_experiment_composes_to_what_its_name_says() -> None:
+    assert len(EXPERIMENTS) >= 33
+    for path in EXPERIMENTS:
+        data, name = path.stem.split("_", 1)
+        given = [] if data == "commands" else ["data.path=DIR"]
+        given += ["model.checkpoint=DIR"] if name.startswith("whisper") else []
+        given += ["model.teacher=RUN"] if name.endswith("_taught") else []
+        config = program.compose("train", [f"experiment={path.stem}", "seed=1", *given])
+        if name.endswith(("_svm", "_taught")):
+            model, tuning = name, "none" if name.endswith("_svm") else "full"
+        else:
+            model, tuning = f"{name}_full".split("_", 2)[:2]
+        tuning = "last_layers" if tuning == "last" else tuning
+        chosen = {group: choice for group, choice in config.choices.items() if choice not in (None, "none")}
+        expected = {"data": data, "model": model}
+        if tuning != "none":
+            full = {"bert": "fine_tune_small", "whisper": "fine_tune_speech", "bcresnet": "from_scratch_speech"}
+            full["bcresnet_taught"] = full["bcresnet"]
+            training = full[model] if tuning == "full" else tuning  # each way has settings that suit it
+            expected |= {"tuning": tuning, "training": training}
+            chosen.pop("augment", None)  # of sound, each row as its file says
+        assert chosen == expected, path.name
+        command = " ".join([f"experiment={path.stem} seed=1,2,3", *given])
+        text = path.read_text(encoding="utf-8")
+        assert f"#   python recipes/train.py --multirun {command}\n" in text
+        assert "\n# expected: " in text
+
+
+def test_every_yaml_says_what_it_is_its_command_and_a_result_that_is_backed() -> None:
+    measured = ROOT / "benchmarks" / "results" / "experiments.json"
+    rows = {row["experiment"]: row for row in json.loads(measured.read_text())["rows"]} if measured.exists() else {}
+    files = [path for path in (ROOT / "conf").glob("*/*.yaml") if path.stem != "base"]
+    assert len(files) >= 40
+    for path in files:
+        first, *others = [line for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("# ")]
+        first = others[0] if first.startswith("# @package") else first
+        assert len(first) > 20, path
+        assert any("recipes/" in line for line in others), f"{path}: no command"
+        expected = next(line.removeprefix("# expected: ") for line in others if line.startswith("# expected: "))
+        if pointer := re.fullmatch(r"as (conf/experiment/\w+\.yaml) says", expected):
+            assert (ROOT / pointer[1]).exists(), path
+        elif not expected.startswith("not measured yet"):
+            assert path.parent.name == "experiment" and expected == make_results.expected_line(rows[path.stem]), path
+
+
+def make_run(runs: Path, seed: int, wrong: list[int], groups: list[str] | None, state: str = "finished") -> Path:
+    """A run of commands_tfidf_svm in a multirun, evaluated once on test with the rows `wrong` wrong."""
+    config = program.compose("train", ["experiment=commands_tfidf_svm", f"seed={seed}", f"runs={runs}"])
+    directory = Path(identity.run_directory(config))
+    probabilities = np.eye(2)[REFERENCES] * 0.8 + 0.1
+    probabilities[wrong] = probabilities[wrong][:, ::-1]
+
+    def predictions(split: str) -> answers.Predictions:
+        names = [f"{split}-{i}" for i in range(len(REFERENCES))]
+        column = None if not groups else "speaker" if groups[0].startswith("speaker") else "template"
+        return answers.Predictions(split, names, names, names, REFERENCES, probabilities, groups, column, LABELS)
+
+    for place, split in ((directory, "validation"), (directory / "evaluations" / "commands-test", "test")):
+        place.mkdir(parents=True)
+        evaluated = [predictions(split)]
+        report_written.write_evaluation(place, evaluated, splits.evaluate_predictions(evaluated, 0.5))
+    record = {
+        "seed": seed,
+        "threads": 2,
+        "hardware": {"processor": "a processor", "cores": 2},
+        "versions": {"python": "3.11"},
+        "data": {"name": "commands"},
+        "model": {"name": "tfidf_svm", "tuning": None, "parameters": 12_000, "trainable_parameters": 12_000},
+        "training": {"train_seconds": 2.0 + seed},
+    }
+    (directory / "run.json").write_text(json.dumps(record))
+    (directory / "status.json").write_text(json.dumps({"state": state}))
+    (directory / "config.yaml").write_text(yaml.safe_dump(objects.plain(config)))
+    return directory
+
+
+def make_finished(runs: Path, *overrides: str) -> Path:
+    """The directory of a run that is finished, but for its results."""
+    config = program.compose("train", [f"runs={runs}", "data.path=DIR", *overrides])
+    directory = Path(identity.run_directory(config))
+    directory.mkdir(parents=True)
+    (directory / "status.json").write_text('{"state": "finished"}')
+    (directory / "config.yaml").write_text(yaml.safe_dump(objects.plain(config)))
+    return directory
+
+
+def test_weights_of_a_directory_belong_to_the_experiment_and_those_of_another_model_do_not(tmp_path: Path) -> None:
+    for checkpoint, seed in ((str(tmp_path / "whisper"), 1), ("somebody/else", 2)):
+        make_finished(tmp_path, "experiment=keywords_whisper_svm", f"model.checkpoint={checkpoint}", f"seed={seed}")
+    found = make_results.find_runs("keywords_whisper_svm", tmp_path)
+    assert [directory.name.split("-")[1] for directory in found] == ["s1"]
+    assert make_results.find_runs("keywords_bcresnet", tmp_path) == [], "a model that has no checkpoint setting"
+
+
+def test_a_run_with_a_teacher_is_not_taken_for_one_without(tmp_path: Path) -> None:
+    taught = make_finished(tmp_path, "experiment=synthesised_bcresnet_taught", "model.teacher=/a/run", "seed=1")
+    alone = make_finished(tmp_path, "experiment=synthesised_bcresnet", "seed=1")
+    assert make_results.find_runs("synthesised_bcresnet_taught", tmp_path) == [taught]
+    assert make_results.find_runs("synthesised_bcresnet", tmp_path) == [alone]
+
+
+@pytest.mark.skipif(not find_spec("espeakng_loader"), reason="espeakng-loader is not installed")
+def test_the_synthesised_set_is_made_speech_as_train_and_every_recording_as_test(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    for split, count in (("train", 2), ("validation", 1)):
+        (tmp_path / "keywords" / split / "alexa").mkdir(parents=True)
+        rows = [f"alexa/{i}.wav,alexa,c{i}" for i in range(count)]
+        for i in range(count):
+            clips.write_wav(tmp_path / "keywords" / split / f"alexa/{i}.wav", np.full(1600, i + 1, np.int16), 16_000)
+        (tmp_path / "keywords" / split / "metadata.csv").write_text("\n".join(["file_name,label,speaker", *rows]))
+    monkeypatch.setattr(files_module, "cache_directory", lambda: tmp_path / "cache")
+    for name, value in (("SPEAKERS", 4), ("CLIPS", 2), ("ENGINES", ("espeak",))):
+        monkeypatch.setattr(make_synthesised, name, value)
+    arguments = ["make_synthesised.py", "--path", str(tmp_path / "keywords"), "--out"]
+    monkeypatch.setattr(sys, "argv", [*arguments, str(tmp_path / "made")])
+    assert make_synthesised.main() == 0
+    found = objects.load_data(
+        program.compose("train", ["data=synthesised", f"data.path={tmp_path / 'made'}"]), ("audio", "label")
+    )
+    assert len(found["test"]) == 3 and len(found["train"]) + len(found["validation"]) == 2 * 6
+    assert set(found["train"]["label"]) <= {phrase.replace(" ", "_") for phrase in make_synthesised.PHRASES}
+
+    monkeypatch.setattr(sys, "argv", ["make_synthesised.py", "--path", str(tmp_path), "--out", str(tmp_path / "no")])
+    assert make_synthesised.main() == 2
+    assert "no such folder" in capsys.readouterr().err
+    assert {path.name for path in tmp_path.iterdir()} == {"keywords", "cache", "made"}
+
+
+def write_robustness(
+    directory: Path, accuracy: float, kinds: tuple[str, ...] = ("white", "kitchen (recorded)")
+) -> None:
+    def figure(value: float) -> dict[str, Any]:
+        return {"value": value, "low": value - 0.1, "high": value + 0.1, "method": "a bootstrap", "note": None}
+
+    rows = [{"kind": "clean", "level": None, "unit": "", "accuracy": figure(accuracy)}]
+    for i, kind in enumerate(("white", "kitchen (recorded)")):
+        for level in (20, 10, 5, 0):
+            value = figure(accuracy - 0.3 + level / 100 - i / 20)
+            rows.append({"kind": kind, "level": level, "unit": "dB", "accuracy": value})
+    place = directory / "robustness" / "commands-test"
+    place.mkdir(parents=True)
+    content = {"conditions": rows, "score": figure(0.7), "score_over": ["white"]}
+    (place / "robustness.json").write_text(json.dumps(content))
+
+
+def test_accuracy_in_noise_is_the_mean_over_the_seeds_and_counts_as_reading_test(tmp_path: Path) -> None:
+    made = [make_run(tmp_path, seed, [0, 1], None) for seed in (1, 2)]
+    write_robustness(made[0], 0.9)
+    assert make_results.make_row("commands_tfidf_svm", made)["robustness"] is None  # not for every seed
+    write_robustness(made[1], 0.8)
+    row = make_results.make_row("commands_tfidf_svm", made)
+    assert row["test_reads"] == 4
+    text = make_results.results_section([row])
+    assert "| clean | kitchen (recorded), 10 dB | kitchen (recorded), 0 dB |" in " ".join(text.split())
+    line = next(line for line in text.splitlines() if "85.0 (75.0 to 95.0)" in line)
+    assert [cell.strip() for cell in line.split("|")][4:7] == [
+        "60.0 (50.0 to 70.0)",
+        "50.0 (40.0 to 60.0)",
+        "70.0 (60.0 to 80.0)",
+    ]
+    assert "python recipes/robustness.py run=RUN data=commands split=test noise=FILE" in text
+
+
+def test_a_row_with_a_teacher_stands_apart_and_names_it(tmp_path: Path) -> None:
+    made = make_run(tmp_path, 1, [0, 1], None)
+    rows = [make_results.make_row("commands_tfidf_svm", [made]) for _ in range(2)]
+    rows[1]["model"], rows[1]["runs"][0]["teacher"] = "pupil", "commands/whisper-head-s1-0a1b2c3d"
+    before, after = make_results.results_section(rows).split("Taught by the run commands/whisper-head-s1-0a1b2c3d")
+    assert "| tfidf_svm |" in before and "pupil" not in before
+    assert "| pupil " in after and "| tfidf_svm |" not in after
+
+
+def test_a_doubtful_interval_is_said_with_the_row_it_concerns(tmp_path: Path) -> None:
+    few = make_run(tmp_path / "few", 1, [0, 2], ["theo", "yweweler"] * 20)
+    many = make_run(tmp_path / "many", 1, [0, 1], [f"way {i // 2}" for i in range(40)])
+    rows = [make_results.make_row("commands_tfidf_svm", [directory]) for directory in (few, many)]
+    rows[1]["model"] = "other"
+    notes = make_results.say_notes(rows)
+    assert notes == " Note: fewer than 10 groups: the true interval is wider (tfidf_svm)."
+    assert make_results.say_notes(rows[:1]).endswith("the true interval is wider.")
+
+
+def test_a_row_of_speakers_has_an_interval_over_labels_too(tmp_path: Path) -> None:
+    made = make_run(tmp_path, 1, [0, 2], [f"speaker {i // 4}" for i in range(40)])
+    written = make_run(tmp_path / "written", 1, [0, 2], [f"way {i // 4}" for i in range(40)])
+    rows = [make_results.make_row("commands_tfidf_svm", [directory]) for directory in (made, written)]
+    low, high = rows[0]["test"]["crossed"]["low"], rows[0]["test"]["crossed"]["high"]
+    assert low < 0.95 < high <= 1 and rows[1]["test"]["crossed"] is None
+    assert "over labels too" not in make_results.results_section(rows[1:])
+    lines = [
+        line for line in make_results.results_section(rows[:1]).splitlines() if line.startswith(("| model", "| tf"))
+    ]
+    header, cells = ([cell.strip() for cell in line.split("|")] for line in lines)
+    assert len(header) == len(cells)
+    assert dict(zip(header, cells, strict=True))["over labels too"] == f"{100 * low:.1f} to {100 * high:.1f}"
+
+
+def test_speech_and_text_have_tables_of_their_own_in_the_readme() -> None:
+    test = {"accuracy": 0.9, "low": 0.8, "high": 0.95}
+    rows = [
+        {"model": model, "tuning": None, "data": data, "seeds": [1], "test": test}
+        for model, data in (("tfidf_svm", "commands"), ("mfcc_svm", "digits"), ("mfcc_svm", "keywords"))
+    ]
+    lines = make_results.readme_table(rows).splitlines()
+    headers = [line.replace(" ", "") for line in lines if line.startswith("| model")]
+    assert headers == ["|model|commands|", "|model|keywords|digits|"]
+    assert sum("mfcc_svm" in line for line in lines) == 1
+
+
+def test_other_protocols_stand_with_the_results_and_not_with_the_speed(tmp_path: Path) -> None:
+    assert make_results.protocols_section(tmp_path) == ""
+    (tmp_path / "speech_protocols.md").write_text("a table\n")
+    assert make_results.protocols_section(tmp_path).endswith("protocols\n\na table")
+    assert "a table" not in make_results.speed_section(tmp_path)
+
+
+@pytest.mark.parametrize("grouped", [True, False])
+def test_a_row_is_the_mean_over_seeds_with_one_interval(tmp_path: Path, grouped: bool) -> None:
+    groups = [f"way {i // 2}" for i in range(len(REFERENCES))] if grouped else None
+    made = [make_run(tmp_path, 1, [0, 1], groups), make_run(tmp_path, 2, [0, 1, 2, 3], groups)]
+    make_run(tmp_path, 3, [], groups, state="interrupted")
+    row = make_results.make_row("commands_tfidf_svm", make_results.find_runs("commands_tfidf_svm", tmp_path))
+    assert [run["run"] for run in row["runs"]] == [f"commands/{directory.name}" for directory in made]
+    test = row["test"]
+    assert (test["accuracy"], test["seed_min"], test["seed_max"]) == (0.925, 0.9, 0.95)
+    assert test["low"] < 0.925 < test["high"] <= 1
+    assert test["method"].startswith("bootstrap over 20 groups (template)" if grouped else "Wilson")
+    assert (row["test_reads"], row["seeds"], row["train_seconds"]) == (2, [1, 2], 3.5)
+    assert row["train_command"].endswith("experiment=commands_tfidf_svm seed=1,2")
+
+
+def test_another_configuration_is_not_taken_for_the_experiment(tmp_path: Path) -> None:
+    directory = make_run(tmp_path, 1, [], None)
+    directory.rename(directory.with_name(directory.name[:-8] + "0" * 8))
+    assert make_results.find_runs("commands_tfidf_svm", tmp_path) == []
+
+
+def test_only_what_is_between_the_markers_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    make_run(tmp_path / "runs", 1, [0, 1], None)
+    (tmp_path / "docs").mkdir()
+    page = tmp_path / "docs" / "results.md"
+    page.write_text("Before.\n<!-- results -->\nold\n<!-- /results -->\n<!-- speed -->\n<!-- /speed -->\nAfter.\n")
+    (tmp_path / "README.md").write_text("# A\n<!-- results -->\nold\n<!-- /results -->\nB\n")
+    experiment = tmp_path / "conf" / "experiment" / "commands_tfidf_svm.yaml"
+    experiment.parent.mkdir(parents=True)
+    experiment.write_text("# what\n# expected: not measured yet\ndefaults: []\n")
+    arguments = ["make_results.py", "--root", str(tmp_path), "--runs", str(tmp_path / "runs")]
+    monkeypatch.setattr(sys, "argv", arguments)
+    assert make_results.main() == 0
+    text = page.read_text()
+    assert text.startswith("Before.\n") and text.endswith("After.\n") and "old" not in text
+    assert "| tfidf_svm |" in text and "95.0" in text
+    readme = (tmp_path / "README.md").read_text()
+    assert readme.startswith("# A\n") and readme.endswith("\nB\n") and "old" not in readme
+    assert "| `tfidf_svm` | 95.0 (83.5 to 98.6) |" in readme
+    assert "# expected: test accuracy 95.0 % (83.5 to 98.6), mean of 1 seeds; 3 s" in experiment.read_text()
+
+    # the runs are gone, as in a fresh clone: the published figures stay
+    monkeypatch.setattr(sys, "argv", [*arguments[:3], "--runs", str(tmp_path / "none")])
+    assert make_results.main() == 0
+    assert page.read_text() == text
+    assert (tmp_path / "README.md").read_text() == readme
+
+
+def test_a_page_without_markers_is_refused() -> None:
+    with pytest.raises(SystemExit, match="<!-- results -->"):
+        make_results.fill("no place for it", "results", "a table")

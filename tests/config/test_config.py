@@ -1,0 +1,462 @@
+"""The door: what is refused, which override wins, what makes two commands the same run."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from voicecommand.config import arguments, groups, identity, objects, program
+from voicecommand.config import overrides as config_overrides
+from voicecommand.config import schema as config_schema
+from voicecommand.errors import InputError
+from voicecommand.run import processes
+
+ROOT = Path(__file__).parents[2]
+
+
+def choices(*overrides: str) -> dict[str, str]:
+    return dict(program.compose("train", list(overrides)).choices)
+
+
+def refusal(name: str, *overrides: str) -> str:
+    with pytest.raises(InputError) as caught:
+        program.compose(name, list(overrides))
+    return str(caught.value)
+
+
+# --- which override wins ---
+
+
+LEAST = {"augment": 3, "data": 11, "experiment": 33, "model": 18, "training": 9, "tuning": 4}
+FILES = [
+    (group, file.stem)
+    for group in sorted(groups.list_groups())
+    for file in sorted((groups.CONF / group).glob("*.yaml"))
+    if (group, file.stem) != ("training", "base")  # what the others begin with
+]
+
+
+def compose_with_what_it_needs(overrides: list[str]) -> Any:
+    """The configuration, each setting that has to be given set to x."""
+    while True:
+        try:
+            return program.compose("train", overrides)
+        except InputError as error:
+            needed = re.match(r"(\S+): \S+ needs it; add", str(error))
+            if needed is None or f"{needed[1]}=x" in overrides:
+                raise
+            overrides = [*overrides, f"{needed[1]}=x"]
+
+
+def test_no_file_of_conf_is_left_out() -> None:
+    for group, least in LEAST.items():
+        assert sum(name == group for name, _ in FILES) >= least, f"files of conf/{group} are not found"
+
+
+@pytest.mark.parametrize(("group", "name"), FILES)
+def test_every_model_tuning_training_data_and_experiment_composes(group: str, name: str) -> None:
+    hears = ["model=bcresnet"] if group == "augment" else []
+    assert compose_with_what_it_needs([f"{group}={name}", *hears])
+
+
+@pytest.mark.parametrize(
+    "given", ["tuning=full", "tuning=head", "tuning=last_layers", "tuning=lora", "training=fine_tune"]
+)
+@pytest.mark.parametrize("model", ["bcresnet", "bcresnet_taught", "hubert", "wav2vec2", "wavlm", "whisper", "bert"])
+def test_models_of_sound_keep_the_lowest_loss_whatever_is_tuned_and_text_keeps_the_best_macro_f1(
+    model: str, given: str
+) -> None:
+    teacher = ["model.teacher=x"] if model.endswith("_taught") else []
+    chosen = program.compose("train", [f"model={model}", given, *teacher]).training
+    expected = ("macro_f1", True) if model == "bert" else ("loss", False)
+    assert (chosen.metric_for_best_model, chosen.greater_is_better) == expected
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        ([], ("bert", "full", "fine_tune_small")),
+        (["model=bert_base_uncased"], ("bert_base_uncased", "full", "fine_tune")),
+        (["model=bert_scratch"], ("bert_scratch", "full", "from_scratch")),
+        # tuning's own training, whatever the model
+        (["tuning=lora"], ("bert", "lora", "lora")),
+        (["tuning=head", "model=gpt2"], ("gpt2", "head", "head")),
+        (["model=bert_scratch", "tuning=last_layers"], ("bert_scratch", "last_layers", "last_layers")),
+        # the command line
+        (["tuning=lora", "training=smoke"], ("bert", "lora", "smoke")),
+        (["training=fine_tune", "model=bert", "tuning=head"], ("bert", "head", "fine_tune")),
+        (["model=bert_scratch", "training=smoke"], ("bert_scratch", "full", "smoke")),
+        # an experiment, and the command line over it
+        (["experiment=commands_bert_lora"], ("bert", "lora", "lora")),
+        (["experiment=commands_bert_lora", "training=smoke"], ("bert", "lora", "smoke")),
+        (["experiment=commands_bert_lora", "model=bert_scratch"], ("bert_scratch", "lora", "lora")),
+        (["experiment=commands_bert_lora", "tuning=head", "training=head"], ("bert", "head", "head")),
+        (["experiment=commands_tfidf_svm"], ("tfidf_svm", None, None)),
+        (["experiment=commands_tfidf_svm", "model=bert"], ("bert", "full", "fine_tune_small")),
+        (["model=bert_svm"], ("bert_svm", None, None)),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_the_command_line_beats_the_experiment_beats_tuning_beats_the_model(
+    overrides: list[str], expected: tuple[str | None, ...]
+) -> None:
+    found = choices(*overrides)
+    assert tuple(found.get(group) for group in ("model", "tuning", "training")) == expected
+
+
+def test_values_come_from_the_same_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import shutil
+
+    shutil.copytree(groups.CONF, tmp_path / "conf")
+    (tmp_path / "conf" / "experiment" / "mine.yaml").write_text(
+        "# @package _global_\ndefaults:\n  - override /model: bert_scratch\n  - override /tuning: lora\n  - _self_\n"
+        "seed: 7\ntraining:\n  learning_rate: 0.5\n  weight_decay: 0.25\nmodel:\n  max_length: 32\n"
+    )
+    monkeypatch.setattr(groups, "CONF", tmp_path / "conf")
+    config = program.compose("train", ["experiment=mine", "training.weight_decay=0.125"])
+    assert (config.seed, config.model.max_length, config.tuning.r) == (7, 32, 16)
+    assert (config.training.learning_rate, config.training.weight_decay) == (0.5, 0.125)
+    lora = program.compose("train", ["training=lora"]).training
+    assert config.training.num_train_epochs == lora.num_train_epochs, "tuning=lora brings training=lora"
+
+
+# --- the schema ---
+
+
+def test_every_field_of_the_installed_training_arguments_is_there() -> None:
+    from transformers import TrainingArguments
+
+    fields = {field.name for field in dataclasses.fields(TrainingArguments) if field.init}
+    schema = {field.name for field in dataclasses.fields(config_schema._training_schema())}
+    elsewhere = {key.removeprefix("training.") for key in config_overrides.ELSEWHERE}
+    assert len(fields) > 100
+    assert schema == fields - elsewhere, "every field can be set, except those with a reason in ELSEWHERE"
+    assert elsewhere <= fields
+    assert elsewhere == {
+        # a setting of ours
+        "output_dir", "resume_from_checkpoint", "use_cpu", "auto_find_batch_size", "do_train", "do_eval", "do_predict",
+        # evaluation measures all predictions of a split at once, and needs them
+        "prediction_loss_only", "batch_eval_metrics", "eval_do_concat_batches", "include_for_metrics",
+        # the trainer draws batches by length, chooses the columns and computes the loss itself
+        "train_sampling_strategy", "length_column_name", "remove_unused_columns", "label_names",
+        "logging_nan_inf_filter",
+    }  # fmt: skip
+    assert all(reason for reason in config_overrides.ELSEWHERE.values())
+    typed = [field for field in dataclasses.fields(config_schema._training_schema()) if field.type is not Any]
+    assert len(typed) > 70
+
+
+def test_training_fields_keep_their_types() -> None:
+    config = program.compose("train", ["training.num_train_epochs=2", "training.lr_scheduler_kwargs={num_cycles: 2}"])
+    content = objects.plain(config)["training"]
+    assert isinstance(content["num_train_epochs"], float)
+    assert content["lr_scheduler_kwargs"] == {"num_cycles": 2}
+    assert "optim" not in content, "a field that nobody set must be left to TrainingArguments"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "key", "value"),
+    [
+        (["model.class_weights={turn_on: 2.0, turn_off: 1}"], "model.class_weights", {"turn_on": 2.0, "turn_off": 1}),
+        (["model.class_weights=auto"], "model.class_weights", "auto"),
+        (["data=file", "data.column_map.text=utterance"], "data.column_map.text", "utterance"),
+        (["data=file", "data.column_map={text: utterance, label: intent}"], "data.column_map.label", "intent"),
+        (["data=file", "data.files.train=a.csv"], "data.files.train", "a.csv"),
+        (["data=file", 'data.path="a, b.csv"'], "data.path", "a, b.csv"),
+        (["data=file", "data.path='my \"best\" commands.csv'"], "data.path", 'my "best" commands.csv'),
+        (["data=file", "data.path=../mine/commands-2.csv"], "data.path", "../mine/commands-2.csv"),
+        (["data=hub", "data.path=a/b", "data.revision='\"1234567\"'"], "data.revision", '"1234567"'),
+        (["early_stopping=null"], "early_stopping", None),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_values_that_need_care_arrive(overrides: list[str], key: str, value: Any) -> None:
+    from omegaconf import OmegaConf
+
+    config = program.compose("train", overrides)
+    found = OmegaConf.select(config, key)
+    assert (OmegaConf.to_container(found) if OmegaConf.is_config(found) else found) == value
+
+
+def test_build_checks_types_and_names_the_key() -> None:
+    config = program.compose("train", ["model=tfidf_svm", "model.word_ngrams=[1, two]"])
+    with pytest.raises(InputError, match=r"^model\.word_ngrams=\[1, 'two'\]: is not of type tuple\[int, int\]$"):
+        objects.build(config.model)
+    config = program.compose("train", ["model=bert", "model.pretrained=maybe"])
+    with pytest.raises(InputError, match=r"^model\.pretrained=maybe: is not of type bool$"):
+        objects.build(config.model)
+    assert objects.build(None) is None
+    assert objects.build(program.compose("train", ["tuning=lora"]).tuning).r == 16
+
+
+def test_every_model_and_tuning_builds_with_the_types_it_declares(tmp_path: Path) -> None:
+    saved = {"label_names": ["a", "b"], "task": "audio_classification", "kind": "network"}
+    (tmp_path / "voicecommand.json").write_text(json.dumps(saved))
+    for path in (groups.CONF / "model").glob("*.yaml"):
+        given = [f"model.teacher={tmp_path}"] if path.stem.endswith("_taught") else []
+        config = program.compose("train", [f"model={path.stem}", *given])
+        hears = "audio_classification" in config.model._target_
+        assert objects.build(config.model).columns == ("audio" if hears else "text", "label")
+    for path in (groups.CONF / "tuning").glob("*.yaml"):
+        assert objects.build(program.compose("train", [f"tuning={path.stem}"]).tuning)
+    for path in (groups.CONF / "augment").glob("*.yaml"):
+        config = program.compose("train", ["model=bcresnet", f"augment={path.stem}"])
+        assert bool(objects.build(config.get("augment"))) == (path.stem != "none")
+
+
+def test_a_bug_in_what_is_built_is_not_called_bad_input(monkeypatch: pytest.MonkeyPatch) -> None:
+    from voicecommand.data.sources import commands
+
+    def load_commands(columns: tuple[str, ...], version: str) -> None:
+        raise ZeroDivisionError("a bug")
+
+    monkeypatch.setattr(commands, "load_commands", load_commands)
+    with pytest.raises(ZeroDivisionError):
+        objects.load_data(program.compose("train", []), ("text", "label"))
+
+
+# --- what is refused (test_bad_input.py has the exit codes) ---
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("training.lerning_rate=1", r"training.lerning_rate: unknown key; did you mean training.learning_rate\?"),
+        ("learning_rate=1", r"learning_rate: unknown key; did you mean training.learning_rate\?"),
+        ("expriment=x", r"expriment: unknown key; did you mean experiment\?"),
+        ("modle=bert", r"modle: unknown key; did you mean model\?"),
+        ("xyzzy=1", r"xyzzy: unknown key; see --help"),
+        ("+training.learning_rate=1", r"keys can't be added; write training.learning_rate=VALUE"),
+        ("++seed=1", r"keys can't be added; write seed=VALUE"),
+        ("+training.max_stepz=1", r"keys can't be added; did you mean training.max_steps\?"),
+        ("~training.max_steps", r"keys can't be deleted; write training.max_steps=VALUE"),
+        ("~tuning", r"keys can't be deleted; write tuning=VALUE"),
+        ("model.class_weights.turn_on=2", r"unknown key; did you mean model.class_weights\?"),
+        ("tuning.layers=2", r"tuning.layers: unknown key; did you mean tuning.layer_decay\?"),
+        ("tuning=lara", r"tuning=lara: no such tuning; did you mean lora\? there are full, head, last_layers, lora"),
+        ("training=smoek", r"training=smoek: no such training; did you mean smoke\?"),
+        ("experiment=comands_bert_full", r"no such experiment; did you mean commands_bert_full\?"),
+        ("model=null", r"model=null: give one name; there are bcresnet, bcresnet_taught, bert"),
+        ("model=[bert]", r"model=\[bert\]: give one name"),
+        ("training={max_steps: 2}", r"give one name; there are base, fine_tune"),
+        ("training.output_dir=x", r"training.output_dir: not set here; use runs=DIR"),
+        ("seed=${nope}", r"seed: Interpolation key 'nope' not found"),
+        ("hydra.nope=1", r"hydra.nope: unknown key"),
+    ],
+    ids=lambda value: value if "\\" not in value else "",
+)
+def test_a_wrong_override_is_refused_with_what_was_meant(override: str, message: str) -> None:
+    assert re.search(message, refusal("train", override))
+
+
+def test_every_key_of_ours_is_in_the_help() -> None:
+    for name, schema in (
+        ("train", config_schema.TrainSchema),
+        ("evaluate", config_schema.EvaluateSchema),
+        ("audit", config_schema.AuditSchema),
+    ):
+        text = (groups.CONF / f"{name}.yaml").read_text(encoding="utf-8").split("template:")[1]
+        for field in dataclasses.fields(schema):
+            assert f"{field.name}=" in text or f"{field.name}." in text or field.name in groups.list_groups(), (
+                field.name
+            )
+
+
+# --- the identity of a run ---
+
+
+def directory(*overrides: str) -> Path:
+    return identity.run_directory(program.compose("train", list(overrides)))
+
+
+def test_a_run_directory_says_data_model_tuning_and_seed() -> None:
+    assert re.fullmatch(r"runs/commands/bert-full-s42-[0-9a-f]{8}", str(directory()))
+    assert re.fullmatch(
+        r"out/x/commands/bert-lora-s7-[0-9a-f]{8}", str(directory("runs=out/x", "tuning=lora", "seed=7"))
+    )
+    assert re.fullmatch(
+        r"runs/file/tfidf_svm-s42-[0-9a-f]{8}", str(directory("data=file", "data.path=a/b", "model=tfidf_svm"))
+    )
+
+
+def test_the_same_run_by_other_words_has_the_same_directory() -> None:
+    base = directory("training.num_train_epochs=2", "training.weight_decay=0.5")
+    assert directory("training.weight_decay=5e-1", "training.num_train_epochs=2e0") == base
+    assert directory("training.num_train_epochs=2.0", "training.weight_decay=0.5", "model=bert", "tuning=full") == base
+    assert directory("model=tfidf_svm", "model.C=2") == directory("model=tfidf_svm", "model.C=2e0")
+    assert directory("experiment=commands_bert_lora") == directory("tuning=lora", "threads=1")
+    assert directory() == directory(), "no clock, no chance"
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "resume=true", "overwrite=true", "training.logging_steps=3", "training.logging_strategy=epoch",
+        "training.report_to=none", "training.disable_tqdm=true", "training.dataloader_num_workers=2",
+        "training.dataloader_persistent_workers=true", "training.log_level=debug", "training.run_name=x",
+        "training.hub_model_id=a/b", "training.save_total_limit=9",
+    ],
+)  # fmt: skip
+def test_what_cannot_change_a_weight_is_no_part_of_the_identity(override: str) -> None:
+    assert directory(override) == directory()
+
+
+def test_what_can_change_a_weight_is() -> None:
+    changes = [
+        "seed=1", "precision=fp32", "early_stopping=17", "early_stopping=null", "training.learning_rate=1e-5",
+        "training.max_steps=3", "training.eval_steps=3", "training.label_smoothing_factor=0.123", "model=bert_scratch",
+        "model.max_length=64", "model.class_weights=auto", "tuning.layer_decay=0.123", "tuning=head", "threads=1",
+        "data.version='2'",
+    ]  # fmt: skip
+    found = {directory(), *(directory(change) for change in changes)}
+    assert len(found) == len(changes) + 1
+    assert directory("data=file", "data.path=a.csv") != directory("data=file", "data.path=b.csv")
+    assert directory("runs=other").name == directory().name
+
+
+def test_the_saved_configuration_is_plain_and_composes_to_the_same_run() -> None:
+    import yaml
+
+    config = program.compose("train", ["tuning=lora", "training.max_steps=3"])
+    content = yaml.safe_load(objects.to_yaml(config))
+    assert content["choices"] == {"data": "commands", "model": "bert", "tuning": "lora", "training": "lora"}
+    assert content["training"]["max_steps"] == 3 and content["training"]["seed"] == 42
+    assert "???" not in objects.to_yaml(config)
+
+
+# --- training arguments ---
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("training.learning_rate=-1", r"training.learning_rate=-1.0: give a number of at least 0"),
+        ("training.learning_rate=nan", r"training.learning_rate=nan: give a number"),
+        ("training.per_device_train_batch_size=0", r"give a number of at least 1"),
+        ("training.eval_strategy=sometimes", r"training: sometimes is not a valid IntervalStrategy"),
+        ("training.save_strategy=no", r"training: --load_best_model_at_end requires"),
+        ("training.report_to=carrier_pigeon", r"training.report_to=carrier_pigeon: not installed here"),
+        ("precision=fp33", r"precision=fp33: give auto, fp32, bf16 or fp16"),
+        ("precision=fp16", r"precision=fp16: needs a GPU"),
+        ("training.fp16=true", r"training.fp16=true: needs a GPU"),
+        ("training.label_smoothing_factor=1", r"give a number of at least 0, below 1"),
+        ("training.metric_for_best_model=f1", r"metric_for_best_model=f1: give one of macro_f1, accuracy, loss"),
+    ],
+)
+def test_training_arguments_refuse_in_one_line(override: str, message: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=message) as caught:
+        arguments.build_training_arguments(program.compose("train", [override]), tmp_path)
+    assert "\n" not in str(caught.value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_precision_and_places_come_from_the_run(tmp_path: Path) -> None:
+    args = arguments.build_training_arguments(program.compose("train", ["precision=fp32", "seed=5"]), tmp_path)
+    assert (args.bf16, args.fp16, args.seed, args.precision_reason) == (False, False, 5, "fp32: asked for")
+    assert args.output_dir == str(tmp_path / "checkpoints")
+    assert os.environ["TENSORBOARD_LOGGING_DIR"] == str(tmp_path / "tensorboard")
+    assert arguments.build_training_arguments(program.compose("train", ["model=tfidf_svm"]), tmp_path) is None
+
+
+@pytest.mark.parametrize("key", ["max_grad_norm", "learning_rate", "per_device_train_batch_size", "max_steps"])
+def test_a_number_of_training_can_not_be_null(key: str) -> None:
+    assert re.search(rf"training\.{key}=null: .*not Optional", refusal("train", f"training.{key}=null"))
+    assert program.compose("train", ["training.save_total_limit=null"]).training.save_total_limit is None
+
+
+@pytest.mark.parametrize(("metric", "greater"), [("eval_macro_f1", True), ("accuracy", True), ("eval_loss", False)])
+def test_the_objective_is_one_that_is_measured(metric: str, greater: bool, tmp_path: Path) -> None:
+    def build(is_greater_better: bool) -> Any:
+        overrides = [f"training.metric_for_best_model={metric}", f"training.greater_is_better={is_greater_better}"]
+        return arguments.build_training_arguments(program.compose("train", [*overrides, "precision=fp32"]), tmp_path)
+
+    assert build(greater).metric_for_best_model == metric
+    with pytest.raises(InputError, match="would keep the worst checkpoint"):
+        build(not greater)
+
+
+@pytest.mark.parametrize(
+    ("precision", "launcher"), [("fp32", "bf16"), ("fp32", "fp16"), ("bf16", "no"), ("fp32", None)]
+)
+def test_the_recorded_precision_is_that_of_training_whatever_the_launcher_says(
+    precision: str,
+    launcher: str | None,
+    tmp_path: Path,
+    checkpoints: dict[str, Path],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from accelerate.state import AcceleratorState
+    from transformers import AutoModelForSequenceClassification, Trainer
+
+    monkeypatch.delenv("ACCELERATE_MIXED_PRECISION", raising=False)
+    if launcher:
+        monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", launcher)
+    config = program.compose("train", [f"precision={precision}", "training.report_to=none"])
+    model = AutoModelForSequenceClassification.from_pretrained(checkpoints["bert_uncased"])
+    AcceleratorState._reset_state()
+    try:
+        args = arguments.build_training_arguments(config, tmp_path)
+        found = Trainer(model, args, eval_dataset=[]).accelerator.mixed_precision
+    finally:
+        AcceleratorState._reset_state()
+    assert {"no": "fp32"}.get(found, found) == identity.record(config, args)["precision"] == precision
+
+
+def test_a_fitted_model_is_refused_on_several_ranks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "WORLD_SIZE", 2)
+    config = program.compose("train", ["model=tfidf_svm"])
+    with pytest.raises(InputError, match=r"^model=tfidf_svm is fitted by one process, and these are 2$"):
+        arguments.build_training_arguments(config, tmp_path)
+
+
+def test_a_name_of_digits_is_a_name() -> None:
+    with pytest.raises(InputError, match=r"123: no such file"):
+        objects.load_data(program.compose("train", ["data=file", "data.path=123"]), ("text", "label"))
+    assert objects.load_data(program.compose("train", ["data.version=1"]), ("text", "label"))
+
+
+# --- quick to answer ---
+
+HEAVY = ("torch", "transformers", "datasets", "accelerate", "sklearn", "pandas", "matplotlib", "pyarrow", "peft")
+PROBE = """
+import atexit, json, resource, runpy, sys
+def report():
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    sys.stderr.write("PROBE " + json.dumps([sorted(sys.modules), used.ru_utime + used.ru_stime]) + "\\n")
+atexit.register(report)
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+@pytest.mark.parametrize(
+    ("argv", "code", "expected"),
+    [
+        (["train", "--help"], 0, r"\n  training\.FIELD=VALUE   a field of transformers\.TrainingArguments"),
+        (["train", "sead=1"], 2, r"error: sead: unknown key; did you mean seed\?\n"),
+        (["train", "--cfg", "job", "tuning=lora"], 0, r"\n  _target_: voicecommand\.tuning\.Lora\n  r: 16\n"),
+        (["evaluate", "--help"], 0, r"\n  run=DIR "),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+@pytest.mark.slow
+def test_help_and_an_unknown_key_answer_within_two_seconds(
+    argv: list[str], code: int, expected: str, tmp_path: Path
+) -> None:
+    environment = os.environ | {"PYTHONPATH": str(ROOT / "src")}
+    command = [sys.executable, "-c", PROBE, str(ROOT / "recipes" / f"{argv[0]}.py"), *argv[1:]]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment, timeout=60)
+    assert done.returncode == code, done.stderr
+    assert re.search(expected, done.stdout + done.stderr)
+    modules, seconds = json.loads(done.stderr.split("PROBE ")[1])
+    assert not set(HEAVY) & set(modules)
+    assert seconds < 2
+    assert not list(tmp_path.iterdir())

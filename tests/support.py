@@ -1,0 +1,67 @@
+"""What several test files use: the recipes run in this process or as processes, and where the repository is."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+LAUNCH = [
+    sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--main_process_port", "0", "--num_processes",
+    "2", "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no",
+]  # fmt: skip
+
+
+def run_recipe(name: str, *argv: str) -> int:
+    """The exit code of `python recipes/<name>.py <argv>`, run in this process."""
+    path = ROOT / "recipes" / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(f"recipe_{name}", path)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    sys.argv = [str(path), *argv]
+    try:
+        module.exits.run_program(module.main) if name == "predict" else module.main()
+    except SystemExit as end:
+        return int(end.code or 0)
+    return 0
+
+
+def run_and_read(capfd: Any, name: str, *argv: str) -> tuple[int, str]:
+    """As `run_recipe`, with what it wrote to standard output and standard error."""
+    code = run_recipe(name, *argv)
+    output = capfd.readouterr()
+    return code, output.out + output.err
+
+
+def start_training(program: list[str], overrides: list[str], **environment: str) -> subprocess.CompletedProcess[str]:
+    """`<program> recipes/train.py <overrides>` as a process of its own, killed with its children after two minutes."""
+    variables = {k: v for k, v in os.environ.items() if k not in ("RANK", "WORLD_SIZE", "LOCAL_RANK")}
+    variables |= {"PYTHONPATH": str(ROOT / "src"), **environment}
+    command = [*program, str(ROOT / "recipes/train.py"), *overrides]
+    with subprocess.Popen(
+        command, env=variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
+        try:
+            out, err = process.communicate(timeout=120)
+        except subprocess.TimeoutExpired:  # the ranks would outlive their launcher
+            os.killpg(process.pid, signal.SIGKILL)
+            raise
+    return subprocess.CompletedProcess(command, process.returncode, out, err)
+
+
+def find_run(runs: Path) -> Path:
+    """The one run directory below `runs`."""
+    found = [path.parent for path in runs.glob("*/*/status.json")]
+    assert len(found) == 1, "one run directory"
+    return found[0]
+
+
+def read_json(directory: Path, name: str) -> Any:
+    return json.loads((directory / name).read_text(encoding="utf-8"))

@@ -1,0 +1,299 @@
+"""Batches, loss, evaluation and resume of `CommandTrainer`."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from voicecommand.errors import NonFiniteLoss
+from voicecommand.models.tuning import Full, Head, Lora
+from voicecommand.tasks.text_classification import TextClassification
+from voicecommand.training.batches import GroupedBatches
+
+LENGTHS = np.random.default_rng(0).integers(3, 30, size=203)
+LABELS = ["off", "on", "play"]
+
+
+def epoch_of(split: tuple[int, int, int], rank: int, epoch: int = 0, **settings: Any) -> list[list[int]]:
+    batch_size, accumulation, world_size = split
+    batches = GroupedBatches(LENGTHS, batch_size, accumulation, rank, world_size, **settings)
+    batches.set_epoch(epoch)
+    rows = list(batches)
+    assert len(rows) == len(batches)
+    return rows
+
+
+def steps_of(split: tuple[int, int, int], epoch: int = 0) -> list[list[int]]:
+    """Examples of each optimizer step, over micro-batches and ranks, without the ones that do not count."""
+    _, accumulation, world_size = split
+    ranks = [epoch_of(split, rank, epoch) for rank in range(world_size)]
+    micro = [[i for batch in parts for i in batch if i >= 0] for parts in zip(*ranks, strict=True)]
+    return [list(itertools.chain(*micro[i : i + accumulation])) for i in range(0, len(micro), accumulation)]
+
+
+SPLITS = [(16, 1, 1), (8, 1, 2), (8, 2, 1), (4, 2, 2), (2, 1, 8), (4, 4, 1)]
+
+
+@pytest.mark.parametrize("split", SPLITS, ids=str)
+def test_any_split_into_ranks_and_accumulation_takes_the_same_examples_in_each_step(
+    split: tuple[int, int, int],
+) -> None:
+    steps = steps_of(split)
+    assert [sorted(s) for s in steps] == [sorted(s) for s in steps_of((16, 1, 1))]
+    assert sorted(itertools.chain(*steps)) == list(range(203)), "every example once"
+    assert [len(s) for s in steps] == [16] * 12 + [11]
+
+
+def test_batches_keep_their_size_and_hold_examples_of_like_length() -> None:
+    rows = epoch_of((16, 1, 1), 0)
+    assert [len(r) for r in rows] == [16] * 12 + [11], "the smaller batch comes last"
+    padded = sum(len(r) * LENGTHS[r].max() for r in rows)
+    assert padded < 1.15 * LENGTHS.sum(), "random batches pad to about 1.7 times the tokens"
+
+
+def test_the_order_follows_seed_and_epoch() -> None:
+    assert epoch_of((16, 1, 1), 0) == epoch_of((16, 1, 1), 0)
+    orders = [epoch_of((16, 1, 1), 0, epoch, seed=seed) for epoch, seed in itertools.product((0, 1), (0, 1))]
+    assert all(a != b for a, b in itertools.combinations(orders, 2))
+    longest = [LENGTHS[batch].max() for batch in orders[0][:-1]]
+    assert longest != sorted(longest), "an epoch does not go from short to long"
+
+
+def test_drop_last_leaves_out_the_smaller_batch() -> None:
+    assert [len(r) for r in epoch_of((16, 1, 1), 0, drop_last=True)] == [16] * 12
+
+
+def test_a_rank_without_an_example_gets_one_that_does_not_count() -> None:
+    # 203 = 12 x 16 + 11: of the last micro-batch of 8 ranks the last ranks have nothing
+    last = [epoch_of((2, 1, 8), rank)[-1] for rank in range(8)]
+    assert [len(r) for r in last] == [2, 2, 2, 2, 2, 1, 1, 1]
+    assert [r[0] < 0 for r in last] == [False] * 6 + [True] * 2
+
+
+# ---- training on a tiny checkpoint ----
+
+
+def rows_of(count: int) -> Any:
+    from datasets import Dataset
+
+    draws = np.random.default_rng(1)
+    words = ["turn", "the", "kitchen", "lights", "music", "please", "anna", "timer"]
+    labels = draws.integers(0, 3, size=count)
+    first = ["please stop the", "turn on", "play"]
+    texts = [f"{first[y]} {' '.join(draws.choice(words, draws.integers(1, 12)))}" for y in labels]
+    return Dataset.from_dict(
+        {
+            "id": [str(i) for i in range(count)],
+            "origin": [f"rows:{i}" for i in range(count)],
+            "text": texts,
+            "label": [LABELS[y] for y in labels],
+            "template": [f"t{i % 9}" for i in range(count)],
+        }
+    )
+
+
+def build(
+    checkpoint: Path, output: Path, task: dict[str, Any] | None = None, tuning: Any = None, **arguments: Any
+) -> Any:
+    """A CommandTrainer on 53 training and 21 validation examples."""
+    from datasets import DatasetDict
+    from transformers import TrainingArguments, set_seed
+
+    from voicecommand.training.fit import encode
+
+    set_seed(0)
+    way = TextClassification(checkpoint=str(checkpoint), **(task or {}))
+    dataset = DatasetDict(train=rows_of(53), validation=rows_of(21))
+    processor = way.load_processor()
+    encoded = encode(dataset, way, processor, LABELS)
+    model = way.load_model(LABELS, processor)
+    settings = {
+        "per_device_train_batch_size": 16, "per_device_eval_batch_size": 8, "num_train_epochs": 2,
+        "learning_rate": 1e-2, "logging_steps": 1, "report_to": "none", "use_cpu": True, "disable_tqdm": True,
+        "save_strategy": "no", "seed": 3,
+    }  # fmt: skip
+    args = TrainingArguments(output_dir=str(output), **(settings | arguments))
+    return way.build_trainer(args, model, processor, encoded, LABELS, tuning or Full(), [], 0)
+
+
+def losses_of(trainer: Any) -> list[float]:
+    return [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+
+
+def weights_of(trainer: Any) -> dict[str, torch.Tensor]:
+    return {name: tensor.clone() for name, tensor in trainer.model.state_dict().items()}
+
+
+LOSSES = {
+    "plain": ({}, {}),
+    "smoothed": ({}, {"label_smoothing_factor": 0.1}),
+    "weighted": ({"class_weights": "auto"}, {}),
+    "both": ({"class_weights": {"off": 1.0, "on": 5.0, "play": 2.0}}, {"label_smoothing_factor": 0.1}),
+}
+
+
+@pytest.mark.parametrize("kind", LOSSES)
+def test_accumulation_changes_no_loss(
+    kind: str, checkpoints: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from transformers import BertForSequenceClassification
+
+    # whatever a network says of its own loss, which is not used
+    monkeypatch.setattr(BertForSequenceClassification, "accepts_loss_kwargs", False, raising=False)
+    task, settings = LOSSES[kind]
+    settings = settings | {"learning_rate": 1e-3}
+    checkpoint = checkpoints["bert_uncased"]
+    # 53 = 4 x 12 + 5, and the last five make micro-batches of four and one
+    whole = build(checkpoint, tmp_path, task, **settings, per_device_train_batch_size=12)
+    whole.train()
+    thirds = build(checkpoint, tmp_path, task, **settings, per_device_train_batch_size=4, gradient_accumulation_steps=3)
+    thirds.train()
+    assert len(losses_of(whole)) == 10
+    assert losses_of(thirds) == pytest.approx(losses_of(whole), abs=1e-4)
+    assert losses_of(whole)[-1] < losses_of(whole)[0] - 0.01, "the weights moved"
+
+
+class TwoRanks:
+    """Two ranks of a step in one process: each with its examples, gradients averaged as by DistributedDataParallel."""
+
+    def __init__(self, trainer: Any) -> None:
+        self.trainer = trainer
+
+    def loss_and_gradient(self, shares: list[list[int]]) -> tuple[float, torch.Tensor]:
+        trainer = self.trainer
+        trainer.args = SimpleNamespace(
+            world_size=len(shares), average_tokens_across_devices=True,
+            label_smoothing_factor=trainer.args.label_smoothing_factor,
+        )  # fmt: skip
+        from voicecommand.training.batches import TrainingExamples
+
+        examples = TrainingExamples(trainer.train_dataset, GroupedBatches([1], 1))
+        batches = [trainer.data_collator(examples.__getitems__(share)) for share in shares]
+        count = sum((batch["labels"] >= 0).sum() for batch in batches)
+        trainer.model.train()
+        trainer.model.zero_grad()
+        losses = [trainer.compute_loss(trainer.model, batch, num_items_in_batch=count) for batch in batches]
+        loss = torch.stack(losses).mean()
+        loss.backward()
+        return loss.item(), torch.cat([p.grad.flatten() for p in trainer.model.parameters()])
+
+
+@pytest.mark.parametrize("kind", LOSSES)
+def test_ranks_make_the_loss_and_the_gradient_of_one_process(
+    kind: str, checkpoints: dict[str, Path], tmp_path: Path
+) -> None:
+    task, settings = LOSSES[kind]
+    step = TwoRanks(build(checkpoints["bert_uncased"], tmp_path, task, **settings))
+    batch = list(range(16))
+    loss, gradient = step.loss_and_gradient([batch])
+    for shares in ([batch[:8], batch[8:]], [batch[:11], batch[11:]], [batch[:8], batch[8:], [~0]]):
+        other_loss, other_gradient = step.loss_and_gradient(shares)
+        assert other_loss == pytest.approx(loss, abs=1e-5)
+        torch.testing.assert_close(other_gradient, gradient, atol=1e-5, rtol=1e-4)
+
+
+def test_weights_and_smoothing_are_one_loss_as_worked_out_by_hand(checkpoints: dict[str, Path], tmp_path: Path) -> None:
+    trainer = build(
+        checkpoints["bert_uncased"], tmp_path, {"class_weights": {"off": 1.0, "on": 3.0, "play": 2.0}},
+        label_smoothing_factor=0.3,
+    )  # fmt: skip
+    weights = trainer.class_weights.numpy()
+    logits = np.array([[2.0, 0.0, -1.0], [0.5, 1.5, 0.0]])
+    labels = np.array([0, 1])
+    model = torch.nn.Module()
+    model.forward = lambda **_: SimpleNamespace(logits=torch.tensor(logits))  # type: ignore[method-assign]
+    trainer.model = model.train()
+    log_p = logits - np.log(np.exp(logits).sum(1, keepdims=True))
+    target = np.full((2, 3), 0.1)
+    target[[0, 1], labels] = 0.8  # 1 - 0.3 + 0.3 / 3
+    by_hand = (-(target * log_p).sum(1) * weights[labels]).sum() / 2
+    inputs = {"input_ids": torch.zeros(2, 1), "labels": torch.tensor(labels)}
+    assert trainer.compute_loss(model, inputs, num_items_in_batch=2).item() == pytest.approx(by_hand, abs=1e-6)
+    # evaluation measures the plain cross-entropy
+    plain = -log_p[[0, 1], labels].mean()
+    assert trainer.compute_loss(model.eval(), inputs, num_items_in_batch=2).item() == pytest.approx(plain, abs=1e-6)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(checkpoints: dict[str, Path], tmp_path: Path) -> None:
+    trainer = build(checkpoints["bert_uncased"], tmp_path)
+    with torch.no_grad():
+        trainer.model.classifier.weight.fill_(float("nan"))
+    with pytest.raises(NonFiniteLoss, match=r"step 1: the loss is nan; lower training\.learning_rate"):
+        trainer.train()
+
+
+@pytest.mark.parametrize("tuning", [Full(layer_decay=0.8), Lora(r=2)], ids=str)
+def test_resuming_inside_an_epoch_gives_the_weights_of_an_uninterrupted_run(
+    tuning: Any, checkpoints: dict[str, Path], tmp_path: Path
+) -> None:
+    settings = {
+        "per_device_train_batch_size": 4, "gradient_accumulation_steps": 2, "save_strategy": "steps", "save_steps": 3,
+        "eval_strategy": "steps", "eval_steps": 3, "load_best_model_at_end": False,
+    }  # fmt: skip
+    checkpoint = checkpoints["bert_uncased"]
+
+    def noisy(path: Path) -> Any:  # dropout, so that the state of the random generator counts
+        trainer = build(checkpoint, path, tuning=tuning, **settings)
+        for module in trainer.model.modules():
+            if isinstance(module, torch.nn.Dropout):
+                module.p = 0.2
+        return trainer
+
+    whole = noisy(tmp_path)
+    whole.train()
+    assert whole.state.global_step == 14, "two epochs of seven steps"
+    for step in (3, 9):  # inside the first and the second epoch
+        resumed = noisy(tmp_path / f"resumed-{step}")
+        resumed.train(resume_from_checkpoint=str(tmp_path / f"checkpoint-{step}"))
+        assert resumed.state.global_step == 14
+        for name, tensor in weights_of(whole).items():
+            assert torch.equal(weights_of(resumed)[name], tensor), f"{name} after resuming from step {step}"
+
+
+def test_evaluation_in_order_of_length_answers_in_the_order_of_the_split(
+    checkpoints: dict[str, Path], tmp_path: Path
+) -> None:
+    trainer = build(checkpoints["bert_uncased"], tmp_path)
+    trainer.train()
+    split = trainer.eval_dataset
+    output = trainer.predict(split)
+    logits, losses = [], []
+    with torch.no_grad():
+        for ids, label in zip(split["input_ids"], split["labels"], strict=True):
+            one = trainer.model.eval()(input_ids=torch.tensor([ids])).logits
+            logits.append(one[0].numpy())
+            losses.append(torch.nn.functional.cross_entropy(one, torch.tensor([label])).item())
+    np.testing.assert_allclose(output.predictions, np.stack(logits), atol=1e-5)
+    assert output.label_ids.tolist() == split["labels"][:]
+    assert output.metrics["test_loss"] == pytest.approx(np.mean(losses), abs=1e-5)
+    assert output.metrics["test_accuracy"] == np.mean(np.argmax(logits, 1) == split["labels"][:])
+    unlabelled = trainer.predict(split.remove_columns("labels"))
+    np.testing.assert_allclose(unlabelled.predictions, output.predictions, atol=1e-6)
+
+
+def test_evaluation_takes_the_longest_first_and_pads_little(checkpoints: dict[str, Path], tmp_path: Path) -> None:
+    trainer = build(checkpoints["bert_uncased"], tmp_path)
+    widths = [batch["input_ids"].shape for batch in trainer.get_eval_dataloader()]
+    lengths = sorted(trainer.eval_dataset["length"], reverse=True)
+    assert widths == [(8, lengths[0]), (8, lengths[8]), (5, lengths[16])]
+
+
+@pytest.mark.parametrize("tuning", [Full(), Head(), Lora(r=2)], ids=str)
+def test_the_best_checkpoint_is_the_model_after_training(
+    tuning: Any, checkpoints: dict[str, Path], tmp_path: Path
+) -> None:
+    trainer = build(
+        checkpoints["bert_uncased"], tmp_path, tuning=tuning, save_strategy="epoch", eval_strategy="epoch",
+        load_best_model_at_end=True, metric_for_best_model="macro_f1", num_train_epochs=6, save_total_limit=1,
+    )  # fmt: skip
+    trainer.train()
+    scores = [entry["eval_macro_f1"] for entry in trainer.state.log_history if "eval_macro_f1" in entry]
+    assert trainer.state.best_metric == max(scores)
+    assert trainer.evaluate()["eval_macro_f1"] == max(scores)
+    assert trainer.state.best_global_step == 4 * (scores.index(max(scores)) + 1)
