@@ -1,0 +1,126 @@
+"""Runs that were made before the library had packages: they keep their directories, open, evaluate and resume.
+
+`kept/` holds a finished run of each kind of model that is small, and one that a signal stopped, as the code of November
+2026 left them (less their pages and pictures), with the data and the checkpoint that they were made from.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+import voicecommand
+from support import read_json, run_and_read
+from voicecommand.audio.clips import write_wav
+
+KEPT = Path(__file__).parent / "kept"
+FINISHED = {
+    "bert_scratch-full-s42-418f4fe7": ("bert_scratch", "training.max_steps=20", "training.save_steps=10"),
+    "tfidf_svm-s42-b1b47fb8": ("tfidf_svm",),
+    "mfcc_svm-s42-738b1b1f": ("mfcc_svm",),
+    "bcresnet-full-s42-eb93ec60": ("bcresnet", "training.max_steps=20", "training.save_steps=20"),
+}
+# Directories of November 2026.
+DIRECTORIES = {
+    "model=bert data=commands": "runs/commands/bert-full-s42-cd8ecd6e",
+    "model=bert tuning=head": "runs/commands/bert-head-s42-3ae056f2",
+    "model=bcresnet data=keywords data.path=keywords": "runs/keywords/bcresnet-full-s42-274be822",
+    "model=bert data=file data.path=commands.csv": "runs/file/bert-full-s42-8cccb324",
+}
+STEPS = ("training.save_strategy=steps", "training.eval_strategy=steps", "training.report_to=none", "precision=fp32")
+
+
+def overrides(name: str) -> list[str]:
+    """The command that made a run of `FINISHED`."""
+    model, *training = FINISHED[name]
+    if model in ("tfidf_svm", "bert_scratch"):
+        data = ["data=file", "data.path=commands.csv"]
+    else:
+        data = ["data=folder", "data.path=recordings"]
+    given = [f"model={model}", *data, "threads=1", *training]
+    if training:
+        given += [*STEPS, training[1].replace("save", "eval")]
+    more = {"bert_scratch": ["model.checkpoint=checkpoint"], "bcresnet": ["model.max_seconds=0.3"]}
+    return given + more.get(model, [])
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working directory: the kept runs, what they were made from, and their recordings made again."""
+    shutil.copytree(KEPT, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "recordings").mkdir()
+    rows = ["file_name,label,speaker"]
+    times = np.arange(4800) / 16_000
+    for number in range(40):
+        label, speaker = ("up", "down")[number % 2], number // 4
+        pitch = (300 + 40 * speaker) * 2.0 ** (times * (2 if label == "up" else -2))
+        tone = 9000 * np.sin(2 * np.pi * np.cumsum(pitch) / 16_000 + number)
+        write_wav(tmp_path / "recordings" / f"{number}.wav", tone.astype(np.int16))
+        rows.append(f"{number}.wav,{label},speaker {speaker}")
+    (tmp_path / "recordings" / "metadata.csv").write_text("\n".join(rows) + "\n")
+    return tmp_path
+
+
+def directory_of(name: str) -> Path:
+    return next(Path("runs").glob(f"*/{name}"))
+
+
+@pytest.mark.parametrize(("given", "directory"), DIRECTORIES.items())
+def test_a_command_of_then_has_its_directory_of_then(given: str, directory: str) -> None:
+    from voicecommand.config import identity, program
+
+    assert str(identity.run_directory(program.compose("train", given.split()))) == directory
+
+
+@pytest.mark.parametrize("name", FINISHED)
+def test_the_same_command_finds_the_finished_run(name: str, place: Path, capfd: Any) -> None:
+    code, output = run_and_read(capfd, "train", *overrides(name))
+    assert code == 0, output
+    assert f"{directory_of(name)} is finished, this is its result" in output
+    accuracy = read_json(directory_of(name), "metrics.json")["splits"]["test"]["accuracy"]["value"]
+    assert f"test        accuracy {100 * accuracy:.1f} %" in output
+
+
+@pytest.mark.parametrize("name", FINISHED)
+def test_a_finished_run_answers_as_it_did_and_is_evaluated(name: str, place: Path, capfd: Any) -> None:
+    run = directory_of(name)
+    rows = [row for row in pq.read_table(run / "predictions.parquet").to_pylist() if row["split"] == "test"]
+    assert len(rows) >= 12
+    inputs = [row["text"] for row in rows] if rows[0]["text"] else [Path(row["origin"]) for row in rows]
+    if not rows[0]["text"]:
+        listed = (place / "recordings" / "metadata.csv").read_text().splitlines()
+        inputs = [place / "recordings" / listed[int(row["origin"].split(":")[1]) - 1].split(",")[0] for row in rows]
+    answers = voicecommand.load(run).predict(inputs)
+    for row, answer in zip(rows, answers, strict=True):
+        assert answer["probability"] == pytest.approx(row["probability"], abs=1e-4)
+        assert answer["accepted"] == row["accepted"]
+    data = [word for word in overrides(name) if word.startswith("data")]
+    code, output = run_and_read(capfd, "evaluate", f"run={run}", *data, "threads=1")
+    assert code == 0, output
+    (again,) = run.glob("evaluations/*/metrics.json")
+    then = read_json(run, "metrics.json")["splits"]["test"]["confusion_matrix"]
+    assert json.loads(again.read_text())["splits"]["test"]["confusion_matrix"] == then
+
+
+def test_a_run_that_a_signal_stopped_resumes(place: Path, capfd: Any) -> None:
+    name = "bert_scratch-full-s42-418f4fe7"
+    given = [
+        word for word in overrides(name) if not word.startswith(("training.max", "training.save_s", "training.eval_s"))
+    ]
+    given += ["training.max_steps=300", "training.save_steps=100", "training.eval_steps=100", *STEPS[:2]]
+    run = Path("runs/file/bert_scratch-full-s42-d0add614")
+    code, output = run_and_read(capfd, "train", *given)
+    assert code == 2 and "resume=true" in output, output
+    code, output = run_and_read(capfd, "train", *given, "resume=true")
+    assert code == 0, output
+    assert "starts at step 0" not in output
+    assert read_json(run, "run.json")["training"]["steps"] == 300
+    evaluated = [entry["step"] for entry in read_json(run, "history.json") if "eval_loss" in entry]
+    assert evaluated == [100, 200, 300], "what was evaluated before the signal is still there"
