@@ -19,13 +19,14 @@ from voicecommand.errors import InputError
 def main(config: DictConfig) -> None:
     from voicecommand.data import fingerprint
     from voicecommand.data.audit import findings as data_findings
-    from voicecommand.tasks import audio_classification
+    from voicecommand.report import samples
     from voicecommand.training import fit
 
     if config.samples is None and config.get("augment"):
         raise InputError(f"augment={config.choices.augment}: shows in samples=DIR alone; add it or leave augment out")
     columns = tuple(config.columns or objects.known_columns(config))
-    dataset = fit.prepare(objects.load_data(config, columns), columns, config.num_proc)
+    reads = "audio" if "audio" in columns else "text"
+    dataset = fit.prepare(objects.load_data(config, columns), reads, config.num_proc)
     findings = data_findings.inspect(dataset, columns)
     print(data_findings.format_counts(findings.counts))
     for problem in findings.problems:
@@ -35,7 +36,7 @@ def main(config: DictConfig) -> None:
     if findings.errors:
         raise InputError(f"the data has {len(findings.errors)} error(s), named above: training would refuse it")
     if config.samples is not None:
-        print(audio_classification.write_audio_samples(dataset, objects.build(config.get("augment")), config.samples))
+        print(samples.write_dataset_samples(dataset, objects.build(config.get("augment")), config.samples))
 
 
 if __name__ == "__main__":

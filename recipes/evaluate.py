@@ -1,4 +1,4 @@
-"""Measure a saved run on any data with its labels: the same report as after training.
+"""Measure a saved run on any data with its targets: the same report as after training.
 
     python recipes/evaluate.py run=runs/commands/bert-full-s42-1a2b3c4d data=commands split=test
 
@@ -13,13 +13,12 @@ from voicecommand.config import identity, objects, overrides, program
 @program.recipe("evaluate")
 def main(config):
     import voicecommand
-    from voicecommand.data import fingerprint
-    from voicecommand.data import splits as data_splits
+    from voicecommand.data import fingerprint, splits
     from voicecommand.data.audit import findings
-    from voicecommand.evaluation import splits as evaluation_splits
+    from voicecommand.evaluation.splits import evaluate_predictions
     from voicecommand.report import clips, page, terminal, written
     from voicecommand.run import processes, records
-    from voicecommand.tasks import predicting, saved
+    from voicecommand.tasks import saved
     from voicecommand.training import fit
 
     found = saved.find_model(config.run)
@@ -27,20 +26,21 @@ def main(config):
     overrides.check_saved_config(run)
     processes.set_threads(config.threads)
     model = voicecommand.load(run)
-    dataset = data_splits.choose_evaluation(objects.load_data(config, model.columns), config.split)
-    dataset = fit.prepare(dataset, model.columns, config.num_proc)
-    findings.check(dataset, model.columns, required=(config.split,))
-    predictions = [
-        predicting.collect_predictions(rows, split, model.probabilities(model.read(rows)), model.label_names)
-        for split, rows in dataset.items()
-    ]
-    metrics = evaluation_splits.evaluate_predictions(predictions, model.threshold)
+    columns = model.task.columns
+    dataset = splits.choose_evaluation(objects.load_data(config, columns.needed), config.split)
+    dataset = fit.prepare(dataset, columns.reads, config.num_proc)
+    findings.check(dataset, columns.needed, required=(config.split,))
+    answered = {split: model.answer_split(rows, split) for split, rows in dataset.items()}
+    answers = [answers for answers, _ in answered.values()]
+    metrics = evaluate_predictions(answers, model.threshold)
 
     directory = run / "evaluations" / f"{config.choices.data}-{config.split}"
     directory.mkdir(parents=True, exist_ok=True)
-    written.write_evaluation(directory, predictions, metrics)
-    clips.write_run_clips(directory, predictions, dataset)
-    truncated = {split: model.count_truncated(model.read(rows)) for split, rows in dataset.items()}
+    written.write_evaluation(directory, answers, metrics)
+    clips.write_run_clips(directory, answers, dataset)
+    for split, (_, given) in answered.items():
+        fit.log_truncated(split, given.truncated, len(dataset[split]), given.limit)
+    truncated = {split: given.truncated for split, (_, given) in answered.items()}
     data = fingerprint.describe_data(config.choices.data, dataset, truncated)
     records.write_evaluation_record(directory, run, data, identity.command())
     path = page.write_report(directory, run_directory=Path(run))

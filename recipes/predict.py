@@ -43,7 +43,7 @@ def main() -> None:
     import voicecommand
 
     model = voicecommand.load(options.directory)
-    column = model.columns[0]
+    column = model.task.columns.reads
     rows = [{column: word} for word in options.command] if options.command else read_rows(options.input, column)
     lines = []
     for row, answer in zip(rows, answer_rows(model, rows, column, options.input), strict=True):
@@ -62,17 +62,18 @@ def answer_rows(model: Any, rows: list[dict], column: str, source: str | None) -
     Raises:
         InputError: a sound file that can't be read; then no answer has been written.
     """
-    commands, cut = [row[column] for row in rows], 0
+    from voicecommand.tasks.saved import to_rows
+
+    commands, cut, limit = [row[column] for row in rows], 0, ""
     for start in range(0, len(commands), PART):
         part = commands[start : start + PART]
         if column == "audio":
             part = [read_clip(path, source, number) for number, path in enumerate(part, start + 1)]
-        cut += model.count_truncated(part)
-        yield from model.predict(part)
+        answered = model.answer(part)
+        cut, limit = cut + answered.truncated, answered.limit or limit
+        yield from to_rows(answered)
     if cut:
-        what = "clips are longer than {} s: read in windows" if column == "audio" else "texts were cut to {} tokens"
-        limit = model.max_seconds if column == "audio" else model.max_length
-        sys.stderr.write(f"{cut} of {len(commands)} {what.format(limit)}\n")
+        sys.stderr.write(f"{cut} of {len(commands)} commands are {limit}\n")
 
 
 def read_clip(path: str, source: str | None, number: int) -> Any:

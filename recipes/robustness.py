@@ -18,7 +18,7 @@ def main(config):
     from voicecommand.data import splits
     from voicecommand.data.audit import findings
     from voicecommand.run import processes
-    from voicecommand.tasks import predicting, saved
+    from voicecommand.tasks import saved
     from voicecommand.training import fit
 
     found = saved.find_model(config.run)
@@ -26,21 +26,22 @@ def main(config):
     overrides.check_saved_config(run)
     processes.set_threads(config.threads)
     model = voicecommand.load(run)
-    recording = noise.read_recording(config.noise, model.columns)
-    everything = objects.load_data(config, model.columns)
+    columns = model.task.columns
+    recording = noise.read_recording(config.noise, (columns.reads,))
+    everything = objects.load_data(config, columns.needed)
     dataset = splits.choose_evaluation(everything, config.split)
-    dataset = fit.prepare(type(dataset)({config.split: dataset[config.split]}), model.columns, config.num_proc)
-    findings.check(dataset, model.columns, required=(config.split,))
+    dataset = fit.prepare(type(dataset)({config.split: dataset[config.split]}), columns.reads, config.num_proc)
+    findings.check(dataset, columns.needed, required=(config.split,))
 
     rows = dataset[config.split]
-    commands, ids = model.read(rows), rows["id"][:]
-    if "audio" in model.columns:
+    commands, ids = saved.read_commands(rows, model.task), rows["id"][:]
+    if columns.reads == "audio":
         speakers = rows["speaker"][:] if "speaker" in rows.column_names else None
         conditions = compare_conditions.sound_conditions(commands, ids, speakers, recording, config.seed)
     else:
         corpus = (text for split in everything.values() for text in split["text"])
         conditions = recogniser_errors.text_conditions(commands, ids, corpus, config.seed)
-    clean = predicting.collect_predictions(rows, config.split, model.probabilities(commands), model.label_names)
+    clean, _ = model.answer_split(rows, config.split)
     result = robustness.measure(clean, conditions, model.probabilities)
 
     directory = run / "robustness" / f"{config.choices.data}-{config.split}"

@@ -23,44 +23,47 @@ def main(config):
 
 
 def train(config, run):
-    from voicecommand.data import fingerprint
-    from voicecommand.data import splits as data_splits
+    from voicecommand.data import fingerprint, splits
     from voicecommand.data.audit import findings
-    from voicecommand.evaluation import splits as evaluation_splits
+    from voicecommand.evaluation.splits import evaluate_predictions
     from voicecommand.report import clips, page, written
     from voicecommand.run import processes, records
-    from voicecommand.tasks import predicting
+    from voicecommand.tasks import saved
     from voicecommand.training import fit, save
 
     processes.set_threads(config.threads)
     fit.seed_everything(config.seed)
     task, tuning, augmentation = (objects.build(config.get(group)) for group in ("model", "tuning", "augment"))
-    args = arguments.build_training_arguments(config, run.directory)
-    dataset = objects.load_data(config, task.columns)
-    fit.check_labels(dataset)
-    dataset = fit.prepare(dataset, task.columns, config.num_proc)
-    findings.check(dataset, task.columns)
-    label_names = fit.find_label_names(dataset)
-    processor = task.load_processor()
-    encoded = fit.encode(dataset, task, processor, label_names)
-    model = task.load_model(label_names, processor)
+    args = arguments.build_training_arguments(config, run.directory, task.objectives)
+    dataset = objects.load_data(config, task.columns.needed)
+    fit.check_targets(dataset, task.columns)
+    dataset = fit.prepare(dataset, task.columns.reads, config.num_proc)
+    findings.check(dataset, task.columns.needed)
+    vocabulary = task.learn(dataset["train"])
+    processor = task.load_processor(vocabulary)
+    encoded = fit.encode(dataset, task, processor, vocabulary)
+    model = task.load_model(vocabulary, processor)
 
     with run.open(objects.to_yaml(config)):
-        trainer = fit.build_trainer(
-            task, args, model, processor, encoded, label_names, run,
-            tuning, config.early_stopping, config.seed, augmentation,
+        trained = fit.fit(
+            task, model, processor, vocabulary, dataset, encoded, run=run, args=args, tuning=tuning,
+            augmentation=augmentation, early_stopping=config.early_stopping, seed=config.seed,
         )  # fmt: skip
-        figures = fit.train(trainer, run)
-        splits = data_splits.choose_splits(dataset, with_test=not program.is_multirun())
-        predictions = [predicting.predict_split(trainer, task, encoded, dataset, s, label_names) for s in splits]
         if program.is_main_process():
-            save.save(trainer, task, processor, label_names, run.directory / "model")
-            metrics = evaluation_splits.evaluate_predictions(predictions)
-            data = fingerprint.describe_data(config.choices.data, dataset, fit.count_truncated(encoded))
-            metrics |= records.write_record(run, identity.record(config, args), task, trainer, data, figures)
-            records.write_threshold(run.directory / "model", metrics)
-            written.write_evaluation(run.directory, predictions, metrics)
-            clips.write_run_clips(run.directory, predictions, dataset)
+            save.save(trained.model, task, processor, vocabulary, run.directory / "model")
+        processes.wait_for_all()  # every rank answers by the model as it is saved
+        answerer = saved.load(run.directory / "model")
+        measured = splits.choose_splits(dataset, with_test=not program.is_multirun())
+        answers = [answerer.answer_split(dataset[split], split)[0] for split in measured]
+        if program.is_main_process():
+            metrics = evaluate_predictions(answers)
+            truncated = {split: rows.truncated for split, rows in encoded.items()}
+            data = fingerprint.describe_data(config.choices.data, dataset, truncated)
+            record = identity.record(config, args)
+            metrics |= records.write_record(run, record, task.describe(), data, trained.figures, trained.history)
+            saved.write_threshold(run.directory / "model", metrics["rejection"])
+            written.write_evaluation(run.directory, answers, metrics)
+            clips.write_run_clips(run.directory, answers, dataset)
             page.write_report(run.directory)
             page.write_model_card(run.directory)
 

@@ -8,6 +8,8 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -65,3 +67,59 @@ def find_run(runs: Path) -> Path:
 
 def read_json(directory: Path, name: str) -> Any:
     return json.loads((directory / name).read_text(encoding="utf-8"))
+
+
+@dataclass
+class Parts:
+    """A task with all that a training makes of it."""
+
+    task: Any
+    vocabulary: Any
+    processor: Any
+    encoded: Any
+    model: Any
+    trainer: Any
+
+
+def build_parts(
+    task: Any,
+    dataset: Any,
+    args: Any,
+    tuning: Any = None,
+    augmentation: Any = None,
+    seed: int = 0,
+    labels: Sequence[str] | None = None,
+    model: Any = None,
+    processor: Any = None,
+) -> Parts:
+    """As recipes/train.py does it, up to the Trainer; `labels`, `model` and `processor` may be given."""
+    from voicecommand.models.tuning import Full
+    from voicecommand.tasks.base import Vocabulary
+    from voicecommand.training import fit
+
+    vocabulary = task.learn(dataset["train"]) if labels is None else Vocabulary(labels=tuple(labels))
+    processor = task.load_processor(vocabulary) if processor is None else processor
+    encoded = fit.encode(dataset, task, processor, vocabulary)
+    model = task.load_model(vocabulary, processor) if model is None else model
+    tuning = tuning or Full()
+    (stage,) = task.stages(encoded["train"])
+    prepared = task.prepare(model, tuning, encoded["train"], processor)
+    trainer = fit.build_trainer(
+        task, prepared, processor, vocabulary, stage, args=args, tuning=tuning, augmentation=augmentation, seed=seed,
+        validation=encoded["validation"], unprepared=model,
+        validate=fit.build_validation(
+            task, processor, vocabulary, dataset["validation"], encoded["validation"], args
+        ),
+    )  # fmt: skip
+    return Parts(task, vocabulary, processor, encoded, model, trainer)
+
+
+def fit_estimator(task: Any, rows: Any, labels: Sequence[str] | None = None, seed: int = 0) -> Parts:
+    """An estimator fitted to rows."""
+    from voicecommand.tasks.base import Vocabulary
+
+    vocabulary = task.learn(rows) if labels is None else Vocabulary(labels=tuple(labels))
+    processor = task.load_processor(vocabulary)
+    encoded = task.encode(rows, processor, vocabulary)
+    model = task.fit(task.load_model(vocabulary, processor), encoded, vocabulary, seed)
+    return Parts(task, vocabulary, processor, encoded, model, None)

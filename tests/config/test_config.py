@@ -35,6 +35,14 @@ def refusal(name: str, *overrides: str) -> str:
 # --- which override wins ---
 
 
+OBJECTIVES = {"macro_f1": True, "accuracy": True, "loss": False}
+
+
+def build(directory: Path, *overrides: str) -> Any:
+    """TrainingArguments of `python recipes/train.py <overrides>`, or None."""
+    return arguments.build_training_arguments(program.compose("train", list(overrides)), directory, OBJECTIVES)
+
+
 LEAST = {"augment": 3, "data": 11, "experiment": 33, "model": 18, "training": 9, "tuning": 4}
 FILES = [
     (group, file.stem)
@@ -72,12 +80,12 @@ def test_every_model_tuning_training_data_and_experiment_composes(group: str, na
 )
 @pytest.mark.parametrize("model", ["bcresnet", "bcresnet_taught", "hubert", "wav2vec2", "wavlm", "whisper", "bert"])
 def test_models_of_sound_keep_the_lowest_loss_whatever_is_tuned_and_text_keeps_the_best_macro_f1(
-    model: str, given: str
+    model: str, given: str, tmp_path: Path
 ) -> None:
     teacher = ["model.teacher=x"] if model.endswith("_taught") else []
-    chosen = program.compose("train", [f"model={model}", given, *teacher]).training
+    args = build(tmp_path, f"model={model}", given, *teacher)
     expected = ("macro_f1", True) if model == "bert" else ("loss", False)
-    assert (chosen.metric_for_best_model, chosen.greater_is_better) == expected
+    assert (args.metric_for_best_model, args.greater_is_better) == expected
 
 
 @pytest.mark.parametrize(
@@ -200,11 +208,12 @@ def test_build_checks_types_and_names_the_key() -> None:
 def test_every_model_and_tuning_builds_with_the_types_it_declares(tmp_path: Path) -> None:
     saved = {"label_names": ["a", "b"], "task": "audio_classification", "kind": "network"}
     (tmp_path / "voicecommand.json").write_text(json.dumps(saved))
+    (tmp_path / "config.json").write_text('{"model_type": "whisper"}')
     for path in (groups.CONF / "model").glob("*.yaml"):
         given = [f"model.teacher={tmp_path}"] if path.stem.endswith("_taught") else []
         config = program.compose("train", [f"model={path.stem}", *given])
         hears = "audio_classification" in config.model._target_
-        assert objects.build(config.model).columns == ("audio" if hears else "text", "label")
+        assert objects.build(config.model).columns.needed == ("audio" if hears else "text", "label")
     for path in (groups.CONF / "tuning").glob("*.yaml"):
         assert objects.build(program.compose("train", [f"tuning={path.stem}"]).tuning)
     for path in (groups.CONF / "augment").glob("*.yaml"):
@@ -353,17 +362,17 @@ def test_the_saved_configuration_is_plain_and_composes_to_the_same_run() -> None
 )
 def test_training_arguments_refuse_in_one_line(override: str, message: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=message) as caught:
-        arguments.build_training_arguments(program.compose("train", [override]), tmp_path)
+        build(tmp_path, override)
     assert "\n" not in str(caught.value)
     assert not list(tmp_path.iterdir())
 
 
 def test_precision_and_places_come_from_the_run(tmp_path: Path) -> None:
-    args = arguments.build_training_arguments(program.compose("train", ["precision=fp32", "seed=5"]), tmp_path)
+    args = build(tmp_path, "precision=fp32", "seed=5")
     assert (args.bf16, args.fp16, args.seed, args.precision_reason) == (False, False, 5, "fp32: asked for")
     assert args.output_dir == str(tmp_path / "checkpoints")
     assert os.environ["TENSORBOARD_LOGGING_DIR"] == str(tmp_path / "tensorboard")
-    assert arguments.build_training_arguments(program.compose("train", ["model=tfidf_svm"]), tmp_path) is None
+    assert build(tmp_path, "model=tfidf_svm") is None
 
 
 @pytest.mark.parametrize("key", ["max_grad_norm", "learning_rate", "per_device_train_batch_size", "max_steps"])
@@ -374,13 +383,14 @@ def test_a_number_of_training_can_not_be_null(key: str) -> None:
 
 @pytest.mark.parametrize(("metric", "greater"), [("eval_macro_f1", True), ("accuracy", True), ("eval_loss", False)])
 def test_the_objective_is_one_that_is_measured(metric: str, greater: bool, tmp_path: Path) -> None:
-    def build(is_greater_better: bool) -> Any:
-        overrides = [f"training.metric_for_best_model={metric}", f"training.greater_is_better={is_greater_better}"]
-        return arguments.build_training_arguments(program.compose("train", [*overrides, "precision=fp32"]), tmp_path)
-
-    assert build(greater).metric_for_best_model == metric
-    with pytest.raises(InputError, match="would keep the worst checkpoint"):
-        build(not greater)
+    given = f"training.metric_for_best_model={metric}"
+    args = build(tmp_path, given, "precision=fp32")
+    assert (args.metric_for_best_model, args.greater_is_better) == (metric, greater)
+    assert (
+        build(tmp_path, given, f"training.greater_is_better={greater}", "precision=fp32").greater_is_better == greater
+    )
+    with pytest.raises(InputError, match="would keep the worst checkpoint; leave greater_is_better out"):
+        build(tmp_path, given, f"training.greater_is_better={not greater}", "precision=fp32")
 
 
 @pytest.mark.parametrize(
@@ -403,7 +413,7 @@ def test_the_recorded_precision_is_that_of_training_whatever_the_launcher_says(
     model = AutoModelForSequenceClassification.from_pretrained(checkpoints["bert_uncased"])
     AcceleratorState._reset_state()
     try:
-        args = arguments.build_training_arguments(config, tmp_path)
+        args = arguments.build_training_arguments(config, tmp_path, OBJECTIVES)
         found = Trainer(model, args, eval_dataset=[]).accelerator.mixed_precision
     finally:
         AcceleratorState._reset_state()
@@ -414,7 +424,7 @@ def test_a_fitted_model_is_refused_on_several_ranks(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(processes, "WORLD_SIZE", 2)
     config = program.compose("train", ["model=tfidf_svm"])
     with pytest.raises(InputError, match=r"^model=tfidf_svm is fitted by one process, and these are 2$"):
-        arguments.build_training_arguments(config, tmp_path)
+        arguments.build_training_arguments(config, tmp_path, OBJECTIVES)
 
 
 def test_a_name_of_digits_is_a_name() -> None:

@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 
 import voicecommand
+from support import fit_estimator
 from voicecommand.errors import InputError
 from voicecommand.models.estimator import Estimator
+from voicecommand.tasks.base import Vocabulary
+from voicecommand.tasks.classification import to_probabilities
 from voicecommand.tasks.text_classification import EmbeddingSvm, TfidfSvm
-from voicecommand.training import fit as training_fit
 from voicecommand.training import save
 
 VERBS = {"off": "turn off the {}", "on": "turn on the {}", "play": "play {}", "call": "call {}"}
@@ -32,15 +34,9 @@ def rows_of(labels: list[str], copies: int = 1, seed: int = 0, noise: float = 0.
     return Dataset.from_dict({"text": texts, "label": [label for label, _ in pairs], "origin": texts})
 
 
-def fit(task: Any, rows: Any, labels: list[str] | None = None, seed: int = 0) -> tuple[Estimator, Any, list[str]]:
-    from datasets import DatasetDict
-
-    names = labels or sorted(set(rows["label"]))
-    processor = task.load_processor()
-    encoded = training_fit.encode(DatasetDict(train=rows), task, processor, names)
-    estimator = task.build_trainer(None, task.load_model(names, processor), processor, encoded, names, seed=seed)
-    estimator.train()
-    return estimator, encoded["train"], names
+def fit(task: Any, rows: Any, labels: list[str] | None = None, seed: int = 0) -> tuple[Estimator, Any, Vocabulary]:
+    parts = fit_estimator(task, rows, labels, seed)
+    return parts.model, parts.encoded.rows, parts.vocabulary
 
 
 @pytest.fixture(params=["tfidf", "bert_uncased", "gpt2"])
@@ -50,11 +46,12 @@ def task(request: pytest.FixtureRequest, checkpoints: dict[str, Path]) -> Any:
 
 @pytest.mark.parametrize("labels", [["off", "on"], ["call", "off", "on", "play"]], ids=len)
 def test_what_is_saved_gives_the_same_probabilities(task: Any, labels: list[str], tmp_path: Path) -> None:
-    estimator, encoded, names = fit(task, rows_of(labels, copies=2))
-    save.save(estimator, task, None, names, tmp_path / "model")
+    estimator, encoded, vocabulary = fit(task, rows_of(labels, copies=2))
+    names = vocabulary.labels
+    save.save(estimator, task, None, vocabulary, tmp_path / "model")
     opened = voicecommand.load(tmp_path)
     texts = rows_of(labels, copies=2)["text"][:]
-    expected = task.decode(estimator.predict(encoded).predictions)
+    expected = to_probabilities(estimator(encoded))
     assert expected.shape == (len(texts), len(labels))
     np.testing.assert_allclose(opened.probabilities(texts), expected, atol=1e-6)
     assert [names[i] for i in expected.argmax(1)] == [a["label"] for a in opened.predict(texts)]
@@ -79,7 +76,7 @@ def test_the_temperature_lowers_the_log_loss_on_examples_that_were_not_fitted() 
 
     def log_loss(temperature: float) -> float:
         estimator.temperature = temperature
-        p = task.decode(estimator.predict(other).predictions)
+        p = to_probabilities(estimator(other))
         return -np.log(p[np.arange(len(truth)), truth]).mean()
 
     fitted = estimator.temperature
@@ -100,8 +97,8 @@ def test_folds_keep_a_template_on_one_side() -> None:
 
 def test_a_label_with_a_single_example_is_learned_too() -> None:
     rows = rows_of(["off", "on"], noise=0.0).add_item({"text": "call anna", "label": "call", "origin": "x"})
-    estimator, encoded, names = fit(TfidfSvm(), rows)
-    assert names[int(estimator.predict(encoded).predictions[-1].argmax())] == "call"
+    estimator, encoded, vocabulary = fit(TfidfSvm(), rows)
+    assert vocabulary.labels[int(estimator(encoded)[-1].argmax())] == "call"
     assert np.isfinite(estimator.temperature)
 
 
@@ -109,7 +106,7 @@ def test_one_example_of_each_label_is_enough_to_fit() -> None:
     rows = rows_of(["off"]).from_dict({"text": ["turn off", "turn on"], "label": ["off", "on"], "origin": ["a", "b"]})
     estimator, encoded, _ = fit(TfidfSvm(), rows)
     assert estimator.temperature == 1.0, "nothing to calibrate on"
-    assert estimator.predict(encoded).predictions.argmax(1).tolist() == [0, 1]
+    assert estimator(encoded).argmax(1).tolist() == [0, 1]
 
 
 def test_a_class_weight_moves_decisions_towards_its_label() -> None:
@@ -117,7 +114,7 @@ def test_a_class_weight_moves_decisions_towards_its_label() -> None:
     counts = []
     for weights in ({"off": 20.0, "on": 1.0}, None, {"off": 1.0, "on": 20.0}):
         estimator, encoded, _ = fit(TfidfSvm(class_weights=weights), rows)
-        counts.append(int((estimator.predict(encoded).predictions.argmax(1) == 1).sum()))
+        counts.append(int((estimator(encoded).argmax(1) == 1).sum()))
     assert counts[0] < counts[1] < counts[2]
 
 
@@ -145,6 +142,11 @@ def rewrite(path: Path, **tensors: np.ndarray) -> None:
     save_file(load_file(path) | tensors, path)
 
 
+def edit_task(directory: Path, **changes: Any) -> None:
+    task = json.loads((directory / "voicecommand.json").read_text())["task"]
+    edit_json(directory / "voicecommand.json", task=task | changes)
+
+
 FOREIGN = {
     "a foreign kind of features": lambda d: edit_json(d / "features.json", kind="os.system"),
     "features that are no JSON": lambda d: (d / "features.json").write_text("cos\nsystem\n"),
@@ -156,10 +158,10 @@ FOREIGN = {
     "weights of another shape": lambda d: rewrite(
         d / "estimator.safetensors", coefficients=np.zeros((2, 2), dtype=np.float32)
     ),
-    "a foreign kind": lambda d: edit_json(d / "voicecommand.json", kind="pickle"),
-    "another kind": lambda d: edit_json(d / "voicecommand.json", kind="network"),
-    "another number of labels": lambda d: edit_json(d / "voicecommand.json", label_names=["a", "b"]),
-    "labels that are no names": lambda d: edit_json(d / "voicecommand.json", label_names=[1, 2, 3]),
+    "another task": lambda d: edit_task(d, **{"class": "TextClassification"}),
+    "a class that is not there": lambda d: edit_task(d, **{"class": "pickle"}),
+    "another number of labels": lambda d: edit_json(d / "voicecommand.json", vocabulary={"labels": ["a", "b"]}),
+    "labels that are no names": lambda d: edit_json(d / "voicecommand.json", vocabulary={"labels": [1, 2, 3]}),
     "a threshold that is a word": lambda d: edit_json(d / "voicecommand.json", threshold="high"),
     "settings that are a list": lambda d: (d / "voicecommand.json").write_text("[1]"),
 }
@@ -168,8 +170,8 @@ FOREIGN = {
 @pytest.mark.parametrize("kind", FOREIGN)
 def test_a_damaged_or_foreign_model_is_one_line(kind: str, tmp_path: Path) -> None:
     task = TfidfSvm()
-    estimator, _, names = fit(task, rows_of(["call", "off", "on"]))
-    save.save(estimator, task, None, names, tmp_path / "model")
+    estimator, _, vocabulary = fit(task, rows_of(["call", "off", "on"]))
+    save.save(estimator, task, None, vocabulary, tmp_path / "model")
     voicecommand.load(tmp_path)
     FOREIGN[kind](tmp_path / "model")
     with pytest.raises(InputError, match="model: does not open: ") as error:
@@ -179,7 +181,7 @@ def test_a_damaged_or_foreign_model_is_one_line(kind: str, tmp_path: Path) -> No
 
 def test_a_text_without_a_known_term_is_judged_by_the_intercepts() -> None:
     estimator, _, _ = fit(TfidfSvm(), rows_of(["call", "off", "on"]).select(range(25)))
-    logits = estimator.predict({"text": ["ÿÿÿ"]}).predictions[0]
+    logits = estimator({"text": ["ÿÿÿ"]})[0]
     np.testing.assert_allclose(logits, estimator.intercepts / estimator.temperature, rtol=1e-5)
     assert np.ptp(logits) > 0.01, "the rare label is the less likely one"
 
@@ -188,8 +190,8 @@ def test_features_of_an_encoder_are_the_means_of_each_text_alone(checkpoints: di
     import torch
 
     task = EmbeddingSvm(checkpoint=str(checkpoints["roberta"]))
-    processor = task.load_processor()
-    features = task.load_model([], processor)
+    processor = task.load_processor(Vocabulary())
+    features = task.load_model(Vocabulary(), processor)
     texts = ["turn on the kitchen lights please", "stop", "play some jazz", "call anna"]
     ids = [processor(text)["input_ids"] for text in texts]
     with torch.no_grad():

@@ -14,6 +14,7 @@ from conftest import FAMILIES
 from voicecommand.errors import InputError
 from voicecommand.models.embeddings import SeenRowsEmbedding, train_seen_rows
 from voicecommand.models.tuning import Full, Head, LastLayers, Lora, count_parameters
+from voicecommand.tasks.base import Vocabulary
 from voicecommand.tasks.text_classification import TextClassification
 
 HEADS = {
@@ -39,7 +40,8 @@ EMBEDDING = {"modernbert": "model.embeddings.tok_embeddings.weight", "gpt2": "tr
 def load(checkpoints: dict[str, Path], family: str) -> Any:
     torch.manual_seed(1)
     task = TextClassification(checkpoint=str(checkpoints[family]))
-    return task.load_model(["a", "b", "c"], task.load_processor())
+    vocabulary = Vocabulary(labels=("a", "b", "c"))
+    return task.load_model(vocabulary, task.load_processor(vocabulary))
 
 
 def moving(model: nn.Module) -> set[str]:

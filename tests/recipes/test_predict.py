@@ -13,6 +13,10 @@ import pytest
 import voicecommand
 from voicecommand.audio import clips, decode
 from voicecommand.errors import InputError
+from voicecommand.tasks import saved
+from voicecommand.tasks.base import Vocabulary
+from voicecommand.tasks.predicting import Answered
+from voicecommand.tasks.text_classification import TfidfSvm
 
 
 @pytest.fixture(scope="module")
@@ -41,14 +45,11 @@ def test_a_field_with_the_name_of_an_answer_is_kept_beside_it(
     predict: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     class Model:
-        columns = ("text", "label")
-        max_length = None
+        task = TfidfSvm()
 
-        def count_truncated(self, texts: list[str]) -> int:
-            return 0
-
-        def predict(self, texts: list[str]) -> list[dict]:
-            return [{"label": "turn_on", "probability": 1.0, "top_5": [], "accepted": True} for _ in texts]
+        def answer(self, texts: list[str]) -> Answered:
+            columns = {"label": ["turn_on"], "probability": [1.0], "top_5": [[]], "accepted": [True]}
+            return Answered(columns, None, 0, "")
 
     monkeypatch.setattr(voicecommand, "load", lambda directory: Model())
     (tmp_path / "rows.jsonl").write_text('{"text": "lights", "label": "turn_off", "speaker": "a"}\n')
@@ -73,10 +74,9 @@ def hears(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("hears")
     torch.manual_seed(0)
     task = BCResNet(max_seconds=0.25)
-    task.load_model(["off", "on"], None).eval().save_pretrained(directory)
-    task.load_processor().save_pretrained(directory)
-    saved = {"format": 1, "task": task.name, "kind": task.kind, "label_names": ["off", "on"], "max_seconds": 0.25}
-    (directory / "voicecommand.json").write_text(json.dumps(saved))
+    vocabulary = Vocabulary(labels=("off", "on"))
+    task.save(task.load_model(vocabulary, None).eval(), task.load_processor(vocabulary), directory)
+    saved.write_settings(directory, task, vocabulary)
     return directory
 
 
@@ -97,7 +97,10 @@ def test_a_model_of_sound_takes_sound_files(
     output = capsys.readouterr()
     answers = [json.loads(line) for line in output.out.splitlines()]
     assert [answer["audio"] for answer in answers] == ["0.wav", "1.wav", "2.wav"]
-    assert output.err.splitlines()[-1] == "2 of 3 clips are longer than 0.25 s: read in windows"
+    assert output.err.splitlines()[-1] == (
+        "2 of 3 commands are longer than 0.25 s (training takes their window with the most energy,"
+        " answers average their windows by energy)"
+    )
     opened = voicecommand.load(hears)
     expected = opened.predict([decode.read_audio(f"{n}.wav").waveform for n in range(3)])
     for paths in ([f"{n}.wav" for n in range(3)], [Path(f"{n}.wav") for n in range(3)]):

@@ -13,7 +13,8 @@ import torch
 
 import voicecommand
 from voicecommand.errors import InputError
-from voicecommand.files import write_json
+from voicecommand.tasks import saved
+from voicecommand.tasks.base import Decoding, Vocabulary
 from voicecommand.tasks.text_classification import TextClassification
 
 LABELS = ["call", "off", "on", "play", "set", "stop", "wake"]
@@ -25,14 +26,12 @@ def run(checkpoints: dict[str, Path], tmp_path: Path) -> Path:
     """A run directory with a network of random weights, threshold 0.2."""
     torch.manual_seed(0)
     task = TextClassification(checkpoint=str(checkpoints["roberta"]))
-    processor = task.load_processor()
-    task.load_model(LABELS, processor).save_pretrained(tmp_path / "model")
+    vocabulary = Vocabulary(labels=tuple(LABELS))
+    processor = task.load_processor(vocabulary)
+    task.load_model(vocabulary, processor).save_pretrained(tmp_path / "model")
     processor.save_pretrained(tmp_path / "model")
-    write_json(
-        tmp_path / "model/voicecommand.json",
-        {"format": 1, "task": "text_classification", "kind": "network", "label_names": LABELS, "max_length": 128,
-         "threshold": 0.2},
-    )  # fmt: skip
+    saved.write_settings(tmp_path / "model", task, vocabulary)
+    saved.write_threshold(tmp_path / "model", {"threshold": 0.2, "keeps": 0.95})
     return tmp_path
 
 
@@ -45,7 +44,8 @@ def test_probabilities_are_those_of_each_text_alone_in_the_order_given(run: Path
         alone = [model(**tokenizer(text, return_tensors="pt")).logits.softmax(-1)[0].numpy() for text in TEXTS]
     opened = voicecommand.load(run)
     for batch_size in (2, 64):
-        found = opened.probabilities(TEXTS, batch_size)
+        opened.answerer.batch_size = batch_size
+        found = opened.probabilities(TEXTS)
         assert found.dtype == np.float64
         np.testing.assert_allclose(found, alone, atol=1e-5)
         np.testing.assert_allclose(found.sum(1), 1, atol=1e-12)
@@ -55,15 +55,16 @@ def test_probabilities_are_those_of_each_text_alone_in_the_order_given(run: Path
 def test_an_answer_has_the_label_its_probability_the_top_five_and_whether_it_is_accepted(run: Path) -> None:
     opened = voicecommand.load(run)
     probabilities = opened.probabilities(TEXTS)
-    opened.threshold = float(np.median(probabilities.max(1)))
+    threshold = float(np.median(probabilities.max(1)))
+    opened.answerer.decoding = Decoding(threshold)
     answers = opened.predict(TEXTS)
     for row, answer in zip(probabilities, answers, strict=True):
         order = np.argsort(-row)[:5]
         assert answer["label"] == LABELS[order[0]] and answer["probability"] == row[order[0]]
         assert [a["label"] for a in answer["top_5"]] == [LABELS[i] for i in order]
-        assert answer["accepted"] == (row.max() >= opened.threshold)
+        assert answer["accepted"] == (row.max() >= threshold)
     assert {a["accepted"] for a in answers} == {True, False}
-    opened.threshold = None
+    opened.answerer.decoding = Decoding()
     assert {a["accepted"] for a in opened.predict(TEXTS)} == {None}
     json.dumps(answers)
 
@@ -77,7 +78,8 @@ def test_no_texts_give_no_answers(run: Path) -> None:
 def test_texts_beyond_what_the_checkpoint_reads_are_cut_and_counted(run: Path) -> None:
     opened = voicecommand.load(run)  # max_length 128, but the checkpoint reads 62 tokens
     long = "turn on the lights " * 40
-    assert opened.count_truncated([long, "stop"]) == 1
+    answered = opened.answer([long, "stop"])
+    assert answered.truncated == 1 and answered.limit == "longer than 62 tokens, and cut to them"
     assert np.isfinite(opened.probabilities([long, "stop"])).all()
 
 
@@ -111,6 +113,16 @@ def foreign_code(directory: Path) -> None:
     (directory / "evil.py").write_text("raise SystemExit('ran')")
 
 
+def change(directory: Path, key: str, value: Any) -> None:
+    saved = json.loads((directory / "voicecommand.json").read_text())
+    (directory / "voicecommand.json").write_text(json.dumps(saved | {key: value}))
+
+
+def change_settings(directory: Path, **settings: Any) -> None:
+    task = json.loads((directory / "voicecommand.json").read_text())["task"]
+    change(directory, "task", task | {"settings": task["settings"] | settings})
+
+
 DAMAGE = {
     "weights cut short": lambda d: (d / "model.safetensors").write_bytes(b"short"),
     "no weights": lambda d: (d / "model.safetensors").unlink(),
@@ -119,7 +131,13 @@ DAMAGE = {
     "other labels": relabel,
     "foreign code": foreign_code,
     "no JSON": lambda d: (d / "voicecommand.json").write_text("{"),
-    "no label names": lambda d: (d / "voicecommand.json").write_text('{"kind": "network"}'),
+    "no vocabulary": lambda d: change(d, "vocabulary", {}),
+    "a vocabulary that is no list": lambda d: change(d, "vocabulary", {"labels": "abc"}),
+    "a task outside tasks": lambda d: change(d, "task", {"file": "../run/machine", "class": "Run", "settings": {}}),
+    "a class that is no task": lambda d: change(d, "task", {"file": "saved", "class": "CommandModel", "settings": {}}),
+    "a setting that the task lacks": lambda d: change_settings(d, evil=1),
+    "a setting of another type": lambda d: change_settings(d, max_length="many"),
+    "a threshold that is no number": lambda d: change(d, "threshold", "0.5"),
 }
 
 

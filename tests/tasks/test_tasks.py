@@ -13,24 +13,27 @@ import pytest
 import torch
 
 from conftest import FAMILIES
-from support import find_run, run_and_read
+from support import build_parts, find_run, run_and_read
 from voicecommand.config import groups
 from voicecommand.errors import InputError
 from voicecommand.models.pretrained import resolve_checkpoint
 from voicecommand.models.tokens import encode_texts
 from voicecommand.models.tuning import Full, Head, LastLayers, Lora
+from voicecommand.tasks.base import Vocabulary
 from voicecommand.tasks.classification import class_weights
+from voicecommand.tasks.predicting import Answerer
 from voicecommand.tasks.text_classification import EmbeddingSvm, TextClassification, TfidfSvm
 
 LABELS = ["off", "on", "play"]
+VOCABULARY = Vocabulary(labels=tuple(LABELS))
 TEXTS = ["turn on the kitchen lights please", "stop", "play some jazz in the living room", "call anna"]
 
 
 def load(checkpoint: Path, **settings: Any) -> tuple[TextClassification, Any, Any]:
     torch.manual_seed(0)
     task = TextClassification(checkpoint=str(checkpoint), **settings)
-    processor = task.load_processor()
-    return task, processor, task.load_model(LABELS, processor).eval()
+    processor = task.load_processor(VOCABULARY)
+    return task, processor, task.load_model(VOCABULARY, processor).eval()
 
 
 # ---- batches ----
@@ -41,7 +44,7 @@ def test_padding_changes_no_logit(family: str, checkpoints: dict[str, Path]) -> 
     task, processor, model = load(checkpoints[family])
     ids = encode_texts(TEXTS, processor, 64)["input_ids"]
     assert len({len(row) for row in ids}) > 2, "unequal lengths"
-    batch = task.build_collator(processor)([{"input_ids": row} for row in ids])
+    batch = task.build_collator(None, processor)([{"input_ids": row} for row in ids])
     assert (batch["attention_mask"] == 0).any()
     with torch.no_grad():
         padded = model(**batch).logits
@@ -54,7 +57,7 @@ def test_a_decoder_classifies_from_the_last_real_token(checkpoints: dict[str, Pa
     task, processor, model = load(checkpoints["gpt2"])
     assert processor.pad_token_id == model.config.pad_token_id == processor.eos_token_id
     ids = encode_texts(TEXTS[:2], processor, 64)["input_ids"]
-    batch = task.build_collator(processor)([{"input_ids": row} for row in ids])
+    batch = task.build_collator(None, processor)([{"input_ids": row} for row in ids])
     with torch.no_grad():
         states = model.transformer(**batch).last_hidden_state
         last = torch.stack([states[i, len(row) - 1] for i, row in enumerate(ids)])
@@ -64,7 +67,7 @@ def test_a_decoder_classifies_from_the_last_real_token(checkpoints: dict[str, Pa
 def test_a_batch_holds_padded_ids_a_mask_and_labels(checkpoints: dict[str, Path]) -> None:
     task, processor, _ = load(checkpoints["roberta"])
     rows = [{"input_ids": [5, 6, 7], "labels": 2}, {"input_ids": [8], "labels": 0}]
-    batch = task.build_collator(processor)(rows)
+    batch = task.build_collator(None, processor)(rows)
     pad = processor.pad_token_id
     assert batch["input_ids"].tolist() == [[5, 6, 7], [8, pad, pad]]
     assert batch["attention_mask"].tolist() == [[1, 1, 1], [1, 0, 0]]
@@ -272,21 +275,22 @@ def test_a_saved_model_opens_in_a_plain_pipeline(
     from datasets import Dataset, DatasetDict
     from transformers import TrainingArguments, pipeline
 
-    from voicecommand.training import fit, save
+    from voicecommand.training import save
 
     texts = [f"{text} {what}" for text in TEXTS for what in ("", "now", "please now")]
     rows = {"text": texts, "label": LABELS * 4, "origin": [f"rows:{i}" for i in range(12)]}
+    rows["id"] = rows["origin"]
     dataset = DatasetDict(train=Dataset.from_dict(rows), validation=Dataset.from_dict(rows))
     task, processor, model = load(checkpoints[family])
-    encoded = fit.encode(dataset, task, processor, LABELS)
     args = TrainingArguments(
         output_dir=str(tmp_path / "checkpoints"), max_steps=3, learning_rate=1e-2, report_to="none", use_cpu=True,
         save_strategy="no", disable_tqdm=True,
     )  # fmt: skip
-    trainer = task.build_trainer(args, model, processor, encoded, LABELS, TUNINGS[tuning])
-    trainer.train()
-    expected = task.decode(trainer.predict(encoded["validation"]).predictions)
-    save.save(trainer, task, processor, LABELS, tmp_path / "model")
+    parts = build_parts(task, dataset, args, TUNINGS[tuning], labels=LABELS, model=model, processor=processor)
+    parts.trainer.train()
+    answerer = Answerer(task, parts.trainer.model, processor, VOCABULARY)
+    expected = answerer.answer_encoded(parts.encoded["validation"]).columns["probabilities"]
+    save.save(parts.trainer.model, task, processor, VOCABULARY, tmp_path / "model")
 
     opened = pipeline("text-classification", model=str(tmp_path / "model"), device="cpu")
     for row, answer in zip(expected, opened(texts, top_k=None), strict=True):
@@ -324,8 +328,8 @@ def test_a_saved_package_model_names_no_path_of_a_package(
     shutil.copytree(checkpoints["bert_cased"], package / "model")
     monkeypatch.syspath_prepend(package.parent)
     task = TextClassification(checkpoint="package://weights_for_test_2/model")
-    processor = task.load_processor()
-    model = task.load_model(LABELS, processor)
+    processor = task.load_processor(VOCABULARY)
+    model = task.load_model(VOCABULARY, processor)
     assert model.config._name_or_path == model.name_or_path == processor.name_or_path == ""
     Lora().prepare(model).save_pretrained(tmp_path / "saved")
     processor.save_pretrained(tmp_path / "saved")

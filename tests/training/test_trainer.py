@@ -11,10 +11,14 @@ import numpy as np
 import pytest
 import torch
 
+from support import build_parts
 from voicecommand.errors import NonFiniteLoss
 from voicecommand.models.tuning import Full, Head, Lora
+from voicecommand.tasks.base import Vocabulary
+from voicecommand.tasks.classification import to_probabilities
+from voicecommand.tasks.predicting import Answerer
 from voicecommand.tasks.text_classification import TextClassification
-from voicecommand.training.batches import GroupedBatches
+from voicecommand.training.batches import GroupedBatches, Uncounted
 
 LENGTHS = np.random.default_rng(0).integers(3, 30, size=203)
 LABELS = ["off", "on", "play"]
@@ -33,7 +37,9 @@ def steps_of(split: tuple[int, int, int], epoch: int = 0) -> list[list[int]]:
     """Examples of each optimizer step, over micro-batches and ranks, without the ones that do not count."""
     _, accumulation, world_size = split
     ranks = [epoch_of(split, rank, epoch) for rank in range(world_size)]
-    micro = [[i for batch in parts for i in batch if i >= 0] for parts in zip(*ranks, strict=True)]
+    micro = [
+        [i for batch in parts for i in batch if not isinstance(i, Uncounted)] for parts in zip(*ranks, strict=True)
+    ]
     return [list(itertools.chain(*micro[i : i + accumulation])) for i in range(0, len(micro), accumulation)]
 
 
@@ -73,7 +79,7 @@ def test_a_rank_without_an_example_gets_one_that_does_not_count() -> None:
     # 203 = 12 x 16 + 11: of the last micro-batch of 8 ranks the last ranks have nothing
     last = [epoch_of((2, 1, 8), rank)[-1] for rank in range(8)]
     assert [len(r) for r in last] == [2, 2, 2, 2, 2, 1, 1, 1]
-    assert [r[0] < 0 for r in last] == [False] * 6 + [True] * 2
+    assert [isinstance(r[0], Uncounted) for r in last] == [False] * 6 + [True] * 2
 
 
 # ---- training on a tiny checkpoint ----
@@ -105,21 +111,16 @@ def build(
     from datasets import DatasetDict
     from transformers import TrainingArguments, set_seed
 
-    from voicecommand.training.fit import encode
-
     set_seed(0)
     way = TextClassification(checkpoint=str(checkpoint), **(task or {}))
     dataset = DatasetDict(train=rows_of(53), validation=rows_of(21))
-    processor = way.load_processor()
-    encoded = encode(dataset, way, processor, LABELS)
-    model = way.load_model(LABELS, processor)
     settings = {
         "per_device_train_batch_size": 16, "per_device_eval_batch_size": 8, "num_train_epochs": 2,
         "learning_rate": 1e-2, "logging_steps": 1, "report_to": "none", "use_cpu": True, "disable_tqdm": True,
         "save_strategy": "no", "seed": 3,
     }  # fmt: skip
     args = TrainingArguments(output_dir=str(output), **(settings | arguments))
-    return way.build_trainer(args, model, processor, encoded, LABELS, tuning or Full(), [], 0)
+    return build_parts(way, dataset, args, tuning, labels=LABELS).trainer
 
 
 def losses_of(trainer: Any) -> list[float]:
@@ -167,15 +168,12 @@ class TwoRanks:
 
     def loss_and_gradient(self, shares: list[list[int]]) -> tuple[float, torch.Tensor]:
         trainer = self.trainer
-        trainer.args = SimpleNamespace(
-            world_size=len(shares), average_tokens_across_devices=True,
-            label_smoothing_factor=trainer.args.label_smoothing_factor,
-        )  # fmt: skip
+        trainer.args = SimpleNamespace(world_size=len(shares), average_tokens_across_devices=True)
         from voicecommand.training.batches import TrainingExamples
 
         examples = TrainingExamples(trainer.train_dataset, GroupedBatches([1], 1))
         batches = [trainer.data_collator(examples.__getitems__(share)) for share in shares]
-        count = sum((batch["labels"] >= 0).sum() for batch in batches)
+        count = {"label": torch.tensor(sum(trainer.task.count(batch)["label"] for batch in batches))}
         trainer.model.train()
         trainer.model.zero_grad()
         losses = [trainer.compute_loss(trainer.model, batch, num_items_in_batch=count) for batch in batches]
@@ -192,7 +190,7 @@ def test_ranks_make_the_loss_and_the_gradient_of_one_process(
     step = TwoRanks(build(checkpoints["bert_uncased"], tmp_path, task, **settings))
     batch = list(range(16))
     loss, gradient = step.loss_and_gradient([batch])
-    for shares in ([batch[:8], batch[8:]], [batch[:11], batch[11:]], [batch[:8], batch[8:], [~0]]):
+    for shares in ([batch[:8], batch[8:]], [batch[:11], batch[11:]], [batch[:8], batch[8:], [Uncounted(0)]]):
         other_loss, other_gradient = step.loss_and_gradient(shares)
         assert other_loss == pytest.approx(loss, abs=1e-5)
         torch.testing.assert_close(other_gradient, gradient, atol=1e-5, rtol=1e-4)
@@ -203,7 +201,7 @@ def test_weights_and_smoothing_are_one_loss_as_worked_out_by_hand(checkpoints: d
         checkpoints["bert_uncased"], tmp_path, {"class_weights": {"off": 1.0, "on": 3.0, "play": 2.0}},
         label_smoothing_factor=0.3,
     )  # fmt: skip
-    weights = trainer.class_weights.numpy()
+    weights = trainer.step_loss.class_weights["label"].numpy()
     logits = np.array([[2.0, 0.0, -1.0], [0.5, 1.5, 0.0]])
     labels = np.array([0, 1])
     model = torch.nn.Module()
@@ -213,11 +211,16 @@ def test_weights_and_smoothing_are_one_loss_as_worked_out_by_hand(checkpoints: d
     target = np.full((2, 3), 0.1)
     target[[0, 1], labels] = 0.8  # 1 - 0.3 + 0.3 / 3
     by_hand = (-(target * log_p).sum(1) * weights[labels]).sum() / 2
-    inputs = {"input_ids": torch.zeros(2, 1), "labels": torch.tensor(labels)}
-    assert trainer.compute_loss(model, inputs, num_items_in_batch=2).item() == pytest.approx(by_hand, abs=1e-6)
+    ids = torch.zeros(2, 1, dtype=torch.int64)
+    inputs = {"input_ids": ids, "attention_mask": ids, "labels": torch.tensor(labels), "weight": torch.ones(2)}
+    count = {"label": torch.tensor(2)}
+    assert trainer.compute_loss(model, inputs, num_items_in_batch=count).item() == pytest.approx(by_hand, abs=1e-6)
+    inputs["weight"] = torch.tensor([1.0, 0.0])
+    first = -(target * log_p).sum(1)[0] * weights[0] / 2
+    assert trainer.compute_loss(model, inputs, num_items_in_batch=count).item() == pytest.approx(first, abs=1e-6)
     # evaluation measures the plain cross-entropy
-    plain = -log_p[[0, 1], labels].mean()
-    assert trainer.compute_loss(model.eval(), inputs, num_items_in_batch=2).item() == pytest.approx(plain, abs=1e-6)
+    plain = trainer.task.loss_of(torch.tensor(logits), inputs)
+    np.testing.assert_allclose(plain, -log_p[[0, 1], labels], atol=1e-6)
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(checkpoints: dict[str, Path], tmp_path: Path) -> None:
@@ -256,31 +259,41 @@ def test_resuming_inside_an_epoch_gives_the_weights_of_an_uninterrupted_run(
             assert torch.equal(weights_of(resumed)[name], tensor), f"{name} after resuming from step {step}"
 
 
-def test_evaluation_in_order_of_length_answers_in_the_order_of_the_split(
-    checkpoints: dict[str, Path], tmp_path: Path
-) -> None:
+def test_evaluation_answers_in_the_order_of_the_split(checkpoints: dict[str, Path], tmp_path: Path) -> None:
     trainer = build(checkpoints["bert_uncased"], tmp_path)
     trainer.train()
     split = trainer.eval_dataset
-    output = trainer.predict(split)
     logits, losses = [], []
     with torch.no_grad():
-        for ids, label in zip(split["input_ids"], split["labels"], strict=True):
+        for ids, label in zip(split.rows["input_ids"], split.rows["labels"], strict=True):
             one = trainer.model.eval()(input_ids=torch.tensor([ids])).logits
             logits.append(one[0].numpy())
             losses.append(torch.nn.functional.cross_entropy(one, torch.tensor([label])).item())
-    np.testing.assert_allclose(output.predictions, np.stack(logits), atol=1e-5)
-    assert output.label_ids.tolist() == split["labels"][:]
-    assert output.metrics["test_loss"] == pytest.approx(np.mean(losses), abs=1e-5)
-    assert output.metrics["test_accuracy"] == np.mean(np.argmax(logits, 1) == split["labels"][:])
-    unlabelled = trainer.predict(split.remove_columns("labels"))
-    np.testing.assert_allclose(unlabelled.predictions, output.predictions, atol=1e-6)
+    answerer = Answerer(trainer.task, trainer.model, trainer.processing_class, Vocabulary(tuple(LABELS)), batch_size=8)
+    answered = answerer.answer_encoded(split)
+    np.testing.assert_allclose(answered.columns["probabilities"], to_probabilities(np.stack(logits)), atol=1e-5)
+    np.testing.assert_allclose(answered.losses, losses, atol=1e-5)
+    metrics = trainer.evaluate()
+    assert metrics["eval_loss"] == pytest.approx(np.mean(losses), abs=1e-5)
+    assert metrics["eval_accuracy"] == np.mean(np.argmax(logits, 1) == split.rows["labels"][:])
+    unlabelled = answerer.answer({"text": rows_of(21)["text"][:]})
+    assert unlabelled.losses is None
+    np.testing.assert_allclose(unlabelled.columns["probabilities"], answered.columns["probabilities"], atol=1e-6)
 
 
-def test_evaluation_takes_the_longest_first_and_pads_little(checkpoints: dict[str, Path], tmp_path: Path) -> None:
-    trainer = build(checkpoints["bert_uncased"], tmp_path)
-    widths = [batch["input_ids"].shape for batch in trainer.get_eval_dataloader()]
-    lengths = sorted(trainer.eval_dataset["length"], reverse=True)
+def test_evaluation_takes_the_longest_first_and_pads_little(
+    checkpoints: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer, widths = build(checkpoints["bert_uncased"], tmp_path), []
+    respond = TextClassification.respond
+
+    def seen(self: Any, model: Any, to_inputs: Any, batch: Any) -> Any:
+        widths.append(tuple(batch["input_ids"].shape))
+        return respond(self, model, to_inputs, batch)
+
+    monkeypatch.setattr(TextClassification, "respond", seen)
+    trainer.evaluate()
+    lengths = sorted(trainer.eval_dataset.lengths, reverse=True)
     assert widths == [(8, lengths[0]), (8, lengths[8]), (5, lengths[16])]
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import math
 import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
@@ -14,9 +15,10 @@ from voicecommand.config.objects import plain
 from voicecommand.errors import InputError
 from voicecommand.run import device, processes
 
+if TYPE_CHECKING:
+    from transformers import TrainingArguments
+
 logger = logging.getLogger(__name__)
-# What an evaluation during training measures, and so what can choose the best checkpoint.
-OBJECTIVES = ("macro_f1", "accuracy", "loss")
 # The least value of fields that TrainingArguments takes as they come.
 LEAST = {
     "per_device_train_batch_size": 1,
@@ -32,8 +34,14 @@ LEAST = {
 BELOW = {"label_smoothing_factor": 1}
 
 
-def build_training_arguments(config: DictConfig, directory: Path) -> Any:
+def build_training_arguments(
+    config: DictConfig, directory: Path, objectives: Mapping[str, bool]
+) -> TrainingArguments | None:
     """transformers.TrainingArguments of the run, or None for a model that is fitted in one go.
+
+    Args:
+        objectives: what an evaluation during training measures, and so what can choose the best checkpoint: name ->
+            whether greater is better. The first is taken where training.metric_for_best_model is left out.
 
     Raises:
         InputError: a value that TrainingArguments refuses or training could not go by, or another world size than
@@ -58,6 +66,7 @@ def build_training_arguments(config: DictConfig, directory: Path) -> Any:
         del settings["bf16"]  # of conf/training/from_scratch_speech.yaml: what is asked for wins
     bf16, fp16, reason = device.choose_precision(config.precision, settings.get("bf16"), settings.get("fp16"))
     settings |= {"bf16": bf16, "fp16": fp16, "use_cpu": not device.has_accelerator()}
+    settings |= _choose_objective(settings, objectives)
     settings.setdefault("disable_tqdm", False)  # left to itself it follows transformers' verbosity
     _overrule_launcher("bf16" if bf16 else "fp16" if fp16 else "no")
     os.environ["TENSORBOARD_LOGGING_DIR"] = str(directory / "tensorboard")
@@ -65,7 +74,6 @@ def build_training_arguments(config: DictConfig, directory: Path) -> Any:
         args = TrainingArguments(output_dir=str(directory / "checkpoints"), **settings)
     except (ValueError, TypeError, ImportError, RuntimeError) as error:
         raise InputError(f"training: {str(error).strip().splitlines()[0]}") from error
-    _check_objective(args)
     there = get_available_reporting_integrations()
     for logger_name in args.report_to or ():
         if logger_name not in there:
@@ -86,18 +94,15 @@ def _overrule_launcher(precision: str) -> None:
         os.environ["ACCELERATE_MIXED_PRECISION"] = precision
 
 
-def _check_objective(args: Any) -> None:
-    """What chooses the best checkpoint must be measured, and the right way round."""
-    name = args.metric_for_best_model
-    if name is None:
-        if args.save_strategy == "best":
-            raise InputError("training.save_strategy=best: needs training.metric_for_best_model")
-        return
-    if name.removeprefix("eval_") not in OBJECTIVES:
-        raise InputError(f"training.metric_for_best_model={name}: give one of {', '.join(OBJECTIVES)}")
-    is_greater_better = not name.endswith("loss")
-    if args.greater_is_better is not is_greater_better:
+def _choose_objective(settings: Mapping[str, object], objectives: Mapping[str, bool]) -> dict[str, object]:
+    """What chooses the best checkpoint: it must be measured, and the right way round."""
+    name = settings.get("metric_for_best_model") or next(iter(objectives))
+    measured = str(name).removeprefix("eval_")
+    if measured not in objectives:
+        raise InputError(f"training.metric_for_best_model={name}: give one of {', '.join(objectives)}")
+    if settings.get("greater_is_better") not in (None, objectives[measured]):
         raise InputError(
-            f"training.metric_for_best_model={name}: would keep the worst checkpoint; add"
-            f" training.greater_is_better={str(is_greater_better).lower()}"
+            f"training.metric_for_best_model={name}: training.greater_is_better="
+            f"{str(settings['greater_is_better']).lower()} would keep the worst checkpoint; leave greater_is_better out"
         )
+    return {"metric_for_best_model": name, "greater_is_better": objectives[measured]}

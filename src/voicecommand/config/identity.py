@@ -49,11 +49,18 @@ def run_directory(config: DictConfig) -> Path:
     identity = {k: v for k, v in plain(config).items() if k not in NOT_IDENTITY and v not in (None, {})}
     if "training" in identity:
         kept = {k: v for k, v in identity["training"].items() if not NOT_IDENTITY_TRAINING.fullmatch(k)}
-        identity["training"] = kept
+        identity["training"] = _with_objective(kept)
 
     digest = hashlib.sha256(json.dumps(_as_then(identity), sort_keys=True).encode()).hexdigest()[:8]
     way = "-".join(str(choices[group]) for group in ("model", "tuning") if group in choices)
     return Path(config.runs) / str(choices["data"]) / f"{way}-s{config.seed}-{digest}"
+
+
+def _with_objective(training: dict[str, Any]) -> dict[str, Any]:
+    """The settings of training with the objective, which configurations named then where tasks do now."""
+    metric = training.get("metric_for_best_model", "macro_f1")
+    direction = {"greater_is_better": not str(metric).endswith("loss")}
+    return {"metric_for_best_model": metric} | direction | training
 
 
 def _as_then(node: Any, path: str = "") -> Any:

@@ -76,3 +76,9 @@ def train_seen_rows(model: Any, token_ids: torch.Tensor) -> None:
         # DistributedDataParallel sends every buffer to every rank before each forward; these never change
         prefix = next(name for name, module in model.named_modules() if module is seen)
         model._ddp_params_and_buffers_to_ignore = [f"{prefix}.{name}" for name, _ in seen.named_buffers()]
+
+
+def count_unseen(model: nn.Module) -> int:
+    """Parameters in the rows of trainable embeddings that do not move, because train lacks their tokens."""
+    seen = (module for module in model.modules() if isinstance(module, SeenRowsEmbedding))
+    return sum(module.table.numel() - module.weight.numel() for module in seen)

@@ -1,74 +1,65 @@
-"""Traditional and hybrid models with Trainer's three verbs: train, predict, save_model.
-
-An `Estimator` is features that stay as they are (`TfidfFeatures`, `EncoderFeatures` of texts, `MfccFeatures`,
-`SpeechFeatures` of sound) and a linear support vector machine whose scores are calibrated by one temperature. It is
-saved as safetensors and JSON, never as a pickle.
-"""
+"""Traditional and hybrid models: features that stay as they are, and a linear support vector machine, calibrated."""
 
 from __future__ import annotations
 
-import time
 import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from voicecommand.files import read_json_file
-from voicecommand.models.audio_features import MfccFeatures, SpeechFeatures
-from voicecommand.models.text_features import EncoderFeatures, TfidfFeatures
 
-GROUPS = ("speaker", "template")  # examples that share one stay in one fold
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
+    from sklearn.svm import LinearSVC
+
 FOLDS = 5
 
 
-class Estimator:
-    """Features and a linear classifier, with the verbs of `Trainer`.
+class Features(Protocol):
+    """What turns rows into vectors: fitted on train, then the same for all."""
 
-    Predictions are logits `[n, labels]`: one-against-rest scores divided by a temperature (Guo et al.,
-    arXiv:1706.04599) fitted to out-of-fold scores of train, folds disjoint by speaker or template where known.
+    kind: str
+
+    def fit(self, dataset: object) -> NDArray | csr_matrix: ...
+
+    def __call__(self, dataset: object) -> NDArray | csr_matrix: ...
+
+    def save(self, directory: Path) -> dict[str, NDArray]: ...
+
+    def width(self) -> int: ...
+
+    def parameters(self) -> tuple[int, int]: ...
+
+
+@dataclass
+class Estimator:
+    """Features and a linear classifier, fitted.
+
+    Called on rows it gives logits float64 `[n, labels]`: one-against-rest scores divided by a temperature (Guo et al.,
+    arXiv:1706.04599). It is saved as safetensors and JSON, never as a pickle.
+
+    Args:
+        coefficients: float32 `[labels, width]`.
+        intercepts: float32 `[labels]`.
     """
 
-    def __init__(
-        self, features: Any, train: Any, label_names: list[str], C: float, class_weights: Any = None, seed: int = 0
-    ) -> None:
-        self.features, self.train_dataset = features, train
-        self.label_names, self.C, self.class_weights, self.seed = label_names, C, class_weights, seed
-        self.coefficients = self.intercepts = np.zeros(0)
-        self.temperature = 1.0
+    features: Features
+    coefficients: NDArray[np.float32]
+    intercepts: NDArray[np.float32]
+    temperature: float
 
-    def train(self, resume_from_checkpoint: Any = None) -> SimpleNamespace:
-        """Fit; there is no middle to resume from."""
-        from sklearn.svm import LinearSVC
+    def __call__(self, rows: object) -> NDArray[np.floating]:
+        scores = np.asarray(self.features(rows) @ self.coefficients.T) + self.intercepts
+        return scores / self.temperature
 
-        start = time.perf_counter()
-        labels = np.asarray(self.train_dataset["labels"])
-        matrix = self.features.fit(self.train_dataset)
-        weights = None if self.class_weights is None else dict(enumerate(map(float, self.class_weights)))
-        classifier = LinearSVC(C=self.C, class_weight=weights, random_state=self.seed)
-        scores = _out_of_fold(classifier, matrix, labels, self._groups(), self.seed)
-        classifier.fit(matrix, labels)
-        # single precision, as saved: the figures of the run are those of the file
-        self.coefficients = classifier.coef_.astype(np.float32)
-        self.intercepts = classifier.intercept_.astype(np.float32)
-        if len(self.label_names) == 2:  # scikit-learn keeps one row for two labels
-            self.coefficients = np.concatenate([-self.coefficients, self.coefficients])
-            self.intercepts = np.concatenate([-self.intercepts, self.intercepts])
-        self.temperature = float(np.float32(_fit_temperature(scores, labels)))
-        seconds = time.perf_counter() - start
-        return SimpleNamespace(
-            global_step=0, metrics={"train_runtime": seconds, "train_samples_per_second": len(labels) / seconds}
-        )
-
-    def predict(self, dataset: Any) -> SimpleNamespace:
-        scores = np.asarray(self.features(dataset) @ self.coefficients.T) + self.intercepts
-        return SimpleNamespace(predictions=scores / self.temperature)
-
-    def save_model(self, directory: str | Path) -> None:
+    def save(self, directory: Path) -> None:
         from safetensors.numpy import save_file
 
-        directory = Path(directory)
         directory.mkdir(parents=True, exist_ok=True)
         tensors = self.features.save(directory)
         tensors |= {
@@ -79,25 +70,23 @@ class Estimator:
         save_file(tensors, directory / "estimator.safetensors")
 
     @classmethod
-    def load(cls, directory: str | Path, label_names: list[str]) -> Estimator:
-        """Open what `save_model` wrote.
+    def load(
+        cls, directory: Path, labels: int, load_features: Callable[[Path, dict[str, NDArray]], Features]
+    ) -> Estimator:
+        """Open what `save` wrote.
 
         Raises:
             OSError, ValueError, KeyError, TypeError, SafetensorError: the files are not whole, or do not fit together.
         """
         from safetensors.numpy import load_file
 
-        directory = Path(directory)
         tensors = load_file(directory / "estimator.safetensors")
-        kinds: dict[str, Any] = {c.kind: c for c in (TfidfFeatures, EncoderFeatures, MfccFeatures, SpeechFeatures)}
+        features = load_features(directory, tensors)
         kind = read_json_file(directory / "features.json")["kind"]
-        if kind not in kinds:
-            raise ValueError(f"features.json: kind {kind!r} is none of {', '.join(kinds)}")
-        features = kinds[kind].load(directory, tensors)
-        estimator = cls(features, None, label_names, C=1.0)
-        estimator.coefficients, estimator.intercepts = tensors["coefficients"], tensors["intercepts"]
-        estimator.temperature = float(tensors["temperature"][0])
-        wanted = (len(label_names), features.width())
+        if kind != features.kind:
+            raise ValueError(f"features.json: kind {kind!r} is not {features.kind}")
+        estimator = cls(features, tensors["coefficients"], tensors["intercepts"], float(tensors["temperature"][0]))
+        wanted = (labels, features.width())
         if estimator.coefficients.shape != wanted or estimator.intercepts.shape != wanted[:1]:
             raise ValueError(f"estimator.safetensors: not a classifier of {wanted[0]} labels and {wanted[1]} features")
         return estimator
@@ -108,12 +97,41 @@ class Estimator:
         total, fitted = self.features.parameters()
         return classifier + total, classifier + fitted
 
-    def _groups(self) -> np.ndarray | None:
-        column = next((c for c in GROUPS if c in self.train_dataset.column_names), None)
-        return np.asarray(self.train_dataset[column]) if column else None
+
+def fit_estimator(
+    features: Features,
+    rows: object,
+    labels: NDArray[np.int64],
+    count: int,
+    C: float,
+    class_weights: NDArray[np.float32] | None,
+    groups: NDArray | None,
+    seed: int,
+) -> Estimator:
+    """Fit features and classifier to rows with `labels` `[n]` below `count`.
+
+    The temperature is fitted to out-of-fold scores, folds disjoint by `groups` `[n]` (speaker, template) where known.
+    """
+    from sklearn.svm import LinearSVC
+
+    matrix = features.fit(rows)
+    weights = None if class_weights is None else dict(enumerate(map(float, class_weights)))
+    classifier = LinearSVC(C=C, class_weight=weights, random_state=seed)
+    scores = _out_of_fold(classifier, matrix, labels, groups, seed)
+    classifier.fit(matrix, labels)
+    # single precision, as saved: the figures of the run are those of the file
+    coefficients = classifier.coef_.astype(np.float32)
+    intercepts = classifier.intercept_.astype(np.float32)
+    if count == 2:  # scikit-learn keeps one row for two labels
+        coefficients = np.concatenate([-coefficients, coefficients])
+        intercepts = np.concatenate([-intercepts, intercepts])
+    temperature = float(np.float32(_fit_temperature(scores, labels)))
+    return Estimator(features, coefficients, intercepts, temperature)
 
 
-def _out_of_fold(classifier: Any, matrix: Any, labels: np.ndarray, groups: Any, seed: int) -> np.ndarray:
+def _out_of_fold(
+    classifier: LinearSVC, matrix: NDArray | csr_matrix, labels: NDArray[np.int64], groups: NDArray | None, seed: int
+) -> NDArray[np.float64]:
     """Scores `[n, labels]` of each example from a classifier that did not see its fold; labels too rare: NaN rows."""
     from sklearn.base import clone
     from sklearn.model_selection import StratifiedGroupKFold
@@ -136,7 +154,7 @@ def _out_of_fold(classifier: Any, matrix: Any, labels: np.ndarray, groups: Any, 
     return scores
 
 
-def _fit_temperature(scores: np.ndarray, labels: np.ndarray) -> float:
+def _fit_temperature(scores: NDArray[np.float64], labels: NDArray[np.int64]) -> float:
     """The temperature with the least log loss; 1 where no out-of-fold score exists."""
     from scipy.optimize import minimize_scalar
     from scipy.special import log_softmax

@@ -58,7 +58,8 @@ class Front(nn.Module):
         """What was drawn for a batch; it is read on the CPU, and so best stays there."""
         return {name: value for name, value in batch.items() if name.startswith(DRAW)}
 
-    def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    def forward(self, batch: dict[str, Tensor]) -> tuple[dict[str, Tensor], Tensor]:
+        """The network's inputs, and the waveforms that it heard, float32 `[b, n]`."""
         draws = {name.removeprefix(DRAW): value for name, value in self.take_draws(batch).items()}
         device = batch["waveforms"].device
         masks = {name: draws.pop(name).to(device) for name in ("mask_bands", "mask_times") if name in draws}
@@ -75,7 +76,7 @@ class Front(nn.Module):
                 inputs["input_features"] = mask_spectrogram(
                     inputs["input_features"], masks["mask_bands"], masks["mask_times"], MASK_BINS, MASK_FRAMES
                 )
-        return inputs
+        return inputs, waveforms
 
     def average(self, model: Any, batch: dict[str, Tensor], most: int = 64) -> Tensor:
         """Logits `[clips, labels]`, the mean over the windows of each clip; `most` windows go through at a time.
@@ -85,7 +86,7 @@ class Front(nn.Module):
         """
         names = ("waveforms", "lengths")
         logits = [
-            model(**self({name: batch[name][start : start + most] for name in names})).logits.float()
+            model(**self({name: batch[name][start : start + most] for name in names})[0]).logits.float()
             for start in range(0, len(batch["waveforms"]), most)
         ]
         energies = batch["waveforms"].float().var(dim=1, correction=0).clamp(min=1)  # of int16; silence counts alike

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from torch import nn
 
 from voicecommand.errors import InputError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 from voicecommand.models.embeddings import SeenRowsEmbedding
 
 
@@ -61,6 +64,16 @@ def _after(model: Any, name: str) -> bool:
 def _decays(name: str, parameter: nn.Parameter) -> bool:
     """Weight decay is for matrices, not for biases and norms."""
     return parameter.ndim > 1 and not re.search(r"norm", name, re.IGNORECASE)
+
+
+class Tuning(Protocol):
+    """How much of a network moves."""
+
+    def prepare(self, model: PreTrainedModel) -> nn.Module:
+        """Freeze or wrap it."""
+
+    def parameter_groups(self, model: nn.Module, learning_rate: float, weight_decay: float) -> list[dict[str, Any]]:
+        """What moves, and how fast, as an optimizer takes it."""
 
 
 @dataclass(frozen=True)

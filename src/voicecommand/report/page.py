@@ -73,6 +73,14 @@ def write_model_card(run_directory: Path) -> Path:
     saved = read_json([run_directory / "model"], "voicecommand.json")
     if saved is None:
         raise InputError(f"{run_directory / 'model'}: no voicecommand.json, so no model to describe; train first")
+    if "vocabulary" in saved:
+        task = saved["task"]
+        saved |= {
+            "task": task["name"],
+            "kind": "network" if task["is_network"] else "estimator",
+            "label_names": saved["vocabulary"]["labels"],
+            "max_length": task["settings"].get("max_length"),
+        }
     run = read_json([run_directory], "run.json") or {}
     metrics = read_json([run_directory], "metrics.json")
     path = run_directory / "model" / "README.md"

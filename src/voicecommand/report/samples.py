@@ -7,6 +7,7 @@ import wave
 from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,6 +15,23 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from voicecommand.audio.augmentation import Augmentation
+from voicecommand.audio.clips import SAMPLING_RATE, Clips
+from voicecommand.audio.noise import read_noise_folder
+from voicecommand.errors import InputError
+
+
+def write_dataset_samples(dataset: Any, augmentation: Augmentation | None, directory: str) -> str:
+    """A few training clips as they are and augmented, and a figure; answers a line that says where.
+
+    Raises:
+        InputError: no audio, or no augmentation.
+    """
+    if augmentation is None or "audio" not in dataset["train"].column_names:
+        raise InputError(f"samples={directory}: needs data with sound and an augmentation; add augment=light")
+    recordings = read_noise_folder(augmentation.noise_folder)
+    clips: Any = Clips(dataset["train"])
+    paths = write_samples(clips, augmentation, SAMPLING_RATE, directory, recordings=recordings)
+    return f"samples: {len(paths) - 1} clips, {paths[-1]}"
 
 
 def write_samples(

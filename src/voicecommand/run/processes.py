@@ -49,6 +49,14 @@ def check_world_size(actual: int) -> None:
         )
 
 
+def wait_for_all() -> None:
+    """Go on when every rank has come here."""
+    if WORLD_SIZE > 1:
+        from accelerate import PartialState
+
+        PartialState(cpu=not device.has_accelerator()).wait_for_everyone()
+
+
 def agree(verdict: Any) -> Any:
     """Rank 0's verdict on every rank."""
     if WORLD_SIZE == 1:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,26 +13,19 @@ from voicecommand.errors import InputError
 from voicecommand.run import directory as run_directory
 from voicecommand.run import machine
 
-logger = logging.getLogger(__name__)
-
 
 def write_record(
-    run: run_directory.Run,
-    record: dict,
-    task: Any,
-    trainer: Any,
-    data: dict[str, Any],
-    figures: dict,
+    run: run_directory.Run, record: dict, settings: dict, data: dict, figures: dict, history: list[dict]
 ) -> dict[str, Any]:
     """run.json and history.json: what was run on what, and how it went. Answers its sections model and training."""
-    record |= {"task": task.name} | machine.describe_machine()
+    record |= {"task": settings["task"]} | machine.describe_machine()
     record["data"] = data
     record["model"] = {
         "name": record.pop("model"),
-        "checkpoint": getattr(task, "checkpoint", None),
-        "revision": None if is_local(getattr(task, "checkpoint", None)) else getattr(task, "revision", None),
-        "licence": getattr(task, "licence", None),
-        "teacher": getattr(task, "teacher", None),
+        "checkpoint": settings.get("checkpoint"),
+        "revision": None if is_local(settings.get("checkpoint")) else settings.get("revision"),
+        "licence": settings.get("licence"),
+        "teacher": settings.get("teacher"),
         "tuning": record.pop("tuning"),
         "augment": record.pop("augment"),
         "parameters": figures.pop("parameters"),
@@ -42,8 +34,7 @@ def write_record(
     }
     record["training"] = figures | {"total_seconds": round(time.time() - run.started, 2)}
     files.write_json(run.directory / "run.json", record)
-    state = getattr(trainer, "state", None)
-    files.write_json(run.directory / "history.json", [] if state is None else state.log_history)
+    files.write_json(run.directory / "history.json", history)
     return {"model": record["model"], "training": record["training"]}
 
 
@@ -54,26 +45,12 @@ def write_evaluation_record(directory: Path, run_directory: Path, data: dict[str
     except (OSError, ValueError):
         record = {}
     record |= {"command": command, "data": data}
-    for split, content in data["splits"].items():
-        if content["truncated"]:
-            what = "examples are longer than the model reads"
-            logger.warning("%s: %d of %d %s", split, content["truncated"], content["rows"], what)
     files.write_json(directory / "run.json", record)
 
 
 def is_local(checkpoint: str | None) -> bool:
     """Whether a checkpoint comes from this machine, where a revision of the hub means nothing."""
     return checkpoint is None or checkpoint.startswith("package://") or Path(checkpoint).expanduser().is_dir()
-
-
-def write_threshold(directory: Path, metrics: dict[str, Any]) -> None:
-    """Keep the rejection threshold with the model, so that predict and evaluate use it."""
-    rejection = metrics["rejection"]
-    if rejection is not None:
-        path = directory / "voicecommand.json"
-        saved = json.loads(path.read_text(encoding="utf-8"))
-        saved |= {"threshold": rejection["threshold"], "threshold_keeps": rejection["keeps"]}
-        files.write_json(path, saved)
 
 
 def read_objective(directory: Path) -> float:

@@ -7,113 +7,163 @@ network from scratch, `MfccSvm` is the traditional way, `SpeechEmbeddingSvm` the
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
 
 from voicecommand.audio.clips import SAMPLING_RATE, Clips
 from voicecommand.audio.noise import read_noise_folder
+from voicecommand.audio.windows import Windows
 from voicecommand.errors import InputError
-from voicecommand.models.families import INSTEAD, check_family, cut_positions, load_feature_extractor, log_masks
+from voicecommand.models.families import (
+    INSTEAD,
+    WAVEFORM_FAMILIES,
+    check_family,
+    cut_positions,
+    load_feature_extractor,
+    log_masks,
+    uses_attention_mask,
+)
+from voicecommand.models.front import Front, build_front, build_windows
 from voicecommand.models.pretrained import load_pretrained, public_name
-from voicecommand.tasks.classification import Classification, LinearClassification, class_weights, name_labels
-from voicecommand.tasks.teacher import check_teacher, load_teacher
+from voicecommand.tasks.base import Batch, Collator, Columns, Draws, Encoded, Raw, Row, Vocabulary, column_names
+from voicecommand.tasks.classification import (
+    LabelEstimator,
+    LabelNetwork,
+    LabelTask,
+    collate_labels,
+    groups_of,
+    name_labels,
+    number_labels,
+    references_of,
+)
+from voicecommand.tasks.teacher import check_teacher
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+    from transformers.feature_extraction_utils import FeatureExtractionMixin
+
+    from voicecommand.audio.augmentation import Augmentation
+    from voicecommand.models.audio_features import MfccFeatures, SpeechFeatures
+    from voicecommand.models.tuning import Tuning
+    from voicecommand.tasks.base import Rows
 
 logger = logging.getLogger(__name__)
 PADDED = 4  # clips that padding is measured on
 
 
-def _check_seconds(name: str, value: Any, least: float = 0.1, most: float = 30) -> None:
+def _check_seconds(name: str, value: object, least: float = 0.1, most: float = 30) -> None:
     if not isinstance(value, int | float) or not least <= value <= most:
         raise InputError(f"model.{name}={value}: give {least} to {most} seconds")
 
 
+def _encode_audio(rows: Rows, max_seconds: float | None, what: str, vocabulary: Vocabulary) -> Encoded:
+    """`audio`, `length` in samples, `content` where the audio was prepared, labels and groups where the rows have them.
+
+    Args:
+        max_seconds: of a window; None where clips are read whole.
+        what: happens to longer clips.
+    """
+    from datasets import Dataset, concatenate_datasets
+
+    lengths = list(rows["length"][:])
+    samples = None if max_seconds is None else round(max_seconds * SAMPLING_RATE)
+    cut = 0 if samples is None else sum(length > samples for length in lengths)
+    others = number_labels(rows, vocabulary) | groups_of(rows)
+    if isinstance(rows, Mapping):
+        encoded: Rows = {"audio": rows["audio"], "length": lengths} | others
+    else:
+        encoded = rows.select_columns([name for name in ("audio", "length", "content") if name in column_names(rows)])
+        if others:
+            encoded = concatenate_datasets([encoded, Dataset.from_dict(others)], axis=1)
+    return Encoded(encoded, references_of(rows), cut, f"longer than {max_seconds:g} s ({what})" if cut else "")
+
+
 @dataclass(frozen=True)
-class _AudioTask(Classification):
+class _AudioTask(LabelTask):
     """What all ways share."""
 
-    columns: ClassVar[tuple[str, ...]] = ("audio", "label")
     name: ClassVar[str] = "audio_classification"
+    hub_tag: ClassVar[str] = "audio-classification"
+
+    @property
+    def columns(self) -> Columns:
+        return Columns(reads="audio", targets=("label",))
 
 
-class _AudioNetwork(_AudioTask):
+class _WindowCollator:
+    """Rows -> the batch of `Windows`, with the labels and weights of the rows."""
+
+    def __init__(self, windows: Windows) -> None:
+        self.windows = windows
+
+    def __call__(self, rows: Sequence[Row]) -> Batch:
+        return self.windows(rows) | collate_labels(rows)
+
+
+class _AudioNetwork(LabelNetwork, _AudioTask):
     """What the networks share: windows of `max_seconds`, augmentation and features on the device."""
 
     max_seconds: float
-    kind: ClassVar[Literal["network"]] = "network"
+    processor_class: ClassVar[str] = "AutoFeatureExtractor"
+    model_class: ClassVar[str] = "AutoModelForAudioClassification"
 
-    @property
-    def samples(self) -> int:
-        """Of a window; longer clips are cut to it in training and read window by window in evaluation."""
-        return round(self.max_seconds * SAMPLING_RATE)
+    def encode(self, rows: Rows, processor: FeatureExtractionMixin, vocabulary: Vocabulary) -> Encoded:
+        what = "training takes their window with the most energy, answers average their windows by energy"
+        return _encode_audio(rows, self.max_seconds, what, vocabulary)
 
-    def build_trainer(
-        self,
-        args: Any,
-        model: Any,
-        processor: Any,
-        dataset: Any,
-        label_names: list[str],
-        tuning: Any = None,
-        callbacks: list | None = None,
-        seed: int = 0,
-        augmentation: Any = None,
-        *,
-        teacher: Any = None,
-    ) -> Any:
-        """A `CommandTrainer` over the encoded `dataset` (train, validation).
-
-        Raises:
-            InputError: augmentation with persistent workers, whose epoch would stand still.
-        """
-        import torch
-
-        from voicecommand.models.families import WAVEFORM_FAMILIES, uses_attention_mask
-        from voicecommand.models.front import build_front, build_windows
-        from voicecommand.training.trainer import CommandTrainer
-
-        if augmentation is not None and args.dataloader_persistent_workers:
-            raise InputError("training.dataloader_persistent_workers=true: not with augment; leave it out")
-        augmenter = None if augmentation is None else _build_augmenter(augmentation, dataset["train"], seed)
-        front = build_front(model.config, processor, self.max_seconds, augmenter)
-        if augmentation is not None and augmentation.masks:
-            log_masks(model.config)
+    def prepare(
+        self, model: PreTrainedModel, tuning: Tuning, train: Encoded, processor: FeatureExtractionMixin
+    ) -> nn.Module:
+        """As `tuning` says; the log says how much padding changes a checkpoint that was pretrained without masks."""
         if model.config.model_type in WAVEFORM_FAMILIES and not uses_attention_mask(model.config):
-            clips = Clips(dataset["train"])
+            clips = Clips(train.rows)
             some = [clips[int(i)] for i in np.linspace(0, len(clips) - 1, min(PADDED, len(clips)))]
+            front = build_front(model.config, processor, self.max_seconds)
             logger.info(
                 "padding: this checkpoint was pretrained without masks; %d train clips padded to %g s have logits that"
                 " differ by %.1f %% from those of the clips alone",
                 len(some),
                 self.max_seconds,
-                100 * measure_padding(model, front, some, self.samples),
+                100 * measure_padding(model, front, some, round(self.max_seconds * SAMPLING_RATE)),
             )
-        weights = class_weights(self.class_weights, dataset["train"]["labels"][:], label_names)
-        return CommandTrainer(
-            model=tuning.prepare(model),
-            args=args,
-            train_dataset=dataset["train"],
-            eval_dataset=dataset["validation"],
-            data_collator=build_windows(model.config, self.max_seconds, augmentation, seed),
-            processing_class=processor,
-            compute_metrics=self.build_metrics(label_names),
-            callbacks=callbacks,
-            tuning=tuning,
-            class_weights=None if weights is None else torch.from_numpy(weights),
-            front=front,
-            teacher=teacher,
-        )
+        return tuning.prepare(model)
+
+    def build_augmenter(
+        self, model: PreTrainedModel, augmentation: Augmentation, train: Encoded, seed: int
+    ) -> nn.Module:
+        if augmentation.masks:
+            log_masks(model.config)
+        recordings = read_noise_folder(augmentation.noise_folder)
+        clips: Any = Clips(train.rows)
+        return augmentation.build(clips, SAMPLING_RATE, seed, recordings)
+
+    def build_collator(
+        self, model: PreTrainedModel, processor: FeatureExtractionMixin, draws: Draws | None = None
+    ) -> Collator:
+        drawn = () if draws is None else (draws.augmentation, draws.seed)
+        return _WindowCollator(build_windows(model.config, self.max_seconds, *drawn))
+
+    def build_inputs(
+        self, model: PreTrainedModel, processor: FeatureExtractionMixin, augmenter: nn.Module | None = None
+    ) -> Front:
+        return build_front(model.config, processor, self.max_seconds, augmenter)
+
+    def respond(self, model: nn.Module, to_inputs: nn.Module, batch: Batch) -> Raw:
+        """Logits, float32 `[clips, labels]`, the mean over the windows of a clip by their energy."""
+        assert isinstance(to_inputs, Front)
+        return to_inputs.average(model, batch).float()
 
 
-def measure_padding(model: Any, front: Any, clips: Sequence[np.ndarray], samples: int) -> float:
+def measure_padding(model: PreTrainedModel, front: Front, clips: Sequence[NDArray[np.int16]], samples: int) -> float:
     """How much padding clips to a window of `samples` changes the logits: the norm of the difference over the norm of
     the logits of the clips alone, mean over the clips."""
-    import torch
-
-    from voicecommand.audio.windows import Windows
-
     was_training = model.training
     model.eval()
     with torch.inference_mode():
@@ -121,27 +171,6 @@ def measure_padding(model: Any, front: Any, clips: Sequence[np.ndarray], samples
         padded = front.average(model, Windows(samples)([{"audio": clip} for clip in clips]))
     model.train(was_training)
     return float(((padded - alone).norm(dim=1) / alone.norm(dim=1).clamp(min=1e-12)).mean())
-
-
-def _build_augmenter(augmentation: Any, train: Any, seed: int) -> Any:
-    recordings = read_noise_folder(augmentation.noise_folder)
-    return augmentation.build(Clips(train), SAMPLING_RATE, seed, recordings)
-
-
-def write_audio_samples(dataset: Any, augmentation: Any, directory: str) -> str:
-    """A few training clips as they are and augmented, and a figure; answers a line that says where.
-
-    Raises:
-        InputError: no sound, or no augmentation.
-    """
-    from voicecommand.report import samples as report_samples
-
-    if augmentation is None or "audio" not in dataset["train"].column_names:
-        raise InputError(f"samples={directory}: needs data with sound and an augmentation; add augment=light")
-    recordings = read_noise_folder(augmentation.noise_folder)
-    clips: Any = Clips(dataset["train"])
-    paths = report_samples.write_samples(clips, augmentation, SAMPLING_RATE, directory, recordings=recordings)
-    return f"samples: {len(paths) - 1} clips, {paths[-1]}"
 
 
 @dataclass(frozen=True)
@@ -161,20 +190,19 @@ class AudioClassification(_AudioNetwork):
     checkpoint: str
     revision: str | None = None
     max_seconds: float = 3
-    class_weights: Any = None
+    class_weights: object = None
     licence: str | None = None
 
     def __post_init__(self) -> None:
         _check_seconds("max_seconds", self.max_seconds)
 
-    def load_processor(self) -> Any:
+    def load_processor(self, vocabulary: Vocabulary) -> FeatureExtractionMixin:
         return load_feature_extractor(self.checkpoint, self.revision, self.max_seconds)
 
-    def load_model(self, label_names: list[str], processor: Any) -> Any:
-        import torch
+    def load_model(self, vocabulary: Vocabulary, processor: FeatureExtractionMixin) -> PreTrainedModel:
         from transformers import AutoConfig, AutoModelForAudioClassification
 
-        config = load_pretrained(AutoConfig, self.checkpoint, self.revision, INSTEAD, **name_labels(label_names))
+        config = load_pretrained(AutoConfig, self.checkpoint, self.revision, INSTEAD, **name_labels(vocabulary.labels))
         check_family(self.checkpoint, config.model_type, self.max_seconds)
         model = load_pretrained(
             AutoModelForAudioClassification,
@@ -200,13 +228,13 @@ class BCResNet(_AudioNetwork):
         max_seconds: of a window.
         dropout: of the network.
         class_weights: see `voicecommand.tasks.classification.class_weights`.
-        teacher: directory of a trained run whose answers are learnt beside the labels, see `CommandTrainer`.
+        teacher: directory of a trained run whose answers are learnt beside the labels (`voicecommand.training.losses`).
     """
 
     width: float = 1
     max_seconds: float = 2
     dropout: float = 0.1
-    class_weights: Any = None
+    class_weights: object = None
     teacher: str | None = None
 
     def __post_init__(self) -> None:
@@ -218,33 +246,22 @@ class BCResNet(_AudioNetwork):
         if self.teacher is not None:
             check_teacher(self.teacher)  # before sound is decoded, which may take an hour
 
-    def load_processor(self) -> Any:
+    def load_processor(self, vocabulary: Vocabulary) -> FeatureExtractionMixin:
         from transformers import Wav2Vec2FeatureExtractor
 
         return Wav2Vec2FeatureExtractor(sampling_rate=SAMPLING_RATE, do_normalize=False, return_attention_mask=False)
 
-    def load_model(self, label_names: list[str], processor: Any) -> Any:
+    def load_model(self, vocabulary: Vocabulary, processor: FeatureExtractionMixin) -> PreTrainedModel:
         from voicecommand.models.bcresnet import BCResNetConfig, BCResNetForAudioClassification
 
         config = BCResNetConfig(
-            width=self.width, seconds=self.max_seconds, dropout=self.dropout, **name_labels(label_names)
+            width=self.width, seconds=self.max_seconds, dropout=self.dropout, **name_labels(vocabulary.labels)
         )
         return BCResNetForAudioClassification(config)
 
-    def build_trainer(
-        self, args: Any, model: Any, processor: Any, dataset: Any, label_names: list[str], *rest: Any, **settings: Any
-    ) -> Any:
-        """As that of any network of sound, with the teacher.
-
-        Raises:
-            InputError: also a teacher that can't teach these labels.
-        """
-        teacher = None if self.teacher is None else load_teacher(self.teacher, label_names)
-        return super().build_trainer(args, model, processor, dataset, label_names, *rest, teacher=teacher, **settings)
-
 
 @dataclass(frozen=True)
-class MfccSvm(LinearClassification, _AudioTask):
+class MfccSvm(LabelEstimator, _AudioTask):
     """Statistics of MFCC, spectrum, energy and speaking rate, and a support vector machine.
 
     Args:
@@ -253,21 +270,25 @@ class MfccSvm(LinearClassification, _AudioTask):
     """
 
     C: float = 0.003
-    class_weights: Any = None
-    kind: ClassVar[Literal["mfcc"]] = "mfcc"
-    samples: ClassVar[None] = None  # clips are read whole
+    class_weights: object = None
 
-    def load_processor(self) -> None:
-        return None
+    def encode(self, rows: Rows, processor: None, vocabulary: Vocabulary) -> Encoded:
+        """Clips are read whole."""
+        return _encode_audio(rows, None, "", vocabulary)
 
-    def load_model(self, label_names: list[str], processor: Any) -> Any:
+    def load_model(self, vocabulary: Vocabulary, processor: None) -> MfccFeatures:
         from voicecommand.models.audio_features import MfccFeatures
 
         return MfccFeatures()
 
+    def load_features(self, directory: Path, tensors: dict[str, NDArray]) -> MfccFeatures:
+        from voicecommand.models.audio_features import MfccFeatures
+
+        return MfccFeatures.load(directory, tensors)
+
 
 @dataclass(frozen=True)
-class SpeechEmbeddingSvm(LinearClassification, _AudioTask):
+class SpeechEmbeddingSvm(LabelEstimator, _AudioTask):
     """Mean and deviation of a frozen speech encoder's frames, loud ones counting more, and a support vector machine.
 
     Args:
@@ -279,23 +300,20 @@ class SpeechEmbeddingSvm(LinearClassification, _AudioTask):
     revision: str | None = None
     max_seconds: float = 3
     C: float = 0.01
-    class_weights: Any = None
+    class_weights: object = None
     licence: str | None = None
-    kind: ClassVar[Literal["speech_embedding"]] = "speech_embedding"
 
     def __post_init__(self) -> None:
         super().__post_init__()
         _check_seconds("max_seconds", self.max_seconds)
 
-    @property
-    def samples(self) -> int:
-        return round(self.max_seconds * SAMPLING_RATE)
+    def encode(self, rows: Rows, processor: FeatureExtractionMixin, vocabulary: Vocabulary) -> Encoded:
+        return _encode_audio(rows, self.max_seconds, "the features of their windows are averaged by energy", vocabulary)
 
-    def load_processor(self) -> Any:
+    def load_processor(self, vocabulary: Vocabulary) -> FeatureExtractionMixin:
         return load_feature_extractor(self.checkpoint, self.revision, self.max_seconds)
 
-    def load_model(self, label_names: list[str], processor: Any) -> Any:
-        import torch
+    def load_model(self, vocabulary: Vocabulary, processor: FeatureExtractionMixin) -> SpeechFeatures:
         from transformers import AutoConfig, AutoModel
 
         from voicecommand.models.audio_features import SpeechFeatures
@@ -308,3 +326,8 @@ class SpeechEmbeddingSvm(LinearClassification, _AudioTask):
             cut_positions(encoder, encoder.config, self.max_seconds)
         encoder.name_or_path = encoder.config._name_or_path = public_name(self.checkpoint)
         return SpeechFeatures(encoder, processor, self.max_seconds)
+
+    def load_features(self, directory: Path, tensors: dict[str, NDArray]) -> SpeechFeatures:
+        from voicecommand.models.audio_features import SpeechFeatures
+
+        return SpeechFeatures.load(directory, tensors)

@@ -1,16 +1,49 @@
-"""What every way of classifying commands shares, written or spoken: class weights, metrics, probabilities."""
+"""What every task with one label shares, of text and of audio: labels, class weights, probabilities."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor, nn
+from torch.nn import functional
 
+from voicecommand.columns import GROUP_COLUMNS, OUT_OF_SCOPE
 from voicecommand.errors import InputError
+from voicecommand.evaluation.classification import Classification
+from voicecommand.tasks.base import (
+    Batch,
+    Column,
+    Decoding,
+    Encoded,
+    EstimatorTask,
+    Loss,
+    ModelT,
+    NetworkTask,
+    ProcessorT,
+    Raw,
+    Row,
+    Task,
+    Vocabulary,
+    column_names,
+)
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from transformers import PreTrainedModel
+
+    from voicecommand.evaluation.base import Evaluator
+    from voicecommand.models.estimator import Estimator, Features
+    from voicecommand.tasks.base import Rows
+
+TOP = 5  # labels that an answer names
 
 
-def class_weights(setting: Any, labels: Any, label_names: list[str]) -> np.ndarray | None:
+def class_weights(setting: object, labels: ArrayLike, label_names: Sequence[str]) -> NDArray[np.float32] | None:
     """Weight of each label in the loss, float32 `[labels]` with mean 1 over the training examples, or None.
 
     Args:
@@ -29,7 +62,8 @@ def class_weights(setting: Any, labels: Any, label_names: list[str]) -> np.ndarr
         unknown, missing = set(setting) - set(label_names), set(label_names) - set(setting)
         if unknown or missing:
             raise InputError(
-                f"model.class_weights: has {sorted(setting)}, train has {label_names}; give one weight for each label"
+                f"model.class_weights: has {sorted(setting)}, train has {list(label_names)};"
+                " give one weight for each label"
             )
         for name, weight in setting.items():
             if not isinstance(weight, int | float) or not 0 < weight < float("inf"):
@@ -41,14 +75,14 @@ def class_weights(setting: Any, labels: Any, label_names: list[str]) -> np.ndarr
     return weights.astype(np.float32)
 
 
-def to_probabilities(logits: Any) -> np.ndarray:
+def to_probabilities(logits: ArrayLike) -> NDArray[np.float64]:
     """Logits `[n, labels]` -> probabilities `[n, labels]`, float64, rows that sum to 1."""
     logits = np.asarray(logits, dtype=np.float64)
     exponentials = np.exp(logits - logits.max(axis=-1, keepdims=True))
     return exponentials / exponentials.sum(axis=-1, keepdims=True)
 
 
-def name_labels(label_names: list[str]) -> dict[str, Any]:
+def name_labels(label_names: Sequence[str]) -> dict[str, Any]:
     """What a stock configuration takes to know the labels: label i is `label_names[i]`."""
     return {
         "num_labels": len(label_names),
@@ -58,32 +92,110 @@ def name_labels(label_names: list[str]) -> dict[str, Any]:
     }
 
 
-class Classification:
-    """The members of a Task that do not depend on what is classified."""
+def number_labels(rows: Rows, vocabulary: Vocabulary) -> dict[str, list[int]]:
+    """The column `labels`, the number of each row's label and -100 out of scope; nothing where rows have no label.
 
-    class_weights: Any
-
-    def build_metrics(self, label_names: list[str]) -> Any:
-        """Scalars for Trainer's log: `EvalPrediction` with logits `[n, labels]` -> accuracy and macro F1."""
-        from voicecommand.evaluation.arrays import accuracy, macro_f1
-
-        def compute(prediction: Any) -> dict[str, float]:
-            predicted = np.argmax(prediction.predictions, axis=-1)
-            references = prediction.label_ids
-            return {
-                "accuracy": accuracy(predicted, references),
-                "macro_f1": macro_f1(predicted, references, len(label_names)),
-            }
-
-        return compute
-
-    def decode(self, predictions: np.ndarray) -> np.ndarray:
-        """Logits `[n, labels]` -> probabilities `[n, labels]`, float64, rows that sum to 1."""
-        return to_probabilities(predictions)
+    Raises:
+        InputError: a label that the vocabulary does not have.
+    """
+    if "label" not in column_names(rows):
+        return {}
+    labels = list(rows["label"][:])
+    number = {name: i for i, name in enumerate(vocabulary.labels)} | {OUT_OF_SCOPE: -100}
+    unknown = next((i for i, label in enumerate(labels) if label not in number), None)
+    if unknown is not None:
+        known = f"the model's {len(vocabulary.labels)} labels"
+        raise InputError(f"{rows['origin'][unknown]}: label {labels[unknown]!r} is not one of {known}")
+    return {"labels": [number[label] for label in labels]}
 
 
-class LinearClassification(Classification):
-    """The ways that are fitted in one go: a feature extractor that stays as it is, then a linear classifier."""
+def references_of(rows: Rows) -> dict[str, list[str]]:
+    """The labels of rows that have them."""
+    return {"label": list(rows["label"][:])} if "label" in column_names(rows) else {}
+
+
+def groups_of(rows: Rows) -> dict[str, list[str]]:
+    """The columns of rows that name groups."""
+    return {name: list(rows[name][:]) for name in GROUP_COLUMNS if name in column_names(rows)}
+
+
+def collate_labels(rows: Sequence[Row]) -> Batch:
+    """`labels` int64 `[rows]` and, in training, `weight` float32 `[rows]`, where the rows have them."""
+    import torch
+
+    batch = {}
+    if "labels" in rows[0]:
+        batch["labels"] = torch.tensor([row["labels"] for row in rows])
+    if "weight" in rows[0]:
+        batch["weight"] = torch.tensor([row["weight"] for row in rows])
+    return batch
+
+
+class LabelTask(Task[ModelT, ProcessorT]):
+    """One label for each row: the label with the highest probability, out of those of the training split."""
+
+    class_weights: object
+
+    @property
+    def evaluators(self) -> tuple[Evaluator, ...]:
+        return (Classification(),)
+
+    def learn(self, rows: Dataset) -> Vocabulary:
+        """The labels of train in alphabetical order: label i is `labels[i]` in every split and in the model."""
+        return Vocabulary(labels=tuple(sorted(set(rows["label"]))))
+
+    def decode(self, raw: Raw | NDArray, vocabulary: Vocabulary, decoding: Decoding) -> dict[str, Column]:
+        """Logits `[n, labels]` -> label, probability, top_5, accepted (None without a threshold), and all
+        `probabilities`, float64 `[n, labels]`."""
+        names = vocabulary.labels
+        logits = raw.numpy() if isinstance(raw, Tensor) else raw
+        probabilities = to_probabilities(logits)
+        order = np.argsort(-probabilities, axis=1, kind="stable")[:, :TOP]
+        top = [
+            [{"label": names[i], "probability": float(row[i])} for i in best]
+            for best, row in zip(order, probabilities, strict=True)
+        ]
+        threshold = decoding.threshold
+        return {
+            "label": [answers[0]["label"] for answers in top],
+            "probability": [answers[0]["probability"] for answers in top],
+            "top_5": top,
+            "accepted": [None if threshold is None else answers[0]["probability"] >= threshold for answers in top],
+            "probabilities": probabilities,
+        }
+
+
+class LabelNetwork(LabelTask["PreTrainedModel", ProcessorT], NetworkTask[ProcessorT]):
+    """A network whose head gives logits `[rows, labels]`."""
+
+    head_weights: ClassVar[Mapping[str, float]] = {"label": 1.0}
+
+    def class_weights_of(self, train: Encoded, vocabulary: Vocabulary) -> Mapping[str, NDArray[np.float32]]:
+        weights = class_weights(self.class_weights, train.rows["labels"][:], vocabulary.labels)
+        return {} if weights is None else {"label": weights}
+
+    def losses(self, model: nn.Module, inputs: Batch, batch: Batch) -> dict[str, Loss]:
+        return {"label": Loss(logits=model(**inputs).logits, targets=batch["labels"])}
+
+    def count(self, batch: Batch) -> dict[str, int]:
+        return {"label": int(((batch["labels"] >= 0) & (batch["weight"] > 0)).sum())}
+
+    def loss_of(self, raw: Raw, batch: Batch) -> Tensor | None:
+        if "labels" not in batch or not isinstance(raw, Tensor):
+            return None
+        losses = functional.cross_entropy(raw, batch["labels"].to(raw.device), reduction="none")
+        return losses.where(batch["labels"].to(raw.device) >= 0, float("nan"))
+
+    def open(self, directory: Path, vocabulary: Vocabulary) -> tuple[PreTrainedModel, ProcessorT]:
+        model, processor = super().open(directory, vocabulary)
+        names = dict(model.config.id2label or {})
+        if names != dict(enumerate(vocabulary.labels)):
+            raise ValueError("config.json and voicecommand.json name different labels")
+        return model, processor
+
+
+class LabelEstimator(LabelTask["Estimator", ProcessorT], EstimatorTask["Estimator", ProcessorT]):
+    """Features that stay as they are, then a linear support vector machine."""
 
     C: float
 
@@ -91,20 +203,31 @@ class LinearClassification(Classification):
         if not isinstance(self.C, int | float) or not 0 < self.C < float("inf"):
             raise InputError(f"model.C={self.C}: give a number above 0")
 
-    def build_trainer(
-        self,
-        args: Any,
-        model: Any,
-        processor: Any,
-        dataset: Any,
-        label_names: list[str],
-        tuning: Any = None,
-        callbacks: list | None = None,
-        seed: int = 0,
-        augmentation: Any = None,
-    ) -> Any:
-        """An `Estimator` over the encoded `dataset`; `args`, `tuning`, `augmentation`, `callbacks` are a network's."""
+    def fit(self, features: Features, train: Encoded, vocabulary: Vocabulary, seed: int) -> Estimator:
+        from voicecommand.models.estimator import fit_estimator
+
+        labels = np.asarray(train.rows["labels"][:])
+        weights = class_weights(self.class_weights, labels, vocabulary.labels)
+        group = next((name for name in GROUP_COLUMNS if name in column_names(train.rows)), None)
+        groups = None if group is None else np.asarray(train.rows[group][:])
+        return fit_estimator(features, train.rows, labels, len(vocabulary.labels), self.C, weights, groups, seed)
+
+    def respond(self, model: Estimator, rows: Rows) -> NDArray[np.floating]:
+        return model(rows)
+
+    def save(self, model: Estimator, processor: ProcessorT, directory: Path) -> None:
+        model.save(directory)
+
+    @abstractmethod
+    def load_features(self, directory: Path, tensors: dict[str, NDArray]) -> Features:
+        """The features that `save` wrote."""
+
+    def open(self, directory: Path, vocabulary: Vocabulary) -> tuple[Estimator, ProcessorT]:
         from voicecommand.models.estimator import Estimator
 
-        weights = class_weights(self.class_weights, dataset["train"]["labels"], label_names)
-        return Estimator(model, dataset["train"], label_names, self.C, weights, seed)
+        model = Estimator.load(directory, len(vocabulary.labels), self.load_features)
+        processor: ProcessorT = getattr(model.features, "processor", None)  # type: ignore[assignment]
+        return model, processor
+
+    def count_parameters(self, model: Estimator) -> tuple[int, int]:
+        return model.count_parameters()

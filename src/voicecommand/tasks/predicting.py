@@ -1,46 +1,182 @@
-"""The answers of a model to a split, beside its rows."""
+"""One way to answer, for training, evaluation, prediction and every comparison."""
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
+from itertools import chain
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
+import torch
+from numpy.typing import NDArray
 
 from voicecommand.audio.clips import SAMPLING_RATE
-from voicecommand.columns import GROUP_COLUMNS, OUT_OF_SCOPE
-from voicecommand.errors import InputError
-from voicecommand.evaluation.answers import Predictions, texts_of
+from voicecommand.columns import GROUP_COLUMNS
+from voicecommand.evaluation.base import Answers
+from voicecommand.tasks.base import (
+    Column,
+    Decoding,
+    Encoded,
+    EstimatorTask,
+    NetworkTask,
+    Task,
+    Vocabulary,
+    column_names,
+)
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from transformers import PreTrainedModel
+
+    from voicecommand.tasks.base import Processor, Rows
+
+DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-def collect_predictions(rows: Any, split: str, probabilities: np.ndarray, label_names: list[str]) -> Predictions:
-    """Probabilities `[n, labels]` of a split beside its rows, for evaluation.
+@dataclass(frozen=True)
+class Answered:
+    """What was answered to n rows, in their order.
 
-    Raises:
-        InputError: a label that the model does not know.
+    Args:
+        columns: of the answers, `[n]` each.
+        losses: float32 `[n]`, NaN for a row without a target; None where the task has no loss of its answers.
+        truncated: how many rows are longer than the model reads.
+        limit: what is said of those: "N of M examples are {limit}".
     """
-    number = {name: i for i, name in enumerate(label_names)} | {OUT_OF_SCOPE: -1}
-    labels = rows["label"][:]
-    unknown = sorted(set(labels) - set(number))
-    if unknown:
-        row = rows["origin"][labels.index(unknown[0])]
-        raise InputError(f"{row}: label {unknown[0]!r} is not one of the model's {len(label_names)} labels")
-    group = next((c for c in GROUP_COLUMNS if c in rows.column_names), None)
-    return Predictions(
+
+    columns: dict[str, Column]
+    losses: NDArray[np.float32] | None
+    truncated: int
+    limit: str
+
+
+class Answerer:
+    """A model with all that its answers depend on; built once, then it encodes, batches by length, responds, decodes.
+
+    On several ranks each answers every n-th row, and all get the answers of all. A figure is therefore the same
+    whoever asks: it is that of this model, in this precision.
+
+    Args:
+        batch_size: rows through a network at a time.
+        precision: fp32, bf16 or fp16, of a network.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        model: object,
+        processor: Processor | None,
+        vocabulary: Vocabulary,
+        decoding: Decoding | None = None,
+        batch_size: int = 64,
+        precision: str = "fp32",
+    ) -> None:
+        self.task, self.model, self.processor, self.vocabulary = task, model, processor, vocabulary
+        self.decoding = decoding or Decoding()
+        self.batch_size, self.precision = batch_size, precision
+        if isinstance(task, NetworkTask):
+            self.network = cast("PreTrainedModel", model)
+            # kept, because a mel bank takes longer to build than to use
+            self.collate = task.build_collator(self.network, processor)
+            self.to_inputs = task.build_inputs(self.network, processor).to(self.network.device)
+
+    def answer(self, rows: Rows) -> Answered:
+        """The answers to rows that have what the task reads."""
+        return self.answer_encoded(self.task.encode(rows, self.processor, self.vocabulary))
+
+    def answer_split(self, rows: Dataset, split: str) -> tuple[Answers, Answered]:
+        """The answers to a split of a data set, beside its rows, and as they are."""
+        encoded = self.task.encode(rows, self.processor, self.vocabulary)
+        answered = self.answer_encoded(encoded)
+        return collect_answers(rows, split, encoded, answered, self.vocabulary), answered
+
+    def answer_encoded(self, encoded: Encoded) -> Answered:
+        if isinstance(self.task, EstimatorTask):
+            raw = self.task.respond(self.model, encoded.rows) if len(encoded) else np.zeros((0, 0))
+            columns = self.task.decode(raw, self.vocabulary, self.decoding) if len(encoded) else {}
+            return Answered(columns, None, encoded.truncated, encoded.limit)
+        was_training = self.network.training
+        self.network.eval()
+        try:
+            numbers, parts, losses = self._respond(encoded)
+        finally:
+            self.network.train(was_training)
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            gathered: list = [None] * torch.distributed.get_world_size()
+            torch.distributed.all_gather_object(gathered, (numbers, parts, losses))
+            numbers, parts, losses = (list(chain.from_iterable(found[i] for found in gathered)) for i in range(3))
+        return _in_order(numbers, parts, losses, encoded)
+
+    def _respond(self, encoded: Encoded) -> tuple[list[int], list[dict[str, Column]], list[NDArray | None]]:
+        """(row numbers, columns, losses) by batch, of this rank's rows: longest first, so that batches hardly pad and
+        memory peaks at once."""
+        assert isinstance(self.task, NetworkTask)
+        order = np.argsort(-np.asarray(encoded.lengths), kind="stable")
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            order = order[torch.distributed.get_rank() :: torch.distributed.get_world_size()]
+        device, read = self.network.device, encoded.reader()
+        autocast = torch.autocast(device.type, DTYPES.get(self.precision), enabled=self.precision != "fp32")
+        parts, losses = [], []
+        for start in range(0, len(order), self.batch_size):
+            rows = read(order[start : start + self.batch_size].tolist())
+            batch = {name: value.to(device) for name, value in self.collate(rows).items()}
+            with torch.no_grad(), autocast:
+                raw = self.task.respond(self.network, self.to_inputs, batch)
+            loss = self.task.loss_of(raw, batch)
+            losses.append(None if loss is None else loss.cpu().numpy())
+            raw = raw.cpu() if isinstance(raw, torch.Tensor) else tuple(part.cpu() for part in raw)
+            parts.append(self.task.decode(raw, self.vocabulary, self.decoding))
+        return order.tolist(), parts, losses
+
+
+def _in_order(numbers: list[int], parts: list[dict], losses: list, encoded: Encoded) -> Answered:
+    """The columns of all batches in the order of the rows."""
+    columns: dict[str, Column] = {}
+    back = np.argsort(numbers)
+    for name in parts[0] if parts else ():
+        values = [part[name] for part in parts]
+        if isinstance(values[0], np.ndarray):
+            columns[name] = np.concatenate(values)[back]
+        else:
+            flat = [value for part in values for value in part]
+            columns[name] = [flat[i] for i in back]
+    known = bool(losses) and losses[0] is not None
+    return Answered(columns, np.concatenate(losses)[back] if known else None, encoded.truncated, encoded.limit)
+
+
+def collect_answers(rows: Dataset, split: str, encoded: Encoded, answered: Answered, vocabulary: Vocabulary) -> Answers:
+    """The answers to a split beside its rows, for evaluation."""
+    names = column_names(rows)
+    group = next((name for name in GROUP_COLUMNS if name in names), None)
+    said = next((name for name in ("text", "transcript") if name in names), None)
+    return Answers(
         split=split,
         ids=rows["id"][:],
         origins=rows["origin"][:],
-        texts=texts_of(rows),
-        seconds=[length / SAMPLING_RATE for length in rows["length"][:]] if "length" in rows.column_names else None,
-        references=np.array([number[name] for name in labels], dtype=np.int64),
-        probabilities=probabilities,
+        texts=[""] * len(rows) if said is None else rows[said][:],
+        references=encoded.references,
+        columns=answered.columns,
+        label_names=list(vocabulary.labels),
         groups=rows[group][:] if group else None,
         group_column=group,
-        label_names=label_names,
+        seconds=[length / SAMPLING_RATE for length in rows["length"][:]] if "length" in names else None,
     )
 
 
-def predict_split(trainer: Any, task: Any, encoded: Any, rows: Any, split: str, label_names: list[str]) -> Predictions:
-    """One split through the trained model, in the order of its rows."""
-    # without labels: evaluation measures, and out-of-scope rows have none that Trainer's metrics could take
-    probabilities = task.decode(trainer.predict(encoded[split].remove_columns("labels")).predictions)
-    return collect_predictions(rows[split], split, probabilities, label_names)
+def as_predictions(answers: Answers):  # TEMPORARY
+    from voicecommand.columns import OUT_OF_SCOPE
+    from voicecommand.evaluation.answers import Predictions
+
+    number = {name: i for i, name in enumerate(answers.label_names)} | {OUT_OF_SCOPE: -1}
+    return Predictions(
+        split=answers.split,
+        ids=answers.ids,
+        origins=answers.origins,
+        texts=answers.texts,
+        seconds=answers.seconds,
+        references=np.array([number[name] for name in answers.references["label"]], dtype=np.int64),
+        probabilities=np.asarray(answers.columns["probabilities"]),
+        groups=answers.groups,
+        group_column=answers.group_column,
+        label_names=answers.label_names,
+    )

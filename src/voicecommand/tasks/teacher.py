@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from voicecommand.errors import InputError
+from voicecommand.tasks.base import NetworkTask
 
 logger = logging.getLogger(__name__)
 
@@ -20,7 +21,7 @@ def check_teacher(run: str) -> None:
         settings = saved.read_settings(run)
     except InputError as error:
         raise InputError(f"model.teacher={error}") from error
-    if (settings["task"], settings["kind"]) != ("audio_classification", "network"):
+    if settings.task.name != "audio_classification" or not isinstance(settings.task, NetworkTask):
         raise InputError(f"model.teacher={run}: not a network of sound; train one with model=whisper tuning=head")
 
 

@@ -6,30 +6,94 @@ way, `EmbeddingSvm` the hybrid one. conf/model/ names one of them and fills its 
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
 
 from voicecommand.errors import InputError
 from voicecommand.models.pretrained import load_pretrained, public_name
 from voicecommand.models.tokens import INSTEAD, check_positions, encode_texts, load_tokenizer, seen_tokens
-from voicecommand.tasks.classification import Classification, LinearClassification, class_weights, name_labels
+from voicecommand.tasks.base import Batch, Collator, Columns, Draws, Encoded, Raw, Row, Vocabulary
+from voicecommand.tasks.classification import (
+    LabelEstimator,
+    LabelNetwork,
+    LabelTask,
+    collate_labels,
+    groups_of,
+    name_labels,
+    number_labels,
+    references_of,
+)
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+    from transformers.tokenization_utils_base import PreTrainedTokenizerBase
+
+    from voicecommand.models.text_features import EncoderFeatures, TfidfFeatures
+    from voicecommand.models.tuning import Tuning
+    from voicecommand.tasks.base import Rows
 
 
-def _check_length(max_length: Any) -> None:
+def _check_length(max_length: object) -> None:
     if not isinstance(max_length, int) or max_length < 3:
         raise InputError(f"model.max_length={max_length}: give at least 3 tokens")
 
 
 @dataclass(frozen=True)
-class _TextTask(Classification):
+class _TextTask(LabelTask):
     """What the three ways share."""
 
-    columns: ClassVar[tuple[str, ...]] = ("text", "label")
     name: ClassVar[str] = "text_classification"
+    hub_tag: ClassVar[str] = "text-classification"
+
+    @property
+    def columns(self) -> Columns:
+        return Columns(reads="text", targets=("label",))
+
+
+def _to_encoded(rows: Rows, columns: dict[str, list], truncated: int, limit: str, vocabulary: Vocabulary) -> Encoded:
+    """Columns of model inputs, with labels and groups where the rows have them."""
+    from datasets import Dataset
+
+    columns |= number_labels(rows, vocabulary) | groups_of(rows)
+    encoded = columns if isinstance(rows, Mapping) else Dataset.from_dict(columns)
+    return Encoded(encoded, references_of(rows), truncated, limit)
+
+
+def _encode_tokens(rows: Rows, processor: PreTrainedTokenizerBase, max_length: int, vocabulary: Vocabulary) -> Encoded:
+    """`input_ids` of each text and `length` in tokens."""
+    columns = encode_texts(list(rows["text"][:]), processor, max_length)
+    cut = sum(columns.pop("truncated"))
+    limit = min(max_length, processor.model_max_length)
+    return _to_encoded(rows, columns, cut, f"longer than {limit} tokens, and cut to them", vocabulary)
+
+
+class _Padding:
+    """Rows -> `input_ids` and `attention_mask` int64 `[rows, longest]`, with the labels and weights of the rows."""
+
+    def __init__(self, processor: PreTrainedTokenizerBase) -> None:
+        self.processor = processor
+
+    def __call__(self, rows: Sequence[Row]) -> Batch:
+        ids: list[Any] = [row["input_ids"] for row in rows]
+        padded = self.processor.pad({"input_ids": ids}, return_attention_mask=True, return_tensors="pt")
+        return dict(padded) | collate_labels(rows)
+
+
+class _Tokens(nn.Module):
+    """A batch -> the network's inputs; nothing is heard."""
+
+    def forward(self, batch: Batch) -> tuple[Batch, None]:
+        return {name: batch[name] for name in ("input_ids", "attention_mask")}, None
 
 
 @dataclass(frozen=True)
-class TextClassification(_TextTask):
+class TextClassification(LabelNetwork, _TextTask):
     """A sequence-classification network of the hub's families, tuned on the commands.
 
     Args:
@@ -37,7 +101,7 @@ class TextClassification(_TextTask):
         revision: commit of the hub repository.
         max_length: tokens; longer texts are cut and counted.
         pretrained: False keeps the architecture and draws the weights anew.
-        class_weights: see `class_weights`.
+        class_weights: see `voicecommand.tasks.classification.class_weights`.
         licence: of the weights, for the model card.
     """
 
@@ -45,24 +109,24 @@ class TextClassification(_TextTask):
     revision: str | None = None
     max_length: int = 128
     pretrained: bool = True
-    class_weights: Any = None
+    class_weights: object = None
     licence: str | None = None
-    kind: ClassVar[Literal["network"]] = "network"
+    processor_class: ClassVar[str] = "AutoTokenizer"
+    model_class: ClassVar[str] = "AutoModelForSequenceClassification"
 
     def __post_init__(self) -> None:
         _check_length(self.max_length)
 
-    def load_processor(self) -> Any:
+    def load_processor(self, vocabulary: Vocabulary) -> PreTrainedTokenizerBase:
         return load_tokenizer(self.checkpoint, self.revision)
 
-    def preprocess(self, batch: dict[str, list], processor: Any) -> dict[str, list]:
-        return encode_texts(batch["text"], processor, self.max_length)
+    def encode(self, rows: Rows, processor: PreTrainedTokenizerBase, vocabulary: Vocabulary) -> Encoded:
+        return _encode_tokens(rows, processor, self.max_length, vocabulary)
 
-    def load_model(self, label_names: list[str], processor: Any) -> Any:
-        import torch
+    def load_model(self, vocabulary: Vocabulary, processor: PreTrainedTokenizerBase) -> PreTrainedModel:
         from transformers import AutoConfig, AutoModelForSequenceClassification
 
-        labels = name_labels(label_names)
+        labels = name_labels(vocabulary.labels)
         if self.pretrained:
             model = load_pretrained(
                 AutoModelForSequenceClassification,
@@ -83,74 +147,46 @@ class TextClassification(_TextTask):
         model.name_or_path = model.config._name_or_path = public_name(self.checkpoint)
         return model
 
-    def build_collator(self, processor: Any) -> Any:
-        """Rows -> padded int64 `input_ids` and `attention_mask` `[batch, longest]`, `labels` `[batch]` where given."""
-        import torch
-
-        def collate(rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
-            longest = max(len(row["input_ids"]) for row in rows)
-            ids = torch.full((len(rows), longest), processor.pad_token_id, dtype=torch.long)
-            mask = torch.zeros((len(rows), longest), dtype=torch.long)
-            for i, row in enumerate(rows):
-                ids[i, : len(row["input_ids"])] = torch.as_tensor(row["input_ids"])
-                mask[i, : len(row["input_ids"])] = 1
-            batch = {"input_ids": ids, "attention_mask": mask}
-            if "labels" in rows[0]:
-                batch["labels"] = torch.tensor([row["labels"] for row in rows])
-            return batch
-
-        return collate
-
-    def build_trainer(
-        self,
-        args: Any,
-        model: Any,
-        processor: Any,
-        dataset: Any,
-        label_names: list[str],
-        tuning: Any = None,
-        callbacks: list | None = None,
-        seed: int = 0,
-        augmentation: Any = None,
-    ) -> Any:
-        """A `CommandTrainer` over the encoded `dataset` (train, validation)."""
-        import torch
-
+    def prepare(
+        self, model: PreTrainedModel, tuning: Tuning, train: Encoded, processor: PreTrainedTokenizerBase
+    ) -> nn.Module:
+        """As `tuning` says; of a trainable embedding only the rows of tokens that train has move."""
         from voicecommand.models.embeddings import train_seen_rows
-        from voicecommand.training.trainer import CommandTrainer
 
-        weights = class_weights(self.class_weights, dataset["train"]["labels"], label_names)
-        model = tuning.prepare(model)
-        train_seen_rows(model, seen_tokens(dataset["train"], processor))
-        return CommandTrainer(
-            model=model,
-            args=args,
-            train_dataset=dataset["train"],
-            eval_dataset=dataset["validation"],
-            data_collator=self.build_collator(processor),
-            processing_class=processor,
-            compute_metrics=self.build_metrics(label_names),
-            callbacks=callbacks,
-            tuning=tuning,
-            class_weights=None if weights is None else torch.from_numpy(weights),
-        )
+        prepared = tuning.prepare(model)
+        train_seen_rows(prepared, seen_tokens(train.rows, processor))
+        return prepared
+
+    def build_collator(
+        self, model: PreTrainedModel, processor: PreTrainedTokenizerBase, draws: Draws | None = None
+    ) -> Collator:
+        return _Padding(processor)
+
+    def build_inputs(
+        self, model: PreTrainedModel, processor: PreTrainedTokenizerBase, augmenter: nn.Module | None = None
+    ) -> nn.Module:
+        return _Tokens()
+
+    def respond(self, model: nn.Module, to_inputs: nn.Module, batch: Batch) -> Raw:
+        """Logits, float32 `[rows, labels]`."""
+        logits: Tensor = model(**to_inputs(batch)[0]).logits
+        return logits.float()
 
 
 @dataclass(frozen=True)
-class TfidfSvm(LinearClassification, _TextTask):
+class TfidfSvm(LabelEstimator, _TextTask):
     """Word and character TF-IDF with a linear support vector machine (Joachims 1998), in scikit-learn.
 
     Args:
         word_ngrams, character_ngrams: (shortest, longest) n-gram.
         C: inverse strength of the regularisation.
-        class_weights: see `class_weights`.
+        class_weights: see `voicecommand.tasks.classification.class_weights`.
     """
 
     word_ngrams: tuple[int, int] = (1, 2)
     character_ngrams: tuple[int, int] = (2, 5)
     C: float = 1.0
-    class_weights: Any = None
-    kind: ClassVar[Literal["tfidf"]] = "tfidf"
+    class_weights: object = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -159,22 +195,24 @@ class TfidfSvm(LinearClassification, _TextTask):
             if not all(isinstance(n, int) for n in lengths) or len(lengths) != 2 or not 1 <= lengths[0] <= lengths[1]:
                 raise InputError(f"model.{name}={list(lengths)}: give [shortest, longest], whole numbers from 1")
 
-    def load_processor(self) -> None:
-        return None
-
-    def preprocess(self, batch: dict[str, list], processor: Any) -> dict[str, list]:
+    def encode(self, rows: Rows, processor: None, vocabulary: Vocabulary) -> Encoded:
         """Texts as they are; `length` in characters. Nothing is ever cut."""
-        texts = batch["text"]
-        return {"text": texts, "length": [len(text) for text in texts], "truncated": [False] * len(texts)}
+        texts = list(rows["text"][:])
+        return _to_encoded(rows, {"text": texts, "length": [len(text) for text in texts]}, 0, "", vocabulary)
 
-    def load_model(self, label_names: list[str], processor: Any) -> Any:
+    def load_model(self, vocabulary: Vocabulary, processor: None) -> TfidfFeatures:
         from voicecommand.models.text_features import TfidfFeatures
 
         return TfidfFeatures(self.word_ngrams, self.character_ngrams)
 
+    def load_features(self, directory: Path, tensors: dict[str, NDArray]) -> TfidfFeatures:
+        from voicecommand.models.text_features import TfidfFeatures
+
+        return TfidfFeatures.load(directory, tensors)
+
 
 @dataclass(frozen=True)
-class EmbeddingSvm(LinearClassification, _TextTask):
+class EmbeddingSvm(LabelEstimator, _TextTask):
     """A frozen pretrained encoder, the mean of its token vectors, and a linear support vector machine.
 
     Args:
@@ -186,22 +224,20 @@ class EmbeddingSvm(LinearClassification, _TextTask):
     revision: str | None = None
     max_length: int = 128
     C: float = 1.0
-    class_weights: Any = None
+    class_weights: object = None
     licence: str | None = None
-    kind: ClassVar[Literal["embedding"]] = "embedding"
 
     def __post_init__(self) -> None:
         super().__post_init__()
         _check_length(self.max_length)
 
-    def load_processor(self) -> Any:
+    def load_processor(self, vocabulary: Vocabulary) -> PreTrainedTokenizerBase:
         return load_tokenizer(self.checkpoint, self.revision)
 
-    def preprocess(self, batch: dict[str, list], processor: Any) -> dict[str, list]:
-        return encode_texts(batch["text"], processor, self.max_length)
+    def encode(self, rows: Rows, processor: PreTrainedTokenizerBase, vocabulary: Vocabulary) -> Encoded:
+        return _encode_tokens(rows, processor, self.max_length, vocabulary)
 
-    def load_model(self, label_names: list[str], processor: Any) -> Any:
-        import torch
+    def load_model(self, vocabulary: Vocabulary, processor: PreTrainedTokenizerBase) -> EncoderFeatures:
         from transformers import AutoModel
 
         from voicecommand.models.text_features import EncoderFeatures
@@ -212,3 +248,8 @@ class EmbeddingSvm(LinearClassification, _TextTask):
         check_positions(self.max_length, processor, encoder.config)
         encoder.name_or_path = encoder.config._name_or_path = public_name(self.checkpoint)
         return EncoderFeatures(encoder, processor)
+
+    def load_features(self, directory: Path, tensors: dict[str, NDArray]) -> EncoderFeatures:
+        from voicecommand.models.text_features import EncoderFeatures
+
+        return EncoderFeatures.load(directory, tensors)

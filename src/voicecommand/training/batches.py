@@ -1,41 +1,44 @@
-"""The batches of training and evaluation: of like length, the same for any number of ranks."""
+"""The batches of training: of examples of about the same length, the same for any number of ranks."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
 from torch.utils.data import Sampler
 
-from voicecommand.audio.clips import Clips
+from voicecommand.tasks.base import Encoded, Row
 
 # Examples are sorted by length inside windows of this many global batches: wide enough that batches need
 # hardly any padding, narrow enough that an epoch's batches still differ from the last one's.
 WINDOW = 50
 
 
+class Uncounted(int):
+    """The number of an example that fills a batch and has no weight in the loss."""
+
+
 class GroupedBatches(Sampler[list[int]]):
-    """Batches of examples of like length, the same global batches for any split into ranks and accumulation.
+    """Batches of examples of about the same length, the same global batches for any split into ranks and accumulation.
 
     An epoch is cut into global batches of `batch_size x accumulation x world_size` examples. Each is cut into
     `accumulation` micro-batches, each of those into one part a rank, so that 1 x 16, 2 x 8 and 8 with an
     accumulation of 2 make the same optimizer steps. The examples that do not fill a global batch come last, in
-    a smaller one; a rank left without an example there gets one that does not count, given as `~index`.
+    a smaller one; a rank for which none is left there gets one example as `Uncounted`.
 
     Args:
         lengths: tokens (or samples) of each example, `[examples]`.
         batch_size: examples a rank takes at a time (`per_device_train_batch_size`).
         accumulation: micro-batches in an optimizer step (`gradient_accumulation_steps`).
-        seed: the order of epoch e is drawn from (seed, e) alone.
+        seed: the order of epoch e is drawn from (seed, e) only.
         drop_last: leave out the smaller batch at the end of an epoch.
     """
 
     def __init__(
         self,
-        lengths: Any,
+        lengths: Sequence[int],
         batch_size: int,
         accumulation: int = 1,
         rank: int = 0,
@@ -77,64 +80,27 @@ class GroupedBatches(Sampler[list[int]]):
                 micro = batch[start : start + step]
                 share = math.ceil(len(micro) / self.world_size)
                 mine = micro[self.rank * share : (self.rank + 1) * share].tolist()
-                yield mine or [~int(micro[0])]
+                yield mine or [Uncounted(micro[0])]
 
 
-class EncodedRows(torch.utils.data.Dataset):
-    """An encoded split by rows; sound comes as int16 views into its memory map."""
+class TrainingExamples(torch.utils.data.Dataset):
+    """The encoded training split by rows, each with its `example`, its `weight` in the loss and the `epoch`.
 
-    def __init__(self, dataset: Any) -> None:
-        has_sound = "audio" in dataset.column_names
-        self.clips = Clips(dataset) if has_sound else None
-        self.dataset = dataset.remove_columns("audio") if has_sound else dataset
-
-    def __len__(self) -> int:
-        return len(self.dataset)
-
-    def __getitems__(self, indices: list[int]) -> list[dict[str, Any]]:
-        columns = self.dataset[indices]
-        rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
-        if self.clips is not None:
-            for row, index in zip(rows, indices, strict=True):
-                row["audio"] = self.clips[index]
-        return rows
-
-    def __getitem__(self, key: Any) -> Any:
-        return self.dataset[key] if isinstance(key, str) else self.__getitems__([key])[0]
-
-
-class TrainingExamples(EncodedRows):
-    """The encoded training split; an index `~i` is example i with a label that the loss leaves out.
-
-    Each row names its `example` and the `epoch`, from which its augmentation is drawn.
+    From `example` and `epoch` augmentation is drawn.
     """
 
-    def __init__(self, dataset: Any, batches: GroupedBatches) -> None:
-        super().__init__(dataset)
-        self.batches = batches
-
-    def __getitems__(self, indices: list[int]) -> list[dict[str, Any]]:
-        rows = super().__getitems__([i if i >= 0 else ~i for i in indices])
-        for row, index in zip(rows, indices, strict=True):
-            row |= {"example": index if index >= 0 else ~index, "epoch": self.batches.epoch}
-            if index < 0:
-                row["labels"] = -100
-        return rows
-
-
-def lengths_of(dataset: Any) -> np.ndarray:
-    """`length` of each example; a slice, because a column of `datasets` gives its values one by one otherwise."""
-    return np.asarray(dataset["length"][:])
-
-
-class LongestFirst(Sampler[int]):
-    """Evaluation order: longest first, so that batches hardly pad and memory peaks at once."""
-
-    def __init__(self, lengths: Any) -> None:
-        self.order = np.argsort(-lengths, kind="stable")
+    def __init__(self, encoded: Encoded, batches: GroupedBatches) -> None:
+        self.read, self.count, self.batches = encoded.reader(), len(encoded), batches
 
     def __len__(self) -> int:
-        return len(self.order)
+        return self.count
 
-    def __iter__(self) -> Iterator[int]:
-        return iter(self.order.tolist())
+    def __getitems__(self, indices: list[int]) -> list[Row]:
+        rows = self.read(indices)
+        for row, index in zip(rows, indices, strict=True):
+            weight = 0.0 if isinstance(index, Uncounted) else 1.0
+            row |= {"example": int(index), "weight": weight, "epoch": self.batches.epoch}
+        return rows
+
+    def __getitem__(self, index: int) -> Row:
+        return self.__getitems__([index])[0]

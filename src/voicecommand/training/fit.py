@@ -1,19 +1,35 @@
-"""The way of a training run, step by step: encode, build the trainer, train. recipes/train.py is the sequence."""
+"""The way of a training run, step by step: prepare, encode, fit. recipes/train.py is the sequence."""
 
 from __future__ import annotations
 
-import json
+import copy
 import logging
 import time
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
-from voicecommand.audio.clips import SAMPLING_RATE
-from voicecommand.columns import GROUP_COLUMNS, OUT_OF_SCOPE
 from voicecommand.data.audit import findings
 from voicecommand.errors import InputError
-from voicecommand.run import directory as run_directory
 from voicecommand.run import machine, processes
+from voicecommand.tasks.base import Columns, Draws, Encoded, EstimatorTask, NetworkTask, Stage, Task, Vocabulary
+from voicecommand.tasks.predicting import Answerer, collect_answers
 from voicecommand.training import checkpoints, progress
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from datasets import Dataset, DatasetDict
+    from torch import nn
+    from transformers import PreTrainedModel, TrainerCallback, TrainingArguments
+
+    from voicecommand.audio.augmentation import Augmentation
+    from voicecommand.models.estimator import Features
+    from voicecommand.models.tuning import Tuning
+    from voicecommand.run.directory import Run
+    from voicecommand.tasks.base import Processor
+    from voicecommand.training.trainer import CommandTrainer
 
 logger = logging.getLogger(__name__)
 
@@ -27,171 +43,296 @@ def seed_everything(seed: int) -> None:
     set_seed(seed)
 
 
-def prepare(dataset: Any, columns: tuple[str, ...], num_proc: int | None = None) -> Any:
-    """The data with its sound decoded, where `columns` ask for sound: mono int16 at 16 kHz, in a memory-mapped cache.
+def prepare(dataset: DatasetDict, reads: str, num_proc: int | None = None) -> DatasetDict:
+    """The data with its audio decoded, where audio is what is read: mono int16 at 16 kHz, in a memory-mapped cache.
 
     Raises:
-        InputError: a file that is not sound, or not whole; it names the rows.
+        InputError: a file that is not audio, or not whole; it names the rows.
     """
-    if "audio" not in columns:
+    if reads != "audio":
         return dataset
     from voicecommand.data import prepared
 
     return prepared.prepare(dataset, num_proc=num_proc or processes.count_cores())
 
 
-def check_labels(dataset: Any) -> None:
-    """Stop at wrong labels before sound is decoded, which may take an hour; `checks.check` looks at all the rest.
+def check_targets(dataset: DatasetDict, columns: Columns) -> None:
+    """Stop at wrong targets before audio is decoded, which may take an hour; `findings.check` looks at all the rest.
 
     Raises:
         InputError: one line with the first error and the number of others.
     """
-    has_sound = any("audio" in rows.column_names for rows in dataset.values())
-    if has_sound and (errors := findings.inspect(dataset, ("label",), near=False).errors):
+    if columns.reads == "audio" and (errors := findings.inspect(dataset, columns.targets, near=False).errors):
         more = f" (and {len(errors) - 1} more: recipes/audit.py lists all)" if len(errors) > 1 else ""
         raise InputError(f"{errors[0].line()}{more}")
 
 
-def find_label_names(dataset: Any) -> list[str]:
-    """The labels of train in alphabetical order: label i is `label_names[i]` in every split and in the model."""
-    return sorted(set(dataset["train"]["label"]))
-
-
-def encode(dataset: Any, task: Any, processor: Any, label_names: list[str], splits: list[str] | None = None) -> Any:
-    """DatasetDict of rows -> DatasetDict of model inputs, `labels` and `length`; cut examples are counted in the log.
-
-    Out-of-scope rows have the label -100, which the loss and the metrics leave out. Group columns stay in train,
-    where estimators need them. Prepared sound stays where it is, in its memory map.
+def encode(dataset: DatasetDict, task: Task, processor: Processor | None, vocabulary: Vocabulary) -> dict[str, Encoded]:
+    """Every split as the model takes it; examples that are longer than it reads are counted in the log.
 
     Raises:
-        InputError: a label that is not in `label_names`.
+        InputError: a target that is not in the vocabulary.
     """
-    from datasets import DatasetDict, concatenate_datasets
-
-    number = {name: i for i, name in enumerate(label_names)} | {OUT_OF_SCOPE: -100}
-    encoded = DatasetDict()
-    for name in splits or list(dataset):
-        split = dataset[name]
-        columns: dict[str, list] = {}
-        if "audio" in task.columns:
-            longest = task.samples or max(split["length"][:])
-            cut = sum(length > longest for length in split["length"][:])
-            limit = f"{longest / SAMPLING_RATE:g} s: networks learn the loudest so long, windows answer by loudness"
-        else:
-            columns = task.preprocess({c: split[c][:] for c in task.columns}, processor)
-            cut, limit = sum(columns.pop("truncated")), f"{getattr(task, 'max_length', None)} tokens, and cut to them"
-        if cut:
-            logger.warning("%s: %d of %d examples are longer than %s", name, cut, len(split), limit)
-        labels = split["label"][:]
-        unknown = next((i for i, label in enumerate(labels) if label not in number), None)
-        if unknown is not None:
-            known = f"{len(label_names)} labels of train"
-            raise InputError(f"{split['origin'][unknown]}: label {labels[unknown]!r} is not one of the {known}")
-        columns["labels"] = [number[label] for label in labels]
-        columns |= {c: split[c][:] for c in GROUP_COLUMNS if c in split.column_names and name == "train"}
-        encoded[name] = type(split).from_dict(columns)
-        if "audio" in task.columns:
-            sound = split.select_columns(["audio", "length", "content"])
-            encoded[name] = concatenate_datasets([sound, encoded[name]], axis=1)
-        encoded[name].info.description = json.dumps({"truncated": cut})
+    encoded = {}
+    for name, rows in dataset.items():
+        encoded[name] = task.encode(rows, processor, vocabulary)
+        log_truncated(name, encoded[name].truncated, len(rows), encoded[name].limit)
     return encoded
 
 
-def count_truncated(encoded: Any) -> dict[str, int]:
-    """How many examples `encode` cut, by split."""
-    return {name: json.loads(split.info.description)["truncated"] for name, split in encoded.items()}
+def log_truncated(split: str, truncated: int, rows: int, limit: str) -> None:
+    if truncated:
+        logger.warning("%s: %d of %d examples are %s", split, truncated, rows, limit)
 
 
-def build_trainer(
-    task: Any,
-    args: Any,
-    model: Any,
-    processor: Any,
-    encoded: Any,
-    label_names: list[str],
-    run: run_directory.Run,
-    tuning: Any = None,
+@dataclass(frozen=True)
+class Trained:
+    """A trained model, and how it went.
+
+    Args:
+        figures: the training figures of run.json.
+        history: what Trainer logged.
+    """
+
+    model: object
+    figures: dict[str, float | int | None]
+    history: list[dict[str, float]]
+
+
+def fit(
+    task: Task,
+    model: object,
+    processor: Processor | None,
+    vocabulary: Vocabulary,
+    dataset: DatasetDict,
+    encoded: Mapping[str, Encoded],
+    *,
+    run: Run,
+    args: TrainingArguments | None = None,
+    tuning: Tuning | None = None,
+    augmentation: Augmentation | None = None,
     early_stopping: int | None = None,
     seed: int = 0,
-    augmentation: Any = None,
-) -> Any:
-    """A Trainer with our callbacks, or an Estimator.
+) -> Trained:
+    """Train a network stage by stage, or fit an estimator.
 
     Raises:
-        InputError: `early_stopping` without evaluations to stop on.
-    """
-    callbacks: list[Any] = []
-    if args is not None:
-        from transformers import EarlyStoppingCallback
-
-        callbacks = [checkpoints.build_stop_callback(run)]
-        if early_stopping is not None:
-            if args.eval_strategy == "no" or not args.load_best_model_at_end:
-                raise InputError(
-                    f"early_stopping={early_stopping}: needs training.eval_strategy and"
-                    " training.load_best_model_at_end=true; or give early_stopping=null"
-                )
-            callbacks.append(EarlyStoppingCallback(early_stopping))
-    trainer = task.build_trainer(args, model, processor, encoded, label_names, tuning, callbacks, seed, augmentation)
-    if args is not None:  # an estimator's are known once it is fitted
-        progress.show_progress(trainer)
-        log_parameters(*count_parameters(trainer))
-    return trainer
-
-
-def count_parameters(trainer: Any) -> tuple[int, int]:
-    """(all, trainable) parameters of a Trainer's network or of a fitted Estimator."""
-    if hasattr(trainer, "count_parameters"):
-        return trainer.count_parameters()
-    from voicecommand.models import tuning as models_tuning
-
-    return models_tuning.count_parameters(trainer.model)
-
-
-def log_parameters(total: int, trainable: int) -> None:
-    logger.info(
-        "parameters %s, trainable %s (%.2f %%)",
-        f"{total:,}",
-        f"{trainable:,}",
-        100 * trainable / max(total, 1),
-    )
-
-
-def train(trainer: Any, run: run_directory.Run) -> dict[str, Any]:
-    """Fit, from the newest complete checkpoint where the run resumes; answers the training figures of run.json.
-
-    Raises:
+        InputError: settings that do not go together.
         Stopped: a signal asked for it; a checkpoint was saved.
         NonFiniteLoss: the loss became NaN or infinite.
     """
     startup = machine.process_seconds()
-    newest = checkpoints.find_newest(run.directory / "checkpoints") if run.resume else None
-    if run.resume and newest is None:
-        logger.warning("no complete checkpoint to resume from: training starts at step 0")
-    start = time.perf_counter()
-    output = trainer.train(resume_from_checkpoint=str(newest) if newest else None)
-    run.check_stop()
-    total, trainable = count_parameters(trainer)
-    if not hasattr(trainer, "state"):
-        log_parameters(total, trainable)
-    figures = {
+    if isinstance(task, EstimatorTask):
+        return _fit_estimator(task, cast("Features", model), vocabulary, encoded["train"], run, seed, startup)
+    assert isinstance(task, NetworkTask) and args is not None and tuning is not None
+    network = cast("PreTrainedModel", model)
+    callbacks = _build_callbacks(run, args, early_stopping)
+    validate = build_validation(task, processor, vocabulary, dataset["validation"], encoded["validation"], args)
+    stages = task.stages(encoded["train"])
+    prepared = task.prepare(network, tuning, encoded["train"], processor)
+    start, steps, output = time.perf_counter(), 0, None
+    for stage in stages:
+        trainer = build_trainer(
+            task, prepared, processor, vocabulary, stage,
+            args=_arguments_of(stage, args), tuning=tuning, augmentation=augmentation, seed=seed,
+            validation=encoded["validation"], validate=validate, callbacks=callbacks, unprepared=network,
+        )  # fmt: skip
+        progress.show_progress(trainer)
+        log_parameters(trainer.model)
+        if _is_done(stage, trainer):
+            continue
+        newest = checkpoints.find_newest(Path(str(trainer.args.output_dir))) if run.resume else None
+        if run.resume and newest is None:
+            logger.warning("no complete checkpoint to resume from: training starts at step 0")
+        output = trainer.train(resume_from_checkpoint=str(newest) if newest else None)
+        run.check_stop()
+        steps += output.global_step
+        if len(stages) > 1:
+            _keep(stage, trainer)
+    total, trainable = task.count_parameters(trainer.model)
+    figures: dict[str, float | int | None] = {
         "parameters": total,
         "trainable_parameters": trainable,
-        "samples_per_second": output.metrics.get("train_samples_per_second"),
+        "samples_per_second": output.metrics.get("train_samples_per_second") if output else None,
         "startup_seconds": round(startup, 2),
         "train_seconds": round(time.perf_counter() - start, 2),
-        "steps": output.global_step,
+        "steps": steps,
+        "peak_memory_mb": round(machine.peak_memory_mb(), 1),
+        "epochs": trainer.state.epoch,
+        "best_step": trainer.state.best_global_step,
+        "best_objective": trainer.state.best_metric,
+    }
+    import torch
+
+    if torch.cuda.is_available():
+        figures["peak_gpu_memory_mb"] = round(torch.cuda.max_memory_allocated() / 2**20, 1)
+    return Trained(trainer.accelerator.unwrap_model(trainer.model), figures, trainer.state.log_history)
+
+
+def _fit_estimator(
+    task: EstimatorTask, features: Features, vocabulary: Vocabulary, train: Encoded, run: Run, seed: int, startup: float
+) -> Trained:
+    if run.resume:
+        logger.warning("no complete checkpoint to resume from: training starts at step 0")
+    start = time.perf_counter()
+    model = task.fit(features, train, vocabulary, seed)
+    seconds = time.perf_counter() - start
+    run.check_stop()
+    total, fitted = task.count_parameters(model)
+    logger.info("parameters %s, trainable %s (%.2f %%)", f"{total:,}", f"{fitted:,}", 100 * fitted / max(total, 1))
+    figures: dict[str, float | int | None] = {
+        "parameters": total,
+        "trainable_parameters": fitted,
+        "samples_per_second": len(train) / seconds,
+        "startup_seconds": round(startup, 2),
+        "train_seconds": round(seconds, 2),
+        "steps": 0,
         "peak_memory_mb": round(machine.peak_memory_mb(), 1),
     }
-    state = getattr(trainer, "state", None)
-    if state is not None:
-        figures |= {
-            "epochs": state.epoch,
-            "best_step": state.best_global_step,
-            "best_objective": state.best_metric,
-        }
-        import torch
+    return Trained(model, figures, [])
 
-        if torch.cuda.is_available():
-            figures["peak_gpu_memory_mb"] = round(torch.cuda.max_memory_allocated() / 2**20, 1)
-    return figures
+
+def build_validation(
+    task: NetworkTask,
+    processor: Processor | None,
+    vocabulary: Vocabulary,
+    rows: Dataset,
+    encoded: Encoded,
+    args: TrainingArguments,
+) -> Callable[[nn.Module], dict[str, float]]:
+    """A network -> the figures of the validation split: those of the first evaluator, and the loss."""
+    import numpy as np
+
+    precision = "bf16" if args.bf16 else "fp16" if args.fp16 else "fp32"
+    answerer: Answerer | None = None
+
+    def validate(model: nn.Module) -> dict[str, float]:
+        nonlocal answerer
+        if answerer is None or answerer.model is not model:
+            answerer = Answerer(task, model, processor, vocabulary, None, args.per_device_eval_batch_size, precision)
+        answered = answerer.answer_encoded(encoded)
+        answers = collect_answers(rows, "validation", encoded, answered, vocabulary)
+        figures = task.evaluators[0].quick(answers)
+        if answered.losses is not None:
+            figures = {"loss": float(np.nanmean(answered.losses, dtype=np.float64))} | figures
+        return figures
+
+    return validate
+
+
+def build_trainer(
+    task: NetworkTask,
+    model: nn.Module,
+    processor: Processor | None,
+    vocabulary: Vocabulary,
+    stage: Stage,
+    *,
+    args: TrainingArguments,
+    tuning: Tuning,
+    augmentation: Augmentation | None = None,
+    seed: int = 0,
+    validation: Encoded | None = None,
+    validate: Callable[[nn.Module], dict[str, float]] = lambda model: {},
+    callbacks: list[TrainerCallback] | None = None,
+    unprepared: PreTrainedModel | None = None,
+) -> CommandTrainer:
+    """The Trainer of one stage.
+
+    Args:
+        model: as `task.prepare` left it.
+        unprepared: the network as it was loaded, whose configuration says how its inputs are made; None: `model`.
+
+    Raises:
+        InputError: augmentation with persistent workers, whose epoch would stand still; a teacher that can't teach.
+    """
+    import torch
+
+    from voicecommand.tasks.teacher import load_teacher
+    from voicecommand.training.losses import StepLoss
+    from voicecommand.training.trainer import CommandTrainer
+
+    if augmentation is not None and args.dataloader_persistent_workers:
+        raise InputError("training.dataloader_persistent_workers=true: not with augment; leave it out")
+    plain = cast("PreTrainedModel", model) if unprepared is None else unprepared
+    draws = None if augmentation is None else Draws(augmentation, seed)
+    augmenter = None if augmentation is None else task.build_augmenter(plain, augmentation, stage.train, seed)
+    weights = task.class_weights_of(stage.train, vocabulary)
+    step_loss = StepLoss(
+        task.head_weights,
+        {head: torch.from_numpy(values) for head, values in weights.items()},
+        args.label_smoothing_factor,
+        None if task.teacher is None else load_teacher(task.teacher, list(vocabulary.labels)),
+    )
+    return CommandTrainer(
+        model=stage.module(model),
+        args=args,
+        train_dataset=stage.train,
+        eval_dataset=validation,
+        data_collator=task.build_collator(plain, processor, draws),
+        processing_class=processor,
+        callbacks=callbacks,
+        task=task,
+        tuning=tuning,
+        to_inputs=task.build_inputs(plain, processor, augmenter),
+        step_loss=step_loss,
+        validate=validate,
+    )
+
+
+def _build_callbacks(run: Run, args: TrainingArguments, early_stopping: int | None) -> list[TrainerCallback]:
+    """Raises InputError: `early_stopping` without evaluations to stop on."""
+    from transformers import EarlyStoppingCallback
+
+    callbacks: list[TrainerCallback] = [checkpoints.build_stop_callback(run)]
+    if early_stopping is not None:
+        if args.eval_strategy == "no" or not args.load_best_model_at_end:
+            raise InputError(
+                f"early_stopping={early_stopping}: needs training.eval_strategy and"
+                " training.load_best_model_at_end=true; or give early_stopping=null"
+            )
+        callbacks.append(EarlyStoppingCallback(early_stopping))
+    return callbacks
+
+
+def _arguments_of(stage: Stage, args: TrainingArguments) -> TrainingArguments:
+    """Each named stage has a folder of checkpoints of its own."""
+    if not stage.name:
+        return args
+    own = copy.copy(args)
+    own.output_dir = str(Path(str(args.output_dir)) / stage.name)
+    return own
+
+
+def _is_done(stage: Stage, trainer: CommandTrainer) -> bool:
+    """Whether an earlier process finished this stage; its weights are taken over then."""
+    from safetensors.torch import load_model
+
+    file = Path(str(trainer.args.output_dir)) / "stage.safetensors"
+    if not stage.name or not file.is_file():
+        return False
+    load_model(trainer.model, file)
+    logger.info("stage %s was finished before", stage.name)
+    return True
+
+
+def _keep(stage: Stage, trainer: CommandTrainer) -> None:
+    """The weights that a finished stage leaves to the next."""
+    from safetensors.torch import save_model
+
+    if processes.RANK == 0:
+        file = Path(str(trainer.args.output_dir)) / "stage.safetensors"
+        save_model(trainer.accelerator.unwrap_model(trainer.model), str(file.with_suffix(".part")))
+        file.with_suffix(".part").replace(file)
+    processes.wait_for_all()
+
+
+def log_parameters(model: nn.Module) -> None:
+    """How many parameters a network has, how many move, and why the others of an embedding do not."""
+    from voicecommand.models.embeddings import count_unseen
+    from voicecommand.models.tuning import count_parameters
+
+    total, trainable = count_parameters(model)
+    unseen = count_unseen(model)
+    rest = f"; {unseen:,} are of tokens that train lacks and stay as they are" if unseen else ""
+    share = 100 * trainable / max(total, 1)
+    logger.info("parameters %s, trainable %s (%.2f %%)%s", f"{total:,}", f"{trainable:,}", share, rest)

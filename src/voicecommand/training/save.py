@@ -1,33 +1,23 @@
-"""A trained model in stock form, with its processor, all or nothing."""
+"""A trained model in stock form, with its processor and what opens it again, all or nothing."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from voicecommand import files
+from voicecommand.tasks import saved
+
+if TYPE_CHECKING:
+    from voicecommand.tasks.base import Processor, Task, Vocabulary
 
 
-def save(trainer: Any, task: Any, processor: Any, label_names: list[str], directory: Path) -> None:
-    """The trained model in stock form (LoRA merged, its adapter beside), with its processor, all or nothing."""
+def save(model: object, task: Task, processor: Processor | None, vocabulary: Vocabulary, directory: Path) -> None:
+    """The folder `directory`, which `voicecommand.load` opens.
+
+    Raises:
+        StorageError: it can't be written; what was there before still is.
+    """
     with files.staged(directory) as staging:
-        if task.kind == "network":
-            model = trainer.accelerator.unwrap_model(trainer.model)
-            if hasattr(model, "merge_and_unload"):
-                model.save_pretrained(staging / "adapter")
-                model = model.merge_and_unload()
-            model.save_pretrained(staging)
-            processor.save_pretrained(staging)
-        else:
-            trainer.save_model(staging)
-        files.write_json(
-            staging / "voicecommand.json",
-            {
-                "format": 1,
-                "task": task.name,
-                "kind": task.kind,
-                "label_names": label_names,
-                "max_length": getattr(task, "max_length", None),
-                "max_seconds": getattr(task, "max_seconds", None),
-            },
-        )
+        task.save(model, processor, staging)
+        saved.write_settings(staging, task, vocabulary)
