@@ -130,7 +130,7 @@ def test_unknown_commands_far_from_all_known_ones_are_refused(monkeypatch: pytes
     found = protocols.measure_unknown(pool)
     assert len(found["pairs"]) == 6 and sum(found["chosen"].values()) == 6
     assert found["scores"]["mahalanobis"]["false_accepts"]["value"] == 0
-    assert found["scores"]["mahalanobis"]["auroc_held_out"] > 0.99
+    assert found["scores"]["mahalanobis"]["auroc_held_out"] > 0.95
     assert found["scores"]["chosen"]["recall"]["value"] > 0.7
     assert all((pool.splits[rows] != "test").all() for rows in fits)
 

@@ -190,7 +190,7 @@ def test_it_learns_to_tell_tones_apart() -> None:
     pitch = torch.tensor([400.0, 900.0, 2000.0])[labels] * (1 + 0.1 * torch.rand(24))
     waveforms = 0.3 * torch.sin(2 * torch.pi * pitch[:, None] * times) + 0.01 * torch.randn(24, 3_200)
     optimizer = torch.optim.AdamW(model.parameters(), 0.01)
-    for _ in range(30):
+    for _ in range(60):  # after 30 it is right only for some seeds: the running statistics lag behind the weights
         optimizer.zero_grad()
         model(waveforms, labels=labels).loss.backward()
         optimizer.step()
