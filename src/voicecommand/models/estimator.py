@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from voicecommand.files import read_json_file
+from voicecommand.files import read_json
 from voicecommand.models.audio_features import MfccFeatures, SpeechFeatures
 from voicecommand.models.text_features import EncoderFeatures, TfidfFeatures
 
@@ -90,7 +90,7 @@ class Estimator:
         directory = Path(directory)
         tensors = load_file(directory / "estimator.safetensors")
         kinds: dict[str, Any] = {c.kind: c for c in (TfidfFeatures, EncoderFeatures, MfccFeatures, SpeechFeatures)}
-        kind = read_json_file(directory / "features.json")["kind"]
+        kind = read_json(directory / "features.json")["kind"]
         if kind not in kinds:
             raise ValueError(f"features.json: kind {kind!r} is none of {', '.join(kinds)}")
         features = kinds[kind].load(directory, tensors)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 from collections.abc import Sequence
@@ -50,7 +49,7 @@ def write_record(
 def write_evaluation_record(directory: Path, run_directory: Path, data: dict[str, Any], command: list[str]) -> None:
     """run.json of an evaluation: the run's own, with the data and the command of this measurement."""
     try:
-        record = json.loads((run_directory / "run.json").read_text(encoding="utf-8"))
+        record = files.read_json(run_directory / "run.json")
     except (OSError, ValueError):
         record = {}
     record |= {"command": command, "data": data}
@@ -71,14 +70,14 @@ def write_threshold(directory: Path, metrics: dict[str, Any]) -> None:
     rejection = metrics["rejection"]
     if rejection is not None:
         path = directory / "voicecommand.json"
-        saved = json.loads(path.read_text(encoding="utf-8"))
+        saved = files.read_json(path)
         saved |= {"threshold": rejection["threshold"], "threshold_keeps": rejection["keeps"]}
         files.write_json(path, saved)
 
 
 def read_objective(directory: Path) -> float:
     """What a sweep compares: macro F1 on validation."""
-    metrics = json.loads((directory / "metrics.json").read_text(encoding="utf-8"))
+    metrics = files.read_json(directory / "metrics.json")
     return metrics["splits"]["validation"]["macro_f1"]["value"]
 
 
@@ -88,7 +87,7 @@ def read_json(places: Sequence[Path], name: str) -> Any:
         path = place / name
         if path.exists():
             try:
-                return json.loads(path.read_text(encoding="utf-8"))
+                return files.read_json(path)
             except ValueError as error:
                 raise InputError(f"{path}: not valid JSON ({error}); write the run's files anew") from error
     return None

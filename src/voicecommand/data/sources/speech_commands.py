@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from voicecommand import files
 from voicecommand.data.sources.archives import fetch
 from voicecommand.data.splits import build
 from voicecommand.data.table import Rows
@@ -171,15 +172,13 @@ def _cut_silence(root: Path, split: str, count: int) -> list[str]:
 
     from voicecommand.audio.clips import to_int16
     from voicecommand.audio.decode import read_audio
-    from voicecommand.files import cache_directory
 
     sources = sorted((root / NOISE).glob("*.wav"))
     if not sources:
         raise InputError(f"{root}: no {NOISE}/*.wav to cut silence from")
     noises: dict[Path, np.ndarray] = {}
     contents = [hashlib.sha256(file.read_bytes()).hexdigest() for file in sources]
-    folder = cache_directory() / "speech_commands" / _hash("\n".join(contents))[:16] / SILENCE
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = files.cache_directory() / "speech_commands" / _hash("\n".join(contents))[:16] / SILENCE
     paths = []
     for number in range(count):
         file = sources[number % len(sources)]
@@ -193,9 +192,8 @@ def _cut_silence(root: Path, split: str, count: int) -> list[str]:
         if high - low < SECOND:
             raise InputError(f"{file}: too short to cut a second for {split} out of {PARTS[split]} of it")
         start = low + int(_hash(f"{split}/{file.name}/{number}")[:8], 16) % (high - low - SECOND + 1)
-        staging = target.with_name(f".{target.name}.{os.getpid()}")
-        soundfile.write(staging, noises[file][start : start + SECOND], SECOND, subtype="PCM_16", format="WAV")
-        os.replace(staging, target)
+        with files.open_whole(target, flush=False) as sink:
+            soundfile.write(sink, noises[file][start : start + SECOND], SECOND, subtype="PCM_16", format="WAV")
     return paths
 
 
