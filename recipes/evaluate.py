@@ -41,7 +41,7 @@ def main(config):
     written.write_evaluation(directory, predictions, metrics)
     clips.write_run_clips(directory, predictions, dataset)
     truncated = {split: model.count_truncated(model.read(rows)) for split, rows in dataset.items()}
-    data = fingerprint.describe_data(config.choices.data, dataset, truncated)
+    data = fingerprint.describe_data(config.choices.data, dataset, truncated, model.columns)
     records.write_evaluation_record(directory, run, data, identity.command())
     path = page.write_report(directory, run_directory=Path(run))
     print(terminal.format_summary(metrics), f"report: {path}", sep="\n")

@@ -56,7 +56,7 @@ def train(config, run):
         if program.is_main_process():
             save.save(trainer, task, processor, label_names, run.directory / "model")
             metrics = evaluation_splits.evaluate_predictions(predictions)
-            data = fingerprint.describe_data(config.choices.data, dataset, fit.count_truncated(encoded))
+            data = fingerprint.describe_data(config.choices.data, dataset, fit.count_truncated(encoded), task.columns)
             metrics |= records.write_record(run, identity.record(config, args), task, trainer, data, figures)
             records.write_threshold(run.directory / "model", metrics)
             written.write_evaluation(run.directory, predictions, metrics)

@@ -29,7 +29,8 @@ METADATA = tuple(f"metadata{ending}" for ending in READERS)
 
 
 def load_folder(
-    columns: tuple[str, ...],
+    columns: tuple[str, ...] = ("audio", "label"),
+    *,
     path: str,
     column_map: Mapping[str, str | None] | None = None,
     splits: Mapping[str, str | None] | None = None,

@@ -27,7 +27,8 @@ PROBE_SECONDS = 10.0
 
 
 def load_hub(
-    columns: tuple[str, ...],
+    columns: tuple[str, ...] = ("text", "label"),
+    *,
     path: str,
     name: str | None = None,
     revision: str | None = None,

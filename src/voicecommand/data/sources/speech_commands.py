@@ -52,7 +52,8 @@ PARTS = {"train": (0.0, 0.8), "validation": (0.8, 0.9), "test": (0.9, 1.0)}
 
 
 def load_speech_commands(
-    columns: Sequence[str],
+    columns: Sequence[str] = ("audio", "label"),
+    *,
     path: str,
     version: str = "0.02",
     classes: int | None = None,
