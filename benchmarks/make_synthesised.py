@@ -55,7 +55,7 @@ def read_recordings(directory: Path) -> list[tuple[str, str, str, str]]:
 
     found = []
     for split in ("train", "validation"):
-        rows = load_folder(("audio", "label"), str(directory / split), split={"validation": 0, "test": 0})["train"]
+        rows = load_folder(("audio", "label"), path=str(directory / split), split={"validation": 0, "test": 0})["train"]
         for file, label, speaker in zip(*(rows[name][:] for name in COLUMNS), strict=True):
             found.append((file, str(Path(file).relative_to(directory)), label, speaker))
     return found

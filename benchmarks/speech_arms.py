@@ -73,7 +73,7 @@ def load_rows(job: dict[str, Any]) -> Any:
     """The rows of the folder data set, paths undecoded; each arm has the same, and the same subset of them."""
     from voicecommand.data.sources.folder import load_folder
 
-    rows = load_folder(("audio", "label"), job["path"])
+    rows = load_folder(("audio", "label"), path=job["path"])
     for split, count in job.get("subset", {}).items():
         rows[split] = rows[split].select(choose(rows[split]["label"][:], count))
     return rows

@@ -337,7 +337,7 @@ def load_made(directory: str, columns: Sequence[str]) -> Any:
     from voicecommand.data.sources.folder import load_folder
     from voicecommand.training import fit as training_fit
 
-    found = load_folder(tuple(columns), str(Path(directory) / "train"), split={"validation": 0, "test": 0})
+    found = load_folder(tuple(columns), path=str(Path(directory) / "train"), split={"validation": 0, "test": 0})
     rows = training_fit.prepare(found, columns, 1)["train"]
     order = np.random.default_rng(0).permutation(len(rows))
     labels = np.array(rows["label"][:])[order]

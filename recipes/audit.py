@@ -24,7 +24,7 @@ def main(config: DictConfig) -> None:
 
     if config.samples is None and config.get("augment"):
         raise InputError(f"augment={config.choices.augment}: shows in samples=DIR alone; add it or leave augment out")
-    columns = tuple(config.columns or objects.known_columns(config))
+    columns = tuple(config.columns or objects.default_columns(config))
     reads = "audio" if "audio" in columns else "text"
     dataset = fit.prepare(objects.load_data(config, columns), reads, config.num_proc)
     findings = data_findings.inspect(dataset, columns)
@@ -32,7 +32,7 @@ def main(config: DictConfig) -> None:
     for problem in findings.problems:
         print(f"{problem.level}: {problem.line()}")
     print(f"{len(findings.errors)} errors, {len(findings.warnings)} warnings; ", end="")
-    print(f"fingerprint {fingerprint.fingerprint(dataset)['fingerprint']}")
+    print(f"fingerprint {fingerprint.fingerprint(dataset, columns)['fingerprint']}")
     if findings.errors:
         raise InputError(f"the data has {len(findings.errors)} error(s), named above: training would refuse it")
     if config.samples is not None:

@@ -41,7 +41,7 @@ def main(config):
     for split, (_, given) in answered.items():
         fit.log_truncated(split, given.truncated, len(dataset[split]), given.limit)
     truncated = {split: given.truncated for split, (_, given) in answered.items()}
-    data = fingerprint.describe_data(config.choices.data, dataset, truncated)
+    data = fingerprint.describe_data(config.choices.data, dataset, truncated, columns.known)
     records.write_evaluation_record(directory, run, data, identity.command())
     path = page.write_report(directory, run_directory=Path(run))
     print(terminal.format_summary(metrics), f"report: {path}", sep="\n")

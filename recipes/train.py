@@ -58,7 +58,7 @@ def train(config, run):
         if program.is_main_process():
             metrics = evaluate_predictions(answers)
             truncated = {split: rows.truncated for split, rows in encoded.items()}
-            data = fingerprint.describe_data(config.choices.data, dataset, truncated)
+            data = fingerprint.describe_data(config.choices.data, dataset, truncated, task.columns.known)
             record = identity.record(config, args)
             metrics |= records.write_record(run, record, task.describe(), data, trained.figures, trained.history)
             saved.write_threshold(run.directory / "model", metrics["rejection"])

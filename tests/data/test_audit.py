@@ -6,6 +6,7 @@ import hashlib
 import importlib.util
 import io
 import logging
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from voicecommand import files
 from voicecommand.data.audit.findings import check, format_counts, inspect
 from voicecommand.data.audit.problem import Findings
 from voicecommand.data.audit.twins import find_twins
@@ -262,6 +264,29 @@ def test_the_fingerprint_is_the_same_forever() -> None:
     }
 
 
+@pytest.mark.parametrize("column", ["transcript", "response", "slots", "history"])
+def test_the_fingerprint_covers_every_column_that_the_task_reads(column: str) -> None:
+    columns = ("text", "label", column)
+    data, other = (
+        dataset({"train": [("open it", "open", value), ("close it", "close", "b")]}, columns) for value in "ax"
+    )
+    plain = fingerprint(data.remove_columns(column))
+    assert fingerprint(data, columns) != fingerprint(other, columns)
+    assert fingerprint(data, columns[::-1]) == fingerprint(data, columns)
+    assert fingerprint(data, ("text", "label")) == fingerprint(other) == plain, "that of a task that reads labels stays"
+
+
+def test_the_fingerprint_of_recordings_covers_their_transcripts() -> None:
+    said = {name: [f"word {i}" for i in range(len(clips))] for name, clips in CLEAN_SOUND.items()}
+    other = said | {"train": [*said["train"][:-1], "another"]}
+    read = ("audio", "transcript")
+    prints = [fingerprint(sounds(CLEAN_SOUND, transcript=texts, text=texts), read) for texts in (said, other)]
+    assert prints[0] != prints[1]
+    assert prints[0] == fingerprint(sounds(CLEAN_SOUND, transcript=said), read), "a text that is not read is left out"
+    both = [fingerprint(sounds(CLEAN_SOUND, text=texts), ("audio", "text")) for texts in (said, other)]
+    assert both[0] != both[1]
+
+
 def test_fifteen_thousand_rows_are_checked_within_a_second() -> None:
     rows = [(f"please do the thing number {i} in the living room", f"label_{chr(97 + i % 26)}") for i in range(15_000)]
     data = dataset({"train": rows, "validation": rows[:500]})
@@ -439,6 +464,15 @@ def test_sound_is_judged_by_its_sound_and_text_by_its_text() -> None:
     assert kinds(data.remove_columns(["audio", "content"]), SOUND) == []
 
 
+def test_a_recording_without_its_transcript_is_an_error() -> None:
+    said = {"train": ["word"] * 8, "validation": ["word", " ", "NULL", "word"]}
+    found = inspect(sounds(CLEAN_SOUND, transcript=said), ("audio", "transcript"))
+    assert lines(found) == [
+        ("error", "empty", "1 empty transcript(s) in validation (validation.csv:3)"),
+        ("warning", "null_like", "1 transcript(s) in validation look like a missing value: 'NULL' (validation.csv:4)"),
+    ]
+
+
 def test_the_fingerprint_of_recordings_is_that_of_their_files() -> None:
     data = sounds(CLEAN_SOUND)
     texts = {name: [f"text {i}" for i in range(len(clips))] for name, clips in CLEAN_SOUND.items()}
@@ -506,3 +540,40 @@ def test_a_named_data_set_reads_a_directory_and_asks_for_it(
     assert run_audit(monkeypatch, f"data={name}", f"data.path={tmp_path}") == 0
     assert run_audit(monkeypatch, f"data={name}") == 2
     assert "data.path" in capsys.readouterr().err
+
+
+SOURCE = """
+from voicecommand.audio.clips import write_wav
+from voicecommand.data.splits import build
+import numpy as np
+
+def load_tones(columns=("audio", "label"), *, folder: str, count: int = 4):
+    splits = {}
+    for split in ("train", "validation"):
+        rows = {name: [] for name in ("id", "origin", "audio", "label")}
+        for number in range(count):
+            path = f"{folder}/{split}-{number}.wav"
+            tone = 9000 * np.sin(np.arange(8000) * (0.1 + 0.01 * number + (split == "train")))
+            write_wav(path, tone.astype(np.int16))
+            for name, value in zip(rows, (f"{split}-{number}", path, path, "ab"[number % 2])):
+                rows[name].append(value)
+        splits[split] = rows
+    return build(splits)
+"""
+
+
+def test_a_new_source_of_recordings_is_one_file_and_one_yaml(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from voicecommand.config import groups
+    from voicecommand.data import sources
+
+    shutil.copytree(groups.CONF, tmp_path / "conf")
+    monkeypatch.setattr(groups, "CONF", tmp_path / "conf")
+    monkeypatch.setattr(sources, "__path__", [*sources.__path__, str(tmp_path)])
+    monkeypatch.setattr(files, "cache_directory", lambda: tmp_path / "cache")
+    (tmp_path / "tones_of_ours.py").write_text(SOURCE)
+    target = "voicecommand.data.sources.tones_of_ours.load_tones"
+    (tmp_path / "conf" / "data" / "tones.yaml").write_text(f"_target_: {target}\nfolder: ???\ncount: 4\n")
+    assert run_audit(monkeypatch, "data=tones", f"data.folder={tmp_path}", "data.count=6") == 0
+    assert "label  train  validation\na          3           3\nb          3           3" in capsys.readouterr().out

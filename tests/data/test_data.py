@@ -421,7 +421,7 @@ NAMES = {"text": "sentence", "label": "intent"}
 
 
 def test_hub_data_comes_in_the_same_shape_with_label_names(hub_directory: str) -> None:
-    data = load_hub(COLUMNS, hub_directory, column_map=NAMES, splits={"validation": "heldout"}, split=WHOLE)
+    data = load_hub(COLUMNS, path=hub_directory, column_map=NAMES, splits={"validation": "heldout"}, split=WHOLE)
     assert data["validation"]["text"][:] == ["heldout 0", "heldout 1"]
     assert data["validation"]["label"][:] == ["off", "on"]
     assert data["validation"]["origin"][:] == [f"{hub_directory}@main/heldout:{i}" for i in (0, 1)]
@@ -429,7 +429,7 @@ def test_hub_data_comes_in_the_same_shape_with_label_names(hub_directory: str) -
 
 
 def test_splits_that_the_hub_lacks_come_from_the_same_rule(hub_directory: str) -> None:
-    data = load_hub(COLUMNS, hub_directory, column_map=NAMES)
+    data = load_hub(COLUMNS, path=hub_directory, column_map=NAMES)
     rule = SplitRule()
     wanted = [f"train {i}" for i in range(30) if rule.assign(f"train {i}") == "test"]
     assert data["test"]["text"][:] == wanted and len(wanted) > 0
@@ -459,7 +459,7 @@ def test_hub_sound_is_written_once_undecoded_under_its_hash(tmp_path: Path, monk
     rows = [*sounds, sounds[0], {"bytes": None, "path": there}]
     directory = write_hub(tmp_path, {"clip": rows, "other": rows, "label": ["x"] * 4}, features)
     columns, names = ("audio", "label"), {"audio": "clip"}
-    train = load_hub(columns, directory, column_map=names, split=WHOLE)["train"]
+    train = load_hub(columns, path=directory, column_map=names, split=WHOLE)["train"]
     first, second, third, fourth = train["audio"][:]
     assert Path(first).read_bytes() == sounds[0]["bytes"] and first == third and fourth == there
     digest = hashlib.sha256(b"not sound, and nobody looks").hexdigest()
@@ -467,7 +467,7 @@ def test_hub_sound_is_written_once_undecoded_under_its_hash(tmp_path: Path, monk
     assert Path(second).read_bytes() == b"second" and Path(second).suffix == ""
     assert train["origin"][1] == f"{directory}@main/train:1" and set(train.column_names) == {"id", "origin", *columns}
     written = Path(first).stat().st_mtime_ns
-    load_hub(columns, directory, column_map=names, split=WHOLE)
+    load_hub(columns, path=directory, column_map=names, split=WHOLE)
     assert Path(first).stat().st_mtime_ns == written
 
 
@@ -479,7 +479,7 @@ def test_hub_text_beside_sound_is_read_without_decoding_it(tmp_path: Path, monke
         {"clip": datasets.Audio(), "text": datasets.Value("string"), "label": datasets.Value("string")}
     )
     rows = {"clip": [{"bytes": b"no sound", "path": None}], "text": ["a"], "label": ["x"]}
-    assert load_hub(COLUMNS, write_hub(tmp_path, rows, features), split=WHOLE)["train"]["text"][:] == ["a"]
+    assert load_hub(COLUMNS, path=write_hub(tmp_path, rows, features), split=WHOLE)["train"]["text"][:] == ["a"]
 
 
 def test_paths_of_sound_are_taken_from_a_directory_and_stay_within_it(
@@ -493,15 +493,17 @@ def test_paths_of_sound_are_taken_from_a_directory_and_stay_within_it(
     features = datasets.Features({name: datasets.Value("string") for name in ("audio", "label")})
     directory = Path(write_hub(tmp_path, {"audio": ["a.wav"], "label": ["x"]}, features))
     (directory / "a.wav").write_bytes(b"a recording")
-    assert load_hub(("audio", "label"), str(directory), split=WHOLE)["train"]["audio"][:] == [str(directory / "a.wav")]
+    assert load_hub(("audio", "label"), path=str(directory), split=WHOLE)["train"]["audio"][:] == [
+        str(directory / "a.wav")
+    ]
     (tmp_path / "out.wav").write_bytes(b"not theirs")
     for name, problem in (("../out.wav", "climbs out"), (str(tmp_path / "out.wav"), "is an absolute path")):
         rows = datasets.DatasetDict(train=datasets.Dataset.from_dict({"audio": [name], "label": ["x"]}, features))
         monkeypatch.setattr(hub, "_fetch", lambda *_, rows=rows: rows)
         with pytest.raises(InputError, match=rf"train:0: '{re.escape(name)}' {problem}"):
-            load_hub(("audio", "label"), str(directory), split=WHOLE)
+            load_hub(("audio", "label"), path=str(directory), split=WHOLE)
     with pytest.raises(InputError, match="'audio' holds paths, and no files come from the hub with them"):
-        load_hub(("audio", "label"), "someone/some", revision="abc", split=WHOLE)
+        load_hub(("audio", "label"), path="someone/some", revision="abc", split=WHOLE)
 
 
 @pytest.mark.parametrize(
@@ -517,7 +519,7 @@ def test_hub_columns_that_hold_no_sound_are_refused(
     feature = datasets.Audio(decode=False) if column == [None] else datasets.Value("float64")
     features = datasets.Features({"audio": feature, "label": datasets.Value("string")})
     with pytest.raises(InputError, match=message):
-        load_hub(("audio", "label"), write_hub(tmp_path, {"audio": column, "label": ["x"]}, features), split=WHOLE)
+        load_hub(("audio", "label"), path=write_hub(tmp_path, {"audio": column, "label": ["x"]}, features), split=WHOLE)
 
 
 @pytest.mark.parametrize(
@@ -532,7 +534,7 @@ def test_hub_columns_that_hold_no_sound_are_refused(
 )
 def test_a_wrong_hub_setting_names_its_key(hub_directory: str, settings: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message) as caught:
-        load_hub(COLUMNS, hub_directory, **settings)
+        load_hub(COLUMNS, path=hub_directory, **settings)
     assert "\n" not in str(caught.value)
 
 
@@ -543,7 +545,7 @@ def test_a_missing_class_label_is_refused_by_its_row(tmp_path: Path, monkeypatch
     rows = datasets.Dataset.from_dict({"text": ["a", "b"], "label": [1, -1]}, features=features)
     monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: datasets.DatasetDict(train=rows))
     with pytest.raises(InputError, match=re.escape(f"{tmp_path}@abc/train:1: 'label' is null")):
-        load_hub(COLUMNS, str(tmp_path), revision="abc")
+        load_hub(COLUMNS, path=str(tmp_path), revision="abc")
 
 
 def test_hub_data_with_none_of_our_splits_says_which_there_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -552,7 +554,7 @@ def test_hub_data_with_none_of_our_splits_says_which_there_are(tmp_path: Path, m
     rows = datasets.Dataset.from_dict({"text": ["a"], "label": ["x"]})
     monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: datasets.DatasetDict(full=rows))
     with pytest.raises(InputError, match=r"none of its splits 'full' is named .*data\.splits\.train=NAME"):
-        load_hub(COLUMNS, str(tmp_path))
+        load_hub(COLUMNS, path=str(tmp_path))
 
 
 def _answer(error: Exception) -> Any:
@@ -591,7 +593,7 @@ def test_what_the_hub_does_not_have_is_said_in_one_line(
 
     monkeypatch.setattr(huggingface_hub.HfApi, "dataset_info", _answer(hub_error(kind)))
     with pytest.raises(InputError, match=message) as caught:
-        load_hub(COLUMNS, "someone/some", revision="abc")
+        load_hub(COLUMNS, path="someone/some", revision="abc")
     assert "\n" not in str(caught.value)
 
 
@@ -609,7 +611,7 @@ def test_what_cannot_be_loaded_is_said_in_one_line(
 
     monkeypatch.setattr(datasets, "load_dataset", _answer(hub_error(kind)))
     with pytest.raises(InputError, match=message) as caught:
-        load_hub(COLUMNS, str(tmp_path))
+        load_hub(COLUMNS, path=str(tmp_path))
     assert "\n" not in str(caught.value)
 
 
@@ -618,7 +620,7 @@ def test_a_full_disk_is_not_the_hubs_fault(tmp_path: Path, monkeypatch: pytest.M
 
     monkeypatch.setattr(datasets, "load_dataset", _answer(OSError(errno.ENOSPC, "No space left on device")))
     with pytest.raises(OSError, match="No space left"):
-        load_hub(COLUMNS, str(tmp_path))
+        load_hub(COLUMNS, path=str(tmp_path))
 
 
 def test_a_hub_out_of_reach_is_asked_once_and_files_are_named_instead(
@@ -630,5 +632,5 @@ def test_a_hub_out_of_reach_is_asked_once_and_files_are_named_instead(
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(huggingface_hub.HfApi, "dataset_info", _answer(hub_error("connection")))
     with pytest.raises(InputError, match=r"the hub cannot be reached.*data=file data\.path=FILE"):
-        load_hub(COLUMNS, "someone/some")
+        load_hub(COLUMNS, path="someone/some")
     assert constants.HF_HUB_OFFLINE is False

@@ -33,7 +33,7 @@ def write(name: str, content: str | bytes = "") -> str:
 
 
 def load(path: str = "d", **settings: Any) -> Any:
-    return load_folder(COLUMNS, path, **{"split": WHOLE, **settings})
+    return load_folder(COLUMNS, path=path, **{"split": WHOLE, **settings})
 
 
 def rows(split: Any) -> list[tuple[str, str]]:
@@ -120,7 +120,7 @@ def write_speakers(count: int) -> None:
 
 def test_a_split_is_made_by_speaker_where_speakers_are_known() -> None:
     write_speakers(60)
-    data = load_folder(COLUMNS, "d")
+    data = load_folder(COLUMNS, path="d")
     speakers = {name: set(split["speaker"][:]) for name, split in data.items()}
     assert sum(map(len, speakers.values())) == 60 and set(speakers) == {"train", "validation", "test"}
     assert speakers["test"] == {f"s{i}" for i in range(60) if SplitRule().assign(f"s{i}") == "test"}
@@ -129,7 +129,7 @@ def test_a_split_is_made_by_speaker_where_speakers_are_known() -> None:
 @pytest.mark.parametrize("count", [3, 4, 5])
 def test_each_split_gets_a_speaker_however_few_there_are(count: int) -> None:
     write_speakers(count)
-    data = load_folder(COLUMNS, "d")
+    data = load_folder(COLUMNS, path="d")
     assert sum(len(set(split["speaker"][:])) for split in data.values()) == count
     assert all(len(split) for split in data.values()) and len(data) == 3
 
@@ -137,7 +137,7 @@ def test_each_split_gets_a_speaker_however_few_there_are(count: int) -> None:
 def test_too_few_speakers_for_the_splits_are_refused() -> None:
     write_speakers(2)
     with pytest.raises(InputError, match=r"data\.split\.by=speaker: 2 group\(s\) can't be on 3 sides"):
-        load_folder(COLUMNS, "d")
+        load_folder(COLUMNS, path="d")
 
 
 def test_without_speakers_copies_of_one_file_stay_together_and_a_warning_is_given(
@@ -146,7 +146,7 @@ def test_without_speakers_copies_of_one_file_stay_together_and_a_warning_is_give
     for number in range(60):
         for copy in "ab":
             write(f"d/on/{copy}{number}.wav", f"recording {number}")
-    data = load_folder(COLUMNS, "d")
+    data = load_folder(COLUMNS, path="d")
     sides = {name: {Path(path).stem[1:] for path in split["audio"][:]} for name, split in data.items()}
     assert sum(map(len, sides.values())) == 60 and len(data) == 3
     hashes = {str(i): hashlib.sha256(f"recording {i}".encode()).hexdigest() for i in range(60)}

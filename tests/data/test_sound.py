@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from voicecommand import files as files_module
 from voicecommand.audio import clips as audio_clips
 from voicecommand.audio import decode
 from voicecommand.data import prepared as data_prepared
-from voicecommand.errors import InputError
+from voicecommand.errors import InputError, StorageError
 
 
 @pytest.fixture
@@ -237,8 +238,8 @@ def test_a_full_disk_leaves_nothing_behind(tmp_path: Path, cache: Path, monkeypa
     def fsync(_: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(data_prepared.os, "fsync", fsync)
-    with pytest.raises(OSError, match="No space left"):
+    monkeypatch.setattr(os, "fsync", fsync)
+    with pytest.raises(StorageError, match=r"cannot write .*\.arrow: No space left"):
         data_prepared.prepare(splits_of(train=files))
     assert [path.name for path in cache.iterdir()] == [".lock"]
 

@@ -86,7 +86,7 @@ def test_archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def load(path: Any, **settings: Any) -> Any:
-    return load_speech_commands(COLUMNS, str(path), **settings)
+    return load_speech_commands(COLUMNS, path=str(path), **settings)
 
 
 def test_all_words_keep_the_official_lists_and_their_speakers(archive: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -216,7 +216,7 @@ def test_an_archive_of_google_is_held_against_the_published_sha256(
 
 def test_columns_that_it_lacks_are_refused() -> None:
     with pytest.raises(InputError, match=r"columns \['text'\] were asked for"):
-        load_speech_commands(("text", "label"), "x")
+        load_speech_commands(("text", "label"), path="x")
 
 
 def test_an_incomplete_set_is_refused(tmp_path: Path) -> None:

@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from voicecommand import files
-from voicecommand.errors import InputError, StorageError
+from voicecommand.errors import InputError
 from voicecommand.evaluation import arrays, classification, confidence, intervals
 from voicecommand.evaluation import splits as evaluation_splits
 from voicecommand.evaluation.answers import Predictions
@@ -280,20 +279,6 @@ def test_the_files_hold_the_metrics_the_matrix_and_every_example(splits: list[Pr
     assert wrong["probability"] == wrong["top_5"][0]["probability"]
     assert wrong["accepted"] == (wrong["probability"] >= metrics["rejection"]["threshold"])
     assert {row["label"] for row in rows if row["split"] == "out_of_scope_test"} == {"out_of_scope"}
-
-
-def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path, monkeypatch: Any) -> None:
-    path = tmp_path / "metrics.json"
-    files.write_atomically(path, b"old")
-
-    def full(_: int) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(files.os, "fsync", full)
-    with pytest.raises(StorageError, match=r"metrics\.json: No space left"):
-        files.write_atomically(path, b"new")
-    assert path.read_bytes() == b"old"
-    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_the_summary_gives_figures_with_intervals_and_a_readable_matrix(splits: list[Predictions]) -> None:

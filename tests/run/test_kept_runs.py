@@ -79,6 +79,18 @@ def test_a_command_of_then_has_its_directory_of_then(given: str, directory: str)
     assert str(identity.run_directory(program.compose("train", given.split()))) == directory
 
 
+def test_a_younger_key_counts_only_where_it_is_set() -> None:
+    from voicecommand.config import identity, program
+
+    words = ["model=bert", "data=file", "data.path=commands.csv"]
+    then, unset, given = (
+        str(identity.run_directory(program.compose("train", [*words, *more])))
+        for more in ([], ["data.column_map.transcript=null"], ["data.column_map.transcript=said"])
+    )
+    assert then == unset == DIRECTORIES["model=bert data=file data.path=commands.csv"]
+    assert given != then
+
+
 @pytest.mark.parametrize("name", FINISHED)
 def test_the_same_command_finds_the_finished_run(name: str, place: Path, capfd: Any) -> None:
     code, output = run_and_read(capfd, "train", *overrides(name))

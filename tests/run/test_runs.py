@@ -16,7 +16,6 @@ from typing import Any
 
 import pytest
 
-from voicecommand import files
 from voicecommand.errors import InputError, NonFiniteLoss, Stopped, StorageError
 from voicecommand.run import device, exits, processes
 from voicecommand.run import directory as run_directory
@@ -250,20 +249,6 @@ def test_cores_are_shared_among_the_local_ranks(monkeypatch: pytest.MonkeyPatch)
         torch.set_num_threads(before)
 
 
-def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "metrics.json"
-    files.write_json(path, {"accuracy": "hoch ü"})
-
-    def replace(self: Path, target: Path) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(Path, "replace", replace)
-    with pytest.raises(OSError):
-        files.write_json(path, {"accuracy": 1})
-    assert json.loads(path.read_text()) == {"accuracy": "hoch ü"}
-    assert list(tmp_path.iterdir()) == [path]
-
-
 def test_the_marker_survives_what_is_not_json(directory: Path) -> None:
     directory.mkdir(parents=True)
     assert run_directory.read_status(directory) == {}
@@ -291,22 +276,6 @@ def test_the_newest_complete_checkpoint_is_found(tmp_path: Path) -> None:
         write_checkpoint(tmp_path / f"checkpoint-{step}", without=part)
     write_checkpoint(tmp_path / "checkpoint-99-copy")
     assert checkpoints.find_newest(tmp_path) == tmp_path / "checkpoint-10"
-
-
-def test_a_staged_folder_replaces_the_old_one_or_leaves_it(tmp_path: Path) -> None:
-    target = tmp_path / "model"
-    with files.staged(target) as staging:
-        (staging / "weights").write_text("old")
-        (staging / "weights").chmod(0o600)
-    assert (target / "weights").stat().st_mode & 0o777 == 0o644
-    with pytest.raises(KeyboardInterrupt), files.staged(target) as staging:
-        (staging / "weights").write_text("half")
-        raise KeyboardInterrupt
-    assert (target / "weights").read_text() == "old"
-    assert list(tmp_path.iterdir()) == [target]
-    with files.staged(target) as staging:
-        (staging / "weights").write_text("new")
-    assert (target / "weights").read_text() == "new"
 
 
 def test_a_lock_is_only_looked_at(directory: Path) -> None:

@@ -107,7 +107,7 @@ def speech_checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Pa
 def load(sounds: Path) -> Any:
     from voicecommand.data.sources.folder import load_folder
 
-    return fit.prepare(load_folder(("audio", "label"), str(sounds)), "audio")
+    return fit.prepare(load_folder(("audio", "label"), path=str(sounds)), "audio")
 
 
 def arguments(path: Path, **settings: Any) -> t.TrainingArguments:

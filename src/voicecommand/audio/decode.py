@@ -22,6 +22,7 @@ from voicecommand.audio.clips import SAMPLING_RATE
 from voicecommand.audio.containers import BadSound, File, Mp3, check_container
 from voicecommand.errors import InputError
 
+AUDIO_ENDINGS = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3")  # of the names of files that are read here
 MAX_SECONDS = 60.0
 MIN_SECONDS = 0.01  # shorter than one window of any features
 MIN_RATE, MAX_RATE = 4_000, 192_000

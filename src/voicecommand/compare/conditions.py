@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from voicecommand.audio.noise import NOISE_KINDS
-from voicecommand.errors import InputError
 
 SNRS = (20, 10, 5, 0)  # dB
 WRONG_WORDS = "recogniser errors"
@@ -73,7 +72,7 @@ def sound_conditions(
         waveform = clip(row)
         generator, samples = generator_for(seed, kind, ids[row]), waveform.shape[1]
         if kind == "babble":
-            noise = babble_of(row, samples, audio_noise.VOICES, clips, speakers, generator)
+            noise = audio_noise.make_babble_of_others(row, samples, clips, speakers, generator)
         else:
             start = int(generator.integers(len(banks[kind])))
             noise = np.take(banks[kind], np.arange(start, start + samples), mode="wrap")
@@ -92,35 +91,3 @@ def sound_conditions(
     found = [Condition(kind, snr, "dB", partial(noisy, kind, snr), True) for kind in kinds for snr in SNRS]
     found += [Condition(name, None, "", partial(limited, low, high)) for name, (low, high) in BAND_LIMITS.items()]
     return found + [Condition("clipped samples", share, "share", partial(clipped, share)) for share in CLIPPED]
-
-
-def babble_of(
-    row: int,
-    samples: int,
-    voices: int,
-    clips: Sequence[NDArray[np.int16]],
-    speakers: Sequence[str | None] | None,
-    generator: np.random.Generator,
-) -> NDArray[np.float32]:
-    """Other clips, `voices` at once at one level, each begun somewhere and repeated: float32 [samples].
-
-    Raises:
-        InputError: no other clip to make babble of.
-    """
-    total, found = np.zeros(samples, dtype=np.float32), 0
-    own = speakers[row] if speakers is not None else None
-    others = own is not None and any(speaker != own for speaker in speakers or ())
-    for other in generator.permutation(len(clips)):
-        if other == row or (others and speakers is not None and speakers[other] == own):
-            continue
-        voice = np.asarray(clips[other]).astype(np.float32)
-        level = np.sqrt(np.mean(voice**2))
-        if level < 1:  # silence
-            continue
-        total += np.take(voice / level, np.arange(samples) + generator.integers(len(voice)), mode="wrap")
-        found += 1
-        if found == voices:
-            break
-    if not found:
-        raise InputError("babble needs two clips that are not silent; measure on a larger split")
-    return total

@@ -7,9 +7,10 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 import numpy as np
+from rapidfuzz.distance import Levenshtein
 
 from voicecommand.compare.conditions import WRONG_WORDS, Condition, generator_for
-from voicecommand.evaluation.transcripts import edit_distance, word_error_rate
+from voicecommand.evaluation.transcripts import word_error_rate
 
 ERROR_RATES = (0.0, 0.05, 0.1, 0.2, 0.3)  # of the words
 SUBSTITUTED, DELETED = 0.6, 0.2  # of the wrong words, the rest are insertions: a choice, near what recognisers do
@@ -95,4 +96,4 @@ def _pairs(word: str) -> set[str]:
 def _unlikeness(word: str, other: str) -> float:
     """0 to 1: the mean over spelling and sound of edits per letter."""
     forms = ((word, other), (_sound(word), _sound(other)))
-    return sum(edit_distance(a, b) / max(len(a), len(b), 1) for a, b in forms) / 2
+    return sum(Levenshtein.distance(a, b) / max(len(a), len(b), 1) for a, b in forms) / 2

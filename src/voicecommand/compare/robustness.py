@@ -32,7 +32,7 @@ from voicecommand.compare.recogniser_errors import ERROR_RATES
 from voicecommand.errors import InputError
 from voicecommand.evaluation.answers import Predictions
 from voicecommand.evaluation.intervals import figure_with_interval, mean_with_interval
-from voicecommand.files import write_atomically
+from voicecommand.files import write_bytes
 from voicecommand.report import figures
 from voicecommand.report.terminal import format_figure, percent
 
@@ -112,10 +112,10 @@ def write_robustness(directory: Path, result: dict[str, Any]) -> None:
     rows += [(kind, "area", "", None, figure) for kind, figure in result["areas"].items()]
     for *cells, figure in [*rows, ("score", "area", "", None, result["score"])]:
         writer.writerow([*cells, *(figure[name] for name in FIGURE_COLUMNS), result["examples"]])
-    write_atomically(directory / "robustness.csv", text.getvalue().encode())
-    write_atomically(directory / "robustness.png", figures.robustness_png(result))
+    write_bytes(directory / "robustness.csv", text.getvalue().encode())
+    write_bytes(directory / "robustness.png", figures.robustness_png(result))
     content = json.dumps(result, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    write_atomically(directory / "robustness.json", content.encode())
+    write_bytes(directory / "robustness.json", content.encode())
 
 
 def format_robustness(result: dict[str, Any]) -> str:

@@ -40,7 +40,7 @@ NAMES_THEN = {
     "voicecommand.models.tuning.Lora": "voicecommand.tuning.Lora",
 }
 # Keys younger than November 2026, by their path, with the default that leaves them out of the hash.
-YOUNGER_KEYS: dict[str, object] = {}
+YOUNGER_KEYS: dict[str, object] = {"data.column_map.transcript": None}
 
 
 def run_directory(config: DictConfig) -> Path:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import inspect
+import sys
 import types
 import typing
+from collections.abc import Callable
 from typing import Any
 
 from omegaconf import MISSING, DictConfig, OmegaConf
@@ -22,23 +24,28 @@ def build(section: DictConfig | None, **kwargs: Any) -> Any:
     if not section:  # no such group, or one like augment=none that says nothing
         return None
     settings: dict[str, Any] = OmegaConf.to_container(section, resolve=True)  # type: ignore[assignment]
-    name = settings.pop("_target_")
-    path, _, member = name.rpartition(".")
-    try:
-        module = importlib.import_module(path)
-        target = getattr(module, member)
-    except (ModuleNotFoundError, AttributeError) as error:
-        if isinstance(error, ModuleNotFoundError) and not str(error.name).startswith("voicecommand"):
-            raise
-        raise InputError(f"_target_={name}: there is no such class or function") from error
+    target = _find(settings.pop("_target_"))
     annotations = {k: v.annotation for k, v in inspect.signature(target).parameters.items() if k in settings}
-    hints = typing.get_type_hints(types.SimpleNamespace(__annotations__=annotations), vars(module))
+    names = vars(sys.modules[target.__module__])
+    hints = typing.get_type_hints(types.SimpleNamespace(__annotations__=annotations), names)
     for key, hint in hints.items():
         if type(settings[key]) is int and not _fits(settings[key], hint) and _fits("", hint):
             settings[key] = str(settings[key])  # data.path=123 is a name
         if not _fits(settings[key], hint):
             raise InputError(f"{section._key()}.{key}={settings[key]}: is not of type {annotations[key]}")
     return target(**settings, **kwargs)
+
+
+def _find(name: str) -> Callable[..., Any]:
+    """The class or function of a dotted name."""
+    path, _, member = name.rpartition(".")
+    try:
+        target: Callable[..., Any] = getattr(importlib.import_module(path), member)
+    except (ModuleNotFoundError, AttributeError) as error:
+        if isinstance(error, ModuleNotFoundError) and not str(error.name).startswith("voicecommand"):
+            raise
+        raise InputError(f"_target_={name}: there is no such class or function") from error
+    return target
 
 
 def _fits(value: Any, hint: Any) -> bool:
@@ -59,10 +66,16 @@ def load_data(config: DictConfig, columns: tuple[str, ...]) -> Any:
     return build(config.data, columns=columns)
 
 
-def known_columns(config: DictConfig) -> tuple[str, ...]:
-    """What the data of `config` has in any case: recordings have no text of their own."""
-    is_sound = config.data._target_.split(".")[-2] in ("folder", "spoken", "speech_commands")
-    return ("audio" if is_sound else "text", "label")
+def default_columns(config: DictConfig) -> tuple[str, ...]:
+    """What the source of `config.data` reads where nobody asks: the default of its parameter `columns`.
+
+    Raises:
+        InputError: it has no default.
+    """
+    parameter = inspect.signature(_find(config.data._target_)).parameters["columns"]
+    if parameter.default is parameter.empty:
+        raise InputError(f"columns=null: {config.data._target_} has no default; give columns=[audio,label] or others")
+    return tuple(parameter.default)
 
 
 def plain(config: DictConfig) -> dict[str, Any]:

@@ -9,9 +9,8 @@ from __future__ import annotations
 import errno
 import hashlib
 import logging
-import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -57,7 +56,7 @@ def prepare(
 
     Raises:
         InputError: the first few clips that can't be read and how many more there are; then nothing is cached.
-        OSError: the cache can't be written.
+        StorageError: the cache can't be written.
     """
     from datasets import DatasetDict
 
@@ -74,7 +73,9 @@ def prepare(
         refuse(bad)
         files = {split: _place(contents[split], sampling_rate, max_seconds) for split in dataset}
         if any(_load(files[split], len(rows)) is None for split, rows in dataset.items()):
-            with _alone(files_module.cache_directory() / "sound"):
+            lock = files_module.cache_directory() / "sound" / ".lock"
+            # the processes that waited find what the first one made
+            with files_module.hold_lock(lock, "another process is preparing sound: waiting"):
                 _make(dataset, files, contents, run, partial(_decode, sampling_rate, max_seconds))
     prepared = {}
     for split, rows in dataset.items():
@@ -169,24 +170,6 @@ def _place(contents: list[str], sampling_rate: int, max_seconds: float) -> Path:
     return files_module.cache_directory() / "sound" / f"{key}.arrow"
 
 
-@contextmanager
-def _alone(directory: Path) -> Iterator[None]:
-    """One process at a time prepares sound; the others wait, and then find it."""
-    from filelock import FileLock, Timeout
-
-    directory.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(directory / ".lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        logger.info("another process is preparing sound: waiting")
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
-
-
 def _load(file: Path, count: int) -> Dataset | None:
     """The prepared split, or None where there is none or it is not whole."""
     import pyarrow as pa
@@ -213,23 +196,16 @@ def _make(
     decode: Callable[[tuple[str, str]], Decoded | InputError],
 ) -> None:
     """Write the missing splits beside their places, and move them there when all are whole."""
-    staged: dict[Path, Path] = {}
+    started: set[Path] = set()
     bad: list[str] = []
-    try:
+    with ExitStack() as stack:
         for split, rows in dataset.items():
             file = files[split]
-            if file not in staged and _load(file, len(rows)) is None:
-                staged[file] = file.with_suffix(".part")
-                with staged[file].open("wb") as sink:
-                    bad += _write(sink, _sources(rows), contents[split], run, decode, f"preparing {split}")
-                    sink.flush()
-                    os.fsync(sink.fileno())
+            if file not in started and _load(file, len(rows)) is None:
+                started.add(file)
+                sink = stack.enter_context(files_module.open_whole(file))
+                bad += _write(sink, _sources(rows), contents[split], run, decode, f"preparing {split}")
         refuse(bad)
-        for file, part in staged.items():
-            os.replace(part, file)
-    finally:
-        for part in staged.values():
-            part.unlink(missing_ok=True)
 
 
 def _write(

@@ -14,7 +14,7 @@ from voicecommand.audio import mfcc
 from voicecommand.audio.clips import SAMPLING_RATE, Clips, to_float
 from voicecommand.audio.windows import cut_windows
 from voicecommand.errors import InputError
-from voicecommand.files import cache_directory, read_json_file, write_json_file
+from voicecommand.files import cache_directory, read_json, write_json
 from voicecommand.models.vector_cache import hash_json, read_vectors, write_vectors
 from voicecommand.run.device import find_device
 
@@ -121,13 +121,13 @@ class MfccFeatures(_SoundFeatures):
         return hash_json({"version": self.version, "librosa": version("librosa")})
 
     def save(self, directory: Path) -> dict[str, np.ndarray]:
-        write_json_file(directory / "features.json", {"kind": self.kind, "version": self.version})
+        write_json(directory / "features.json", {"kind": self.kind, "version": self.version}, indent=None)
         return self._tensors()
 
     @classmethod
     def load(cls, directory: Path, tensors: dict[str, np.ndarray]) -> MfccFeatures:
         features = cls()
-        features._take(read_json_file(directory / "features.json"), tensors)
+        features._take(read_json(directory / "features.json"), tensors)
         return features
 
     def width(self) -> int:
@@ -221,7 +221,7 @@ class SpeechFeatures(_SoundFeatures):
 
     def save(self, directory: Path) -> dict[str, np.ndarray]:
         saved = {"kind": self.kind, "version": self.version, "max_seconds": self.max_seconds}
-        write_json_file(directory / "features.json", saved)
+        write_json(directory / "features.json", saved, indent=None)
         self.encoder.save_pretrained(directory / "encoder")
         self.processor.save_pretrained(directory / "encoder")
         return self._tensors()
@@ -232,7 +232,7 @@ class SpeechFeatures(_SoundFeatures):
         from transformers import AutoConfig, AutoFeatureExtractor, AutoModel
         from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
-        saved = read_json_file(directory / "features.json")
+        saved = read_json(directory / "features.json")
         where = str(directory / "encoder")
         family = AutoConfig.from_pretrained(where, trust_remote_code=False).model_type
         loader = WhisperEncoder if family == "whisper" else AutoModel

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from voicecommand.files import read_json_file
+from voicecommand.files import read_json
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -82,7 +82,7 @@ class Estimator:
 
         tensors = load_file(directory / "estimator.safetensors")
         features = load_features(directory, tensors)
-        kind = read_json_file(directory / "features.json")["kind"]
+        kind = read_json(directory / "features.json")["kind"]
         if kind != features.kind:
             raise ValueError(f"features.json: kind {kind!r} is not {features.kind}")
         estimator = cls(features, tensors["coefficients"], tensors["intercepts"], float(tensors["temperature"][0]))

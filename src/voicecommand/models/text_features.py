@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from voicecommand.files import read_json_file, write_json_file
+from voicecommand.files import read_json, write_json
 from voicecommand.run.device import find_device
 
 
@@ -43,12 +43,12 @@ class TfidfFeatures:
 
     def save(self, directory: Path) -> dict[str, np.ndarray]:
         terms = {name: sorted(v.vocabulary_, key=v.vocabulary_.get) for name, v in self.vectorizers.items()}
-        write_json_file(directory / "features.json", {"kind": self.kind, "ngrams": self.ngrams, "terms": terms})
+        write_json(directory / "features.json", {"kind": self.kind, "ngrams": self.ngrams, "terms": terms}, indent=None)
         return {f"idf_{name}": v.idf_.astype(np.float32) for name, v in self.vectorizers.items()}
 
     @classmethod
     def load(cls, directory: Path, tensors: dict[str, np.ndarray]) -> TfidfFeatures:
-        saved = read_json_file(directory / "features.json")
+        saved = read_json(directory / "features.json")
         features = cls(tuple(saved["ngrams"]["word"]), tuple(saved["ngrams"]["char_wb"]))
         for name, vectorizer in features.vectorizers.items():
             vectorizer.vocabulary = {term: i for i, term in enumerate(saved["terms"][name])}
@@ -101,7 +101,7 @@ class EncoderFeatures:
         return vectors
 
     def save(self, directory: Path) -> dict[str, np.ndarray]:
-        write_json_file(directory / "features.json", {"kind": self.kind})
+        write_json(directory / "features.json", {"kind": self.kind}, indent=None)
         self.encoder.save_pretrained(directory / "encoder")
         self.processor.save_pretrained(directory / "encoder")
         return {}

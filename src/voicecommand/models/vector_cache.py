@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from voicecommand.errors import StorageError
+from voicecommand.files import write_bytes
 
 logger = logging.getLogger(__name__)
 
@@ -39,13 +41,10 @@ def write_vectors(folder: Path, found: dict[bytes, np.ndarray]) -> None:
 
     keys = np.frombuffer(b"".join(found), dtype=np.uint8).reshape(len(found), 32)
     file = folder / f"{hashlib.sha256(keys.tobytes()).hexdigest()[:32]}.safetensors"
-    staging = folder / f".{file.name}.{os.getpid()}"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        staging.write_bytes(save({"keys": keys, "vectors": np.stack(list(found.values()))}))
-        os.replace(staging, file)
-    except OSError as error:  # the next run computes them again
-        logger.warning("%s: features can't be cached: %s", folder, error.strerror or error)
+        write_bytes(file, save({"keys": keys, "vectors": np.stack(list(found.values()))}))
+    except StorageError as error:  # the next run computes them again
+        logger.warning("features can't be cached: %s", error)
 
 
 def hash_json(content: dict[str, Any]) -> str:

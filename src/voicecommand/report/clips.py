@@ -15,7 +15,7 @@ from voicecommand.audio.clips import SAMPLING_RATE, Clips
 from voicecommand.evaluation.answers import Predictions
 from voicecommand.evaluation.classification import confused_examples
 from voicecommand.evaluation.splits import choose_main_split
-from voicecommand.files import write_atomically
+from voicecommand.files import write_bytes
 
 CLIP_SECONDS = 10
 
@@ -49,7 +49,7 @@ def write_clips(
         return
     sink = pyarrow.BufferOutputStream()
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist(clips), sink, compression="none")
-    write_atomically(path, sink.getvalue().to_pybytes())
+    write_bytes(path, sink.getvalue().to_pybytes())
 
 
 def encode_clip(waveform: NDArray[np.int16], sampling_rate: int) -> tuple[str, bytes]:

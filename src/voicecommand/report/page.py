@@ -21,7 +21,7 @@ from voicecommand.errors import InputError
 from voicecommand.evaluation import arrays, confidence
 from voicecommand.evaluation.classification import EXAMPLES_OF_A_PAIR, PAIRS
 from voicecommand.evaluation.intervals import FEW_GROUPS
-from voicecommand.files import write_atomically
+from voicecommand.files import write_bytes
 from voicecommand.report import figures
 from voicecommand.report.card import card_context
 from voicecommand.report.clips import CLIP_SECONDS, data_uri, read_clips
@@ -52,7 +52,7 @@ def write_report(directory: Path, run_directory: Path | None = None) -> Path:
     if main is not None:
         title = f"{metrics['main_split']}: {main['examples']:,} examples"
         png = figures.confusion_matrix_png(main["confusion_matrix"], main["labels"], title)
-        write_atomically(directory / "confusion_matrix.png", png)
+        write_bytes(directory / "confusion_matrix.png", png)
         images["matrix"] = data_uri(png)
         # Beyond 40 labels the page scrolls over the figure at 5/7 of its pixels: labels about 11 px high.
         large = len(main["labels"]) > figures.NUMBERED_LABELS
@@ -60,7 +60,7 @@ def write_report(directory: Path, run_directory: Path | None = None) -> Path:
     images |= _figures(metrics, rows, history, run)
     html = render("page.html.j2", **report_context(directory, metrics, rows, run, images))
     path = directory / "report.html"
-    write_atomically(path, html.encode())
+    write_bytes(path, html.encode())
     return path
 
 
@@ -84,7 +84,7 @@ def write_model_card(run_directory: Path) -> Path:
     run = read_json([run_directory], "run.json") or {}
     metrics = read_json([run_directory], "metrics.json")
     path = run_directory / "model" / "README.md"
-    write_atomically(path, render("card.md.j2", **card_context(run_directory, saved, run, metrics)).encode())
+    write_bytes(path, render("card.md.j2", **card_context(run_directory, saved, run, metrics)).encode())
     return path
 
 

@@ -18,6 +18,7 @@ from voicecommand.audio.augmentation import Augmentation
 from voicecommand.audio.clips import SAMPLING_RATE, Clips
 from voicecommand.audio.noise import read_noise_folder
 from voicecommand.errors import InputError
+from voicecommand.files import open_whole, write_bytes
 
 
 def write_dataset_samples(dataset: Any, augmentation: Augmentation | None, directory: str) -> str:
@@ -70,12 +71,12 @@ def write_samples(
             _write_wav(files[-1], waveform, sampling_rate)
     titles = [f"clip {i}: {_in_words(draws, row, augmenter.kinds)}" for row, i in enumerate(examples)]
     files.append(directory / "augmented.png")
-    files[-1].write_bytes(_samples_png(waveforms, augmented, titles, sampling_rate))
+    write_bytes(files[-1], _samples_png(waveforms, augmented, titles, sampling_rate))
     return files
 
 
 def _write_wav(path: Path, waveform: Tensor, sampling_rate: int) -> None:
-    with wave.open(str(path), "wb") as file:
+    with open_whole(path) as target, wave.open(target, "wb") as file:
         file.setnchannels(1)
         file.setsampwidth(2)
         file.setframerate(sampling_rate)

@@ -1,22 +1,21 @@
-"""A run directory from birth to end: who may write in it, its log, its marker, and how errors leave the program."""
+"""A run directory from its first file to its last: who may write in it, its log, its marker."""
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import itertools
-import json
 import logging
 import logging.handlers
 import shutil
 import signal
 import time
+import types
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from voicecommand import files
 from voicecommand.errors import InputError, RunError, Stopped, StorageError
-from voicecommand.files import write_json, write_text
 from voicecommand.run import processes
 from voicecommand.run.exits import is_storage_error
 from voicecommand.run.logs import early_records
@@ -89,46 +88,40 @@ class Run:
             return
         is_new = not self.directory.exists()
         aside = self._move_aside() if self.overwrite and not is_new else None
-        lock = self._lock()
-        handler: logging.Handler | None = None
-        try:
-            write_text(self.directory / "config.yaml", config_text)
-            self._write_status("running", None)
-            handler = self._log_file()
-            with self._signals():
-                yield self
-            self._write_status("finished", 0)
-        except BaseException as error:
-            if isinstance(error, InputError) and (is_new or aside):
-                self._take_away(aside)
-                raise
-            ending = self._ending(error)
-            self._mark(ending, handler)
-            if ending is error:
-                raise
-            raise ending from error
-        finally:
-            if handler is not None:
-                logging.getLogger().removeHandler(handler)
-                handler.close()
-            lock.close()
+        with self._locked():
+            handler: logging.Handler | None = None
+            try:
+                files.write_text(self.directory / "config.yaml", config_text)
+                self._write_status("running", None)
+                handler = self._log_file()
+                with self._signals():
+                    yield self
+                self._write_status("finished", 0)
+            except BaseException as error:
+                if isinstance(error, InputError) and (is_new or aside):
+                    self._take_away(aside)
+                    raise
+                ending = self._ending(error)
+                self._mark(ending, handler)
+                if ending is error:
+                    raise
+                raise ending from error
+            finally:
+                if handler is not None:
+                    logging.getLogger().removeHandler(handler)
+                    handler.close()
 
-    def _lock(self) -> Any:
-        """The open lock file; the lock goes with the process, however that ends."""
-        try:
-            self.directory.mkdir(parents=True, exist_ok=True)
-            lock = (self.directory / ".lock").open("w")
-        except OSError as error:
-            raise StorageError(f"{self.directory}: can't be written: {error.strerror}") from error
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            lock.close()
-            raise InputError(f"{self.directory}: in use by another process; wait for it") from error
-        if read_status(self.directory).get("state") == "finished":
-            lock.close()
-            raise InputError(f"{self.directory}: another process has just finished it; the same command shows it")
-        return lock
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Hold the directory's lock, which goes with the process, however that ends."""
+        with contextlib.ExitStack() as stack:
+            try:
+                stack.enter_context(files.hold_lock(self.directory / ".lock"))
+            except BlockingIOError as error:
+                raise InputError(f"{self.directory}: in use by another process; wait for it") from error
+            if read_status(self.directory).get("state") == "finished":
+                raise InputError(f"{self.directory}: another process has just finished it; the same command shows it")
+            yield
 
     def _move_aside(self) -> Path:
         numbered = (self.directory.with_name(f"{self.directory.name}.old-{n}") for n in itertools.count(1))
@@ -167,9 +160,9 @@ class Run:
         with contextlib.suppress(OSError):  # the disk may be what failed
             self._write_status("interrupted" if code == Stopped.exit_code else "failed", code, error=message[:500])
 
-    def _write_status(self, state: str, code: int | None, **more: Any) -> None:
+    def _write_status(self, state: str, code: int | None, **more: str) -> None:
         content = {"state": state, "exit_code": code, "world_size": processes.WORLD_SIZE, **more}
-        write_json(self.directory / "status.json", content)
+        files.write_json(self.directory / "status.json", content)
 
     def _log_file(self) -> logging.Handler:
         handler = logging.FileHandler(self.directory / "log.txt", encoding="utf-8")
@@ -184,7 +177,7 @@ class Run:
     def _signals(self) -> Iterator[None]:
         """SIGTERM and SIGINT ask for a stop at the end of a training step; a second one stops at once."""
 
-        def ask(number: int, frame: Any) -> None:
+        def ask(number: int, frame: types.FrameType | None) -> None:
             if self.stop_requested or not self.can_save:
                 raise KeyboardInterrupt
             self.stop_requested = True
@@ -217,21 +210,13 @@ class Run:
 
 def is_locked(directory: Path) -> bool:
     """Whether a living process holds the run directory."""
-    path = directory / ".lock"
-    if not path.is_file():
-        return False
-    with path.open("r") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except OSError:
-            return True
-    return False
+    return files.is_locked(directory / ".lock")
 
 
 def read_status(directory: Path) -> dict[str, Any]:
     """The marker of a run directory, or {}."""
     try:
-        content = json.loads((directory / "status.json").read_text(encoding="utf-8"))
+        content = files.read_json(directory / "status.json")
     except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}

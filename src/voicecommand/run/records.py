@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -41,7 +40,7 @@ def write_record(
 def write_evaluation_record(directory: Path, run_directory: Path, data: dict[str, Any], command: list[str]) -> None:
     """run.json of an evaluation: the run's own, with the data and the command of this measurement."""
     try:
-        record = json.loads((run_directory / "run.json").read_text(encoding="utf-8"))
+        record = files.read_json(run_directory / "run.json")
     except (OSError, ValueError):
         record = {}
     record |= {"command": command, "data": data}
@@ -55,7 +54,7 @@ def is_local(checkpoint: str | None) -> bool:
 
 def read_objective(directory: Path) -> float:
     """What a sweep compares: macro F1 on validation."""
-    metrics = json.loads((directory / "metrics.json").read_text(encoding="utf-8"))
+    metrics = files.read_json(directory / "metrics.json")
     return metrics["splits"]["validation"]["macro_f1"]["value"]
 
 
@@ -65,7 +64,7 @@ def read_json(places: Sequence[Path], name: str) -> Any:
         path = place / name
         if path.exists():
             try:
-                return json.loads(path.read_text(encoding="utf-8"))
+                return files.read_json(path)
             except ValueError as error:
                 raise InputError(f"{path}: not valid JSON ({error}); write the run's files anew") from error
     return None

@@ -85,6 +85,11 @@ class Columns:
         """What every data set must have."""
         return (self.reads, *self.context, *self.targets)
 
+    @property
+    def known(self) -> tuple[str, ...]:
+        """All columns that the task reads where they are there."""
+        return (*self.needed, *self.optional)
+
 
 @dataclass(frozen=True)
 class Vocabulary:

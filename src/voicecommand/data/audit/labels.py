@@ -7,6 +7,8 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping
 from itertools import combinations
 
+from rapidfuzz.distance import Levenshtein
+
 from voicecommand.columns import OUT_OF_SCOPE
 from voicecommand.data.audit.problem import SHOWN, AuditedSplit, Problem, name_rows
 from voicecommand.data.table import nearest
@@ -113,19 +115,4 @@ def _is_near(left: str, right: str) -> bool:
     shortest = min(len(left), len(right))
     if shortest < 4 or re.sub(r"\d+", "", left) == re.sub(r"\d+", "", right):
         return False
-    return _distance(left.casefold(), right.casefold(), 2) <= (1 if shortest < 6 else 2)
-
-
-def _distance(left: str, right: str, limit: int) -> int:
-    """Edit distance, or something above ``limit``."""
-    if abs(len(left) - len(right)) > limit:
-        return limit + 1
-    above = list(range(len(right) + 1))
-    for i, a in enumerate(left, start=1):
-        row = [i]
-        for j, b in enumerate(right, start=1):
-            row.append(min(above[j] + 1, row[j - 1] + 1, above[j - 1] + (a != b)))
-        if min(row) > limit:
-            return limit + 1
-        above = row
-    return above[-1]
+    return Levenshtein.distance(left.casefold(), right.casefold(), score_cutoff=2) <= (1 if shortest < 6 else 2)

@@ -86,7 +86,8 @@ class AuditedSplit:
 
 def read_split(name: str, rows: Any, asked: tuple[str, ...]) -> AuditedSplit:
     # A slice reads a column at once; iterating over it would decode row by row, 80 times slower.
-    wanted = ("text", "label", "response", *GROUP_COLUMNS, *SOUND_COLUMNS)
+    wanted = dict.fromkeys(("text", "label", *GROUP_COLUMNS, *SOUND_COLUMNS, *asked))
+    wanted.pop("audio", None)  # its waveforms are read clip by clip
     columns = {column: rows[column][:] for column in wanted if column in rows.column_names}
     origins = rows["origin"][:]
     if "audio" in asked and set(SOUND_COLUMNS) <= columns.keys():

@@ -7,4 +7,8 @@ hub              a data set of the Hugging Face hub
 speech_commands  Google's Speech Commands, from its archives
 archives         archives fetched and unpacked without trust
 spoken           phrases made into speech
+
+A new source is one file here and one yaml in conf/data that names its function by `_target_`. The keys of the yaml are
+the function's parameters, less the first one, `columns`: its default says what is read where no task asks, as in
+recipes/audit.py, so that a source of recordings gives ("audio", "label").
 """

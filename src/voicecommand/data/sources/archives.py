@@ -10,7 +10,6 @@ from __future__ import annotations
 import errno
 import gzip
 import hashlib
-import json
 import logging
 import os
 import re
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import IO, Any
 from urllib.parse import urlparse
 
+from voicecommand import files
 from voicecommand.errors import InputError
 
 logger = logging.getLogger(__name__)
@@ -42,13 +42,11 @@ def fetch(source: str, sha256: str | None, key: str) -> Path:
     Raises:
         InputError: not there, not reachable, another sha256, damaged, or with a member that is refused.
     """
-    from voicecommand.files import cache_directory
-
     if sha256 is not None and not re.fullmatch(r"[0-9a-fA-F]{64}", str(sha256)):
         raise InputError(f"the sha256 of {key} must be 64 hex digits, and is {sha256!r}")
     sha256 = sha256 and str(sha256).lower()
     if urlparse(source).scheme in ("http", "https"):
-        source = str(_download(source, cache_directory() / "downloads"))
+        source = str(_download(source, files.cache_directory() / "downloads"))
     elif os.path.isdir(source):
         if sha256:
             raise InputError(f"{key}={source} is a directory: a sha256 is that of an archive")
@@ -60,72 +58,62 @@ def fetch(source: str, sha256: str | None, key: str) -> Path:
     if not os.path.isfile(source):
         raise InputError(f"{key}={source}: neither a file nor a directory")
     known = f"{os.path.realpath(source)}\n{status.st_size}\n{status.st_mtime_ns}"
-    target = cache_directory() / "archives" / hashlib.sha256(known.encode("utf-8", "surrogateescape")).hexdigest()[:16]
-    digest = _extract_once(Path(source), target, sha256)
+    target = (
+        files.cache_directory() / "archives" / hashlib.sha256(known.encode("utf-8", "surrogateescape")).hexdigest()[:16]
+    )
+    _extract_once(Path(source), target, sha256, f"{key}={source}")
+    return target
+
+
+def _check_sha256(what: str, digest: str, sha256: str | None) -> None:
     if sha256 and digest != sha256:
         raise InputError(
-            f"{key}={source}: its sha256 is {digest}, and {sha256} was asked for; nothing of it is read "
+            f"{what}: its sha256 is {digest}, and {sha256} was asked for; nothing of it is read "
             "(if it is a damaged copy, delete it)"
         )
-    return target
 
 
 def _download(url: str, folder: Path) -> Path:
     """The file at ``url`` in the cache; a download that was cut short leaves nothing."""
     import urllib.request
 
-    from filelock import FileLock
     from tqdm import tqdm
 
     name = re.sub(r"[^A-Za-z0-9._-]", "_", os.path.basename(urlparse(url).path)) or "archive"
     target = folder / f"{hashlib.sha256(url.encode()).hexdigest()[:16]}-{name}"
-    folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(target.with_name(target.name + ".lock")):
+    with files.hold_lock(target.with_name(target.name + ".lock"), f"another process is fetching {url}: waiting"):
         if target.exists():
             return target
-        staging = target.with_name(target.name + ".part")
-        try:
-            with urllib.request.urlopen(url, timeout=30) as answer, staging.open("wb") as file:
-                size = int(answer.headers.get("Content-Length") or 0)
-                with tqdm(total=size or None, desc=name, unit="B", unit_scale=True) as bar:
-                    while block := answer.read(BLOCK):
-                        bar.update(file.write(block))
-                        if bar.n > MAX_TOTAL:
-                            raise InputError(f"{url}: more than {MAX_TOTAL >> 30} GB")
-                if size and bar.n != size:
-                    raise OSError(f"cut short after {bar.n:,} of {size:,} bytes")
-            os.replace(staging, target)
-        except (OSError, ValueError) as error:  # URLError is an OSError
-            if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
-                raise  # the disk's fault
-            raise InputError(f"{url}: cannot be fetched: {error}; fetch it yourself and give its path") from None
-        finally:
-            staging.unlink(missing_ok=True)
+        with files.open_whole(target) as file:
+            try:
+                with urllib.request.urlopen(url, timeout=30) as answer:
+                    size = int(answer.headers.get("Content-Length") or 0)
+                    with tqdm(total=size or None, desc=name, unit="B", unit_scale=True) as bar:
+                        while block := answer.read(BLOCK):
+                            bar.update(file.write(block))
+                            if bar.n > MAX_TOTAL:
+                                raise InputError(f"{url}: more than {MAX_TOTAL >> 30} GB")
+                    if size and bar.n != size:
+                        raise OSError(f"cut short after {bar.n:,} of {size:,} bytes")
+            except (OSError, ValueError) as error:  # URLError is an OSError
+                if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+                    raise  # the disk's fault
+                raise InputError(f"{url}: cannot be fetched: {error}; fetch it yourself and give its path") from None
     return target
 
 
-def _extract_once(archive: Path, target: Path, sha256: str | None) -> str:
-    """Extract, unless an earlier run did; answers the archive's sha256. Of one with another sha256 nothing is kept."""
-    from filelock import FileLock
-
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(target.with_name(target.name + ".lock")):
+def _extract_once(archive: Path, target: Path, sha256: str | None, what: str) -> None:
+    """Extract, unless an earlier run did. Of an archive with another sha256 nothing is kept."""
+    with files.hold_lock(target.with_name(target.name + ".lock"), f"another process is extracting {archive}: waiting"):
         if not (target / MARKER).exists():
-            staging = target.with_name(target.name + ".part")
-            for left in (staging, target):
-                shutil.rmtree(left, ignore_errors=True)
-            try:
+            with files.staged(target, many=True) as staging:
                 digest, count = _extract(archive, staging)
-                if sha256 and digest != sha256:
-                    return digest
-                (staging / MARKER).write_text(json.dumps({"archive": str(archive), "sha256": digest, "files": count}))
-                os.replace(staging, target)
-            finally:
-                shutil.rmtree(staging, ignore_errors=True)
+                _check_sha256(what, digest, sha256)
+                files.write_json(staging / MARKER, {"archive": str(archive), "sha256": digest, "files": count})
             logger.info("%s: %s files extracted to %s", archive, f"{count:,}", target)
-    digest = str(json.loads((target / MARKER).read_text())["sha256"])
+    digest = str(files.read_json(target / MARKER)["sha256"])
     logger.info("%s: sha256 %s", archive, digest)
-    return digest
+    _check_sha256(what, digest, sha256)
 
 
 class _Hashed:

@@ -79,7 +79,7 @@ class _Draws:
         return values[self.below(len(values))]
 
 
-def load_commands(columns: Sequence[str], version: str = VERSION) -> datasets.DatasetDict:
+def load_commands(columns: Sequence[str] = ("text", "label"), version: str = VERSION) -> datasets.DatasetDict:
     """Returns all splits with all `COLUMNS`, as strings, in a fixed shuffled order.
 
     `columns` are those that the caller needs. With "audio" or "speaker" among them the same rows also have the path of

@@ -32,7 +32,7 @@ LIKELY_NAMES = {"training": "train", "testing": "test"} | dict.fromkeys(
 
 
 def load_files(
-    columns: tuple[str, ...],
+    columns: tuple[str, ...] = ("text", "label"),
     path: str | None = None,
     files: Mapping[str, str | None] | None = None,
     column_map: Mapping[str, str | None] | None = None,

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from voicecommand.audio.decode import AUDIO_ENDINGS
 from voicecommand.columns import OUT_OF_SCOPE, SPLITS
 from voicecommand.data.paths import check_place, place_sounds
 from voicecommand.data.sources.file import LIKELY_NAMES, READERS, read_table, split_by_column
@@ -22,14 +23,14 @@ if TYPE_CHECKING:
     from datasets import DatasetDict
 
 logger = logging.getLogger(__name__)
-SOUNDS = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3")
 # Recordings that can't be decoded here: passing over them would quietly train on less.
 OTHER_SOUNDS = (".m4a", ".aac", ".wma", ".webm", ".amr", ".mp4", ".aif", ".aiff", ".au", ".3gp", ".caf")
 METADATA = tuple(f"metadata{ending}" for ending in READERS)
 
 
 def load_folder(
-    columns: tuple[str, ...],
+    columns: tuple[str, ...] = ("audio", "label"),
+    *,
     path: str,
     column_map: Mapping[str, str | None] | None = None,
     splits: Mapping[str, str | None] | None = None,
@@ -191,7 +192,7 @@ def _walk(folder: str) -> list[str]:
         os.path.join(where, name)
         for where, _, names in os.walk(folder)
         for name in sorted(names)
-        if name.lower().endswith(SOUNDS) and not name.startswith(".")
+        if name.lower().endswith(AUDIO_ENDINGS) and not name.startswith(".")
     ]
 
 
@@ -224,7 +225,7 @@ def _read_labels(folder: str, split: str) -> Rows:
     empty: list[str] = []
     for label in ["", *names]:
         below, members = _list(os.path.join(folder, label)) if label else ([], files)
-        sounds = [name for name in members if name.lower().endswith(SOUNDS)]
+        sounds = [name for name in members if name.lower().endswith(AUDIO_ENDINGS)]
         others += [os.path.join(label, name) for name in members if name not in sounds]
         bad += [
             f"{os.path.join(folder, label, name)}: a folder within that of a label; recordings lie directly in their "
@@ -248,7 +249,7 @@ def _read_labels(folder: str, split: str) -> Rows:
     if not rows["id"]:
         tables = [name for name in files if Path(name).suffix in READERS]
         hint = f"; data=file reads {quote(tables)} with a column of paths" if tables else ""
-        raise InputError(f"{folder}: no recordings ({', '.join(SOUNDS)}) in folders named by label{hint}")
+        raise InputError(f"{folder}: no recordings ({', '.join(AUDIO_ENDINGS)}) in folders named by label{hint}")
     return rows
 
 

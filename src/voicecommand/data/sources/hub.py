@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import logging
 import os
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from voicecommand import files
 from voicecommand.columns import SPLITS
 from voicecommand.data.paths import place_sounds
 from voicecommand.data.splits import SplitRule, build, fill_missing
 from voicecommand.data.table import OPTIONAL, Rows, Table, nearest, quote, read_map, to_columns
 from voicecommand.errors import InputError
-from voicecommand.files import write_once
 
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
@@ -25,7 +27,8 @@ PROBE_SECONDS = 10.0
 
 
 def load_hub(
-    columns: tuple[str, ...],
+    columns: tuple[str, ...] = ("text", "label"),
+    *,
     path: str,
     name: str | None = None,
     revision: str | None = None,
@@ -210,19 +213,27 @@ def _store_sounds(rows: Dataset, column: str, source: str) -> list[str | None]:
     from datasets import Audio, Value
     from tqdm import tqdm
 
-    from voicecommand.files import cache_directory
-
     feature = rows.features[column]
     if isinstance(feature, Audio):
         rows = rows.cast_column(column, Audio(decode=False))
     elif feature not in (Value("binary"), Value("large_binary")):
         raise InputError(f"{source}: {column!r} holds {feature}, not sound (data.column_map.audio=NAME names another)")
-    folder = cache_directory() / "hub"
+    folder = files.cache_directory() / "hub"
     paths: list[str | None] = []
     with tqdm(total=len(rows), desc=f"sounds of {source}", unit="clip", delay=2.0) as bar:
         for batch in rows.iter(batch_size=64):
             for cell in batch[column]:
                 data, path = (cell.get("bytes"), cell.get("path")) if isinstance(cell, dict) else (cell, None)
-                paths.append(write_once(folder, data, path) if data is not None else path)
+                paths.append(_write_once(folder, data, path) if data is not None else path)
             bar.update(len(batch[column]))
     return paths
+
+
+def _write_once(folder: Path, data: bytes, name: str | None) -> str:
+    """Write a file whose name is its content's sha256, unless it is there; its ending is the given name's."""
+    digest = hashlib.sha256(data).hexdigest()
+    ending = Path(name or "").suffix.lower()
+    target = folder / digest[:2] / f"{digest}{ending if ending[1:].isalnum() and ending.isascii() else ''}"
+    if not target.exists() or target.stat().st_size != len(data):
+        files.write_bytes(target, data, flush=False)
+    return str(target)

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from voicecommand import files
 from voicecommand.data.sources.archives import fetch
 from voicecommand.data.splits import build
 from voicecommand.data.table import Rows
@@ -51,7 +52,8 @@ PARTS = {"train": (0.0, 0.8), "validation": (0.8, 0.9), "test": (0.9, 1.0)}
 
 
 def load_speech_commands(
-    columns: Sequence[str],
+    columns: Sequence[str] = ("audio", "label"),
+    *,
     path: str,
     version: str = "0.02",
     classes: int | None = None,
@@ -171,15 +173,13 @@ def _cut_silence(root: Path, split: str, count: int) -> list[str]:
 
     from voicecommand.audio.clips import to_int16
     from voicecommand.audio.decode import read_audio
-    from voicecommand.files import cache_directory
 
     sources = sorted((root / NOISE).glob("*.wav"))
     if not sources:
         raise InputError(f"{root}: no {NOISE}/*.wav to cut silence from")
     noises: dict[Path, np.ndarray] = {}
     contents = [hashlib.sha256(file.read_bytes()).hexdigest() for file in sources]
-    folder = cache_directory() / "speech_commands" / _hash("\n".join(contents))[:16] / SILENCE
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = files.cache_directory() / "speech_commands" / _hash("\n".join(contents))[:16] / SILENCE
     paths = []
     for number in range(count):
         file = sources[number % len(sources)]
@@ -193,9 +193,8 @@ def _cut_silence(root: Path, split: str, count: int) -> list[str]:
         if high - low < SECOND:
             raise InputError(f"{file}: too short to cut a second for {split} out of {PARTS[split]} of it")
         start = low + int(_hash(f"{split}/{file.name}/{number}")[:8], 16) % (high - low - SECOND + 1)
-        staging = target.with_name(f".{target.name}.{os.getpid()}")
-        soundfile.write(staging, noises[file][start : start + SECOND], SECOND, subtype="PCM_16", format="WAV")
-        os.replace(staging, target)
+        with files.open_whole(target, flush=False) as sink:
+            soundfile.write(sink, noises[file][start : start + SECOND], SECOND, subtype="PCM_16", format="WAV")
     return paths
 
 

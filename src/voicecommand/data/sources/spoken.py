@@ -27,7 +27,7 @@ COLUMNS = ("audio", "text", "label", "speaker")
 
 
 def load_spoken(
-    columns: Sequence[str],
+    columns: Sequence[str] = ("audio", "label"),
     path: str | None = None,
     phrases: Mapping[str, Sequence[str]] | None = None,
     column_map: Mapping[str, str | None] | None = None,

@@ -100,7 +100,10 @@ def _may_be_near(sound: Phonemes, target: Phonemes) -> bool:
 
 
 def distance(left: Phonemes, right: Phonemes) -> float:
-    """Edit distance; replacing a vowel by a vowel, or a consonant by one of its family, costs half."""
+    """Edit distance; replacing a vowel by a vowel, or a consonant by one of its family, costs half.
+
+    Ours, because rapidfuzz has one weight for all substitutions.
+    """
     above = [float(n) for n in range(len(right) + 1)]
     for i, a in enumerate(left, start=1):
         row = [float(i)]

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from voicecommand import files
 from voicecommand.data.synthesis.engines import ENGINES, Engine, FreshEspeak, Utterance, Voice, find_engines
 from voicecommand.data.table import nearest, quote, refuse
 from voicecommand.errors import InputError, RunError
@@ -167,19 +168,14 @@ def speak_all(
         InputError: an engine that is missing, or texts that give no sound, by their origins.
         RunError: an engine failed.
     """
-    from filelock import FileLock
-
-    from voicecommand.files import cache_directory
-
     names = {utterance.voice.engine for utterance in utterances}
     engines = {engine.name: engine for engine in find_engines(sorted(names))} if names else {}
-    folder = cache_directory() / "spoken"
+    folder = files.cache_directory() / "spoken"
     paths = [folder / _file_name(utterance, engines[utterance.voice.engine]) for utterance in utterances]
     todo = _not_there(utterances, paths)
     if todo:
-        folder.mkdir(parents=True, exist_ok=True)
         # One rank or run makes them, the others wait here and find them.
-        with FileLock(str(folder / "making.lock")):
+        with files.hold_lock(folder / "making.lock", "another process is making speech: waiting"):
             todo = _not_there(utterances, paths)
             jobs = [(engines[utterance.voice.engine], utterance, path) for path, utterance in todo.items()]
             made = run_in_children(_make, jobs, num_proc, "speaking")
@@ -258,14 +254,11 @@ def _make(job: tuple[Engine, Utterance, Path]) -> tuple[str, str]:
         return str(
             path
         ), f"{engine.name} ({utterance.voice.name} {utterance.voice.variant}) says nothing at {utterance.text[:80]!r}"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    staging = path.with_name(f"{path.stem}.{os.getpid()}.part")
-    with wave.open(str(staging), "wb") as file:
+    with files.open_whole(path, flush=False) as target, wave.open(target, "wb") as file:
         file.setnchannels(1)
         file.setsampwidth(2)
         file.setframerate(rate)
         file.writeframes(samples.astype("<i2").tobytes())
-    staging.replace(path)
     return str(path), ""
 
 
