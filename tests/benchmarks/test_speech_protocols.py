@@ -56,7 +56,7 @@ def test_a_model_is_given_its_experiments_task_and_made_speech_only_by_its_name(
 
 def test_the_report_has_every_protocol_with_its_command_and_what_was_measured_before() -> None:
     generator = np.random.default_rng(0)
-    names = [(s, label) for s in range(9) for label in NAMES for _ in range(2)]
+    names = [(s, label) for s in range(9) for label in (*NAMES, "delta") for _ in range(2)]
     pool = EstimatorPool(
         labels=np.array([label for _, label in names]),
         speakers=np.array([f"s{s}" for s, _ in names]),

@@ -31,15 +31,10 @@ def test_more_examples_are_worth_more_and_the_interval_holds_the_mean(make_pool:
 
 def test_every_model_has_its_points_in_the_table_and_the_figure(make_pool: PoolMaker) -> None:
     pool = make_pool()
-    models = {
-        "a": learning_curve.measure_few_shot(pool, (1, 2), 2),
-        "b": learning_curve.measure_few_shot(pool, (1,), 2),
-    }
+    counts = {"a": (1, 2), "b": (1,)}
+    models = {name: learning_curve.measure_few_shot(pool, each, 2) for name, each in counts.items()}
     text = learning_curve.format_curves(models)
-    assert [line.split("|")[2].strip() for line in text.splitlines() if line.startswith(("| a", "| b"))] == [
-        "1",
-        "2",
-        "1",
-    ]
+    rows = [line.split("|")[1:3] for line in text.splitlines() if line.startswith(("| a", "| b"))]
+    assert [(name.strip(), int(count)) for name, count in rows] == [("a", 1), ("a", 2), ("b", 1)]
     assert "2 draws" in text and f"{models['a']['test']} clips" in text
     assert learning_curve.few_shot_png(models).startswith(b"\x89PNG")
