@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from datasets import load_from_disk
 
 from support import ROOT, write_finished_run
 
@@ -90,6 +91,15 @@ def test_the_launcher_is_reported_apart_from_the_run() -> None:
     summary = startup.summarise({"bare": [6.0, 8.0], "ours": [6.6, 8.8], "launched": [8.6, 11.0]})
     assert summary["ratio_of_medians"] == pytest.approx(1.1)
     assert summary["launcher_cpu_seconds"]["median"] == pytest.approx(2.1)
+
+
+@pytest.mark.slow
+def test_the_bare_script_is_given_the_data_already_tokenised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", "")
+    measuring.use_checkout()
+    checkpoint, labels = startup.prepare_data(tmp_path)
+    assert (Path(checkpoint) / "config.json").is_file() and labels > 1
+    assert set(load_from_disk(tmp_path / "train").column_names) >= {"input_ids", "labels"}
 
 
 def test_every_experiment_composes_to_what_its_name_says() -> None:

@@ -135,3 +135,11 @@ def test_a_row_of_speakers_has_an_interval_over_labels_too(tmp_path: Path) -> No
     header, cells = ([cell.strip() for cell in line.split("|")] for line in lines)
     assert len(header) == len(cells)
     assert dict(zip(header, cells, strict=True))["over labels too"] == f"{100 * low:.1f} to {100 * high:.1f}"
+
+
+def test_a_row_without_speakers_or_a_test_stands_in_one_table_with_rows_of_speakers(tmp_path: Path) -> None:
+    made = make_run(tmp_path, 1, [0, 2], [f"speaker {i // 4}" for i in range(40)])
+    rows = [leaderboard.make_row([directory]) for directory in (made, make_run(tmp_path, 2, [0]))]
+    rows.append({**rows[1], "test": None})
+    lines = [line for line in leaderboard.format_rows(rows).splitlines() if line.startswith(("| model", "| tf"))]
+    assert [len(line.split("|")) for line in lines] == [len(lines[0].split("|"))] * 4

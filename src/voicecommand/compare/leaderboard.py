@@ -321,14 +321,15 @@ def accuracy(row: Row) -> float:
 def format_rows(rows: Sequence[Row]) -> str:
     """The rows of one data set in Markdown: those without a teacher, each teacher's, how intervals were made, noise."""
     header = ["model", "tuning", "test accuracy %", "95 % interval"]
-    header += [CROSSED] * any(crossed(row) for row in rows)
+    has_speakers = any(crossed(row) for row in rows)
+    header += [CROSSED] * has_speakers
     header += ["seeds from, to", "macro F1 %", "validation %", "trainable parameters", "seconds", "test read"]
     taught: dict[str | None, list[list[object]]] = {
         row["runs"][0]["teacher"]: [] for row in rows if row["runs"][0].get("teacher")
     }
     others: list[list[object]] = []
     for row in rows:
-        taught.get(row["runs"][0].get("teacher"), others).append(result_cells(row))
+        taught.get(row["runs"][0].get("teacher"), others).append(result_cells(row, has_speakers))
     parts = [markdown_table(header, others)]
     for teacher, cells in taught.items():
         parts += [f"Taught by the run {teacher}, whose weights are pretrained; one teacher for all seeds:"]
@@ -344,15 +345,15 @@ def crossed(row: Row) -> Interval | None:
     return row["test"].get("crossed") if row["test"] else None
 
 
-def result_cells(row: Row) -> list[object]:
-    """A row of the table of its data set."""
+def result_cells(row: Row, has_speakers: bool) -> list[object]:
+    """A row of the table of its data set, which has the column CROSSED where some row has speakers."""
     test = row["test"]
     return [
         row["model"],
         row["tuning"] or "-",
         points(test["accuracy"] if test else None),
         interval(test),
-        *([interval(crossed(row))] if crossed(row) else []),
+        *([interval(crossed(row))] if has_speakers else []),
         f"{points(test['seed_min'])}, {points(test['seed_max'])}" if test else "-",
         points(test["macro_f1"] if test else None),
         points(row["validation_accuracy"]),
