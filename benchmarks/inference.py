@@ -21,7 +21,10 @@ from pathlib import Path
 from typing import Any
 
 import measuring
-from measuring import ROOT, format_spread, note, ratios, spread, table
+from measuring import ROOT, format_spread, note, ratios, spread
+
+from voicecommand.compare.tables import markdown_table
+from voicecommand.run.processes import count_cores
 
 NAMES = {"ours": "voicecommand.load", "pipeline": "pipeline"}
 
@@ -35,7 +38,7 @@ def main() -> int:
     parser.add_argument("--texts", type=int, default=300, help="texts for the latency")
     parser.add_argument("--rounds", type=int, default=5, help="of the throughput")
     parser.add_argument("--batch-size", type=int, default=32, help="of the throughput")
-    parser.add_argument("--threads", type=int, default=measuring.default_threads())
+    parser.add_argument("--threads", type=int, default=count_cores())
     parser.add_argument("--out", type=Path, default=measuring.RESULTS / "inference.json")
     options = parser.parse_args()
     measuring.use_checkout()
@@ -69,17 +72,6 @@ def train_quickly(scratch: Path) -> Path:
     return next((scratch / "commands").glob("*-s*-*"))
 
 
-def load_texts(path: str | None) -> list[str]:
-    """The test split, in its order."""
-    if path:
-        from voicecommand.data.sources.file import load_files
-
-        return load_files(("text", "label"), path=path)["test"]["text"][:]
-    from voicecommand.data.sources.commands import load_commands
-
-    return load_commands(("text", "label"))["test"]["text"][:]
-
-
 def measure(options: argparse.Namespace, run: Path) -> dict[str, Any]:
     import torch
     from transformers import pipeline
@@ -87,13 +79,14 @@ def measure(options: argparse.Namespace, run: Path) -> dict[str, Any]:
     import voicecommand
 
     torch.set_num_threads(options.threads)
-    texts = load_texts(options.path)
+    texts = measuring.load_text_rows(options.path)["test"]["text"][:]
     model = voicecommand.load(run)
+    model.answerer.batch_size = options.batch_size
     stock = pipeline("text-classification", model=str(run / "model"), device=model.model.device)
     torch.set_num_threads(options.threads)  # whatever loading did
     one = {"ours": lambda text: model.predict([text]), "pipeline": lambda text: stock([text])}
     every = {
-        "ours": lambda: [answer["label"] for answer in model.predict(texts, options.batch_size)],
+        "ours": lambda: [answer["label"] for answer in model.predict(texts)],
         "pipeline": lambda: [answer["label"] for answer in stock(texts, batch_size=options.batch_size)],
     }
     labels = {name: predict() for name, predict in every.items()}  # warms up both
@@ -146,7 +139,6 @@ def by_block(milliseconds: list[float], blocks: int = 5) -> list[float]:
 
 
 def report(content: dict[str, Any]) -> str:
-    machine = content["machine"]
     rows = []
     for name, label in NAMES.items():
         figures = content["latency_ms"][name]
@@ -162,10 +154,9 @@ def report(content: dict[str, Any]) -> str:
     return "\n".join(
         [
             f"{content['data']}, {content['texts']} texts, {content['run']}",
-            f"{machine['processor']}, {machine['cores']} cores, {machine['threads']} threads,"
-            f" load {machine['load']:.1f} before",
+            measuring.machine_line(content["machine"]),
             "",
-            table(header, rows),
+            markdown_table(header, rows),
             "",
             f"ours / pipeline: latency {format_spread(content['latency_ratio'])}, throughput"
             f" {format_spread(content['throughput_ratio'])}; the same label for {100 * content['same_labels']:.1f} %",

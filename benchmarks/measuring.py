@@ -1,10 +1,7 @@
-"""What the benchmarks share: medians with their spread, ratios, tables, the machine, results files."""
+"""What the benchmarks share: medians with their spread, ratios, the machine, results files."""
 
 from __future__ import annotations
 
-import contextlib
-import json
-import math
 import os
 import statistics
 import sys
@@ -14,17 +11,16 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
-# Student's t, two-sided 95 %, by degrees of freedom: the seeds of a comparison are few.
-T_95 = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8: 2.306, 9: 2.262}
+SOURCE = str(ROOT / "src")
+if SOURCE not in sys.path:
+    sys.path.insert(0, SOURCE)  # this checkout's library, also where it is not installed
+
+# What a benchmark takes from the library is imported where it is used: the arms' memory and start-up are measured.
 
 
 def use_checkout() -> None:
-    """Let a benchmark import this checkout's library, also where it is not installed."""
-    source = str(ROOT / "src")
-    if source not in sys.path:
-        sys.path.insert(0, source)
-    # the programs that a benchmark starts find it too
-    paths = [source, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+    """Let the programs that a benchmark starts import this checkout's library too."""
+    paths = [SOURCE, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
     os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(paths))
 
 
@@ -45,12 +41,10 @@ def ratios(over: Sequence[float], under: Sequence[float]) -> dict[str, Any]:
 
 def paired_difference(ours: Sequence[float], theirs: Sequence[float]) -> dict[str, Any]:
     """Mean of ours[i] - theirs[i] with its 95 % interval (paired t); no interval from a single pair."""
+    from voicecommand.compare.leaderboard import mean_over_seeds
+
     differences = [a - b for a, b in zip(ours, theirs, strict=True)]
-    mean, count = statistics.mean(differences), len(differences)
-    if count < 2:
-        return {"mean": mean, "low": None, "high": None, "pairs": count}
-    half = T_95.get(count - 1, 1.96) * statistics.stdev(differences) / math.sqrt(count)
-    return {"mean": mean, "low": mean - half, "high": mean + half, "pairs": count}
+    return {**mean_over_seeds(differences), "pairs": len(differences)}
 
 
 def format_spread(figure: dict[str, Any] | None, digits: int = 2, scale: float = 1.0) -> str:
@@ -59,34 +53,6 @@ def format_spread(figure: dict[str, Any] | None, digits: int = 2, scale: float =
         return "-"
     median, low, high = (f"{scale * figure[key]:,.{digits}f}" for key in ("median", "min", "max"))
     return f"{median} ({low} to {high})"
-
-
-def table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    """A Markdown table with aligned columns; the first column to the left, the others to the right."""
-    cells = [[str(cell) for cell in row] for row in [header, *rows]]
-    widths = [max(3, *(len(row[i]) for row in cells)) for i in range(len(header))]
-
-    def line(row: Sequence[str]) -> str:
-        padded = [c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))]
-        return f"| {' | '.join(padded)} |"
-
-    rule = [("-" * w) if i == 0 else "-" * (w - 1) + ":" for i, w in enumerate(widths)]
-    return "\n".join([line(cells[0]), line(rule), *map(line, cells[1:])])
-
-
-def peak_memory_mb() -> float:
-    """High-water mark of this process's resident memory in MB (ru_maxrss would inherit the parent's)."""
-    with contextlib.suppress(OSError, StopIteration):
-        lines = Path("/proc/self/status").read_text().splitlines()
-        return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) / 1024
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-
-
-def default_threads() -> int:
-    """The cores that this process may use."""
-    return len(os.sched_getaffinity(0))
 
 
 def note(line: str) -> None:
@@ -110,6 +76,26 @@ def describe_machine(threads: int, load: float) -> dict[str, Any]:
     return {**facts["hardware"], "threads": threads, "load": load, "versions": facts["versions"]}
 
 
+def machine_line(machine: dict[str, Any]) -> str:
+    """What `describe_machine` gave, in a line of the report."""
+    gpus = "".join(f", {name}" for name in machine.get("gpus", []))
+    return (
+        f"{machine['processor']}, {machine['cores']} cores, {machine['threads']} threads{gpus},"
+        f" load {machine['load']:.1f} before"
+    )
+
+
+def load_text_rows(path: str | None) -> Any:
+    """DatasetDict of texts and labels: train, validation and test.jsonl in `path`, or the built-in commands."""
+    if path:
+        from voicecommand.data.sources.file import load_files
+
+        return load_files(("text", "label"), path=path)
+    from voicecommand.data.sources.commands import load_commands
+
+    return load_commands(("text", "label"))
+
+
 def command_line(arguments: Sequence[str] | None = None, directories: Sequence[str] = ("--path", "--run")) -> str:
     """The command as a reader would repeat it: directories of this machine become DIR."""
     arguments = sys.argv if arguments is None else arguments
@@ -126,9 +112,11 @@ def command_line(arguments: Sequence[str] | None = None, directories: Sequence[s
 
 def write_results(path: Path, content: dict[str, Any], printed: str) -> None:
     """`path` (JSON), and beside it what was printed (Markdown)."""
+    from voicecommand import files
+
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(rounded(content), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    path.with_suffix(".md").write_text(printed.rstrip() + "\n", encoding="utf-8")
+    files.write_json(path, rounded(content))
+    files.write_text(path.with_suffix(".md"), printed.rstrip() + "\n")
 
 
 def rounded(content: Any) -> Any:

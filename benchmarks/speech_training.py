@@ -32,8 +32,11 @@ from pathlib import Path
 from typing import Any
 
 import measuring
-from measuring import format_spread, note, ratios, spread, table
-from text_training import Worker, has_gpu
+from measuring import format_spread, note, ratios, spread
+from workers import Worker, bare_settings, has_gpu, measure_rounds, measure_seeds
+
+from voicecommand.compare.tables import markdown_table
+from voicecommand.run.processes import count_cores
 
 PARTS = ("whisper", "bcresnet", "input", "memory", "gpu")
 NAMES = {
@@ -68,7 +71,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--batch-size", type=int, default=16, help="of Whisper")
     add("--max-seconds", type=int, default=2, help="of ours, for Whisper")
     add("--clips", type=int, default=500, help="N made clips; memory is measured for N and 10 N")
-    add("--threads", type=int, default=measuring.default_threads(), help="torch threads of every arm")
+    add("--threads", type=int, default=count_cores(), help="torch threads of every arm")
     add("--device", choices=["auto", "cpu"], default="auto", help="auto takes a GPU where there is one")
     add("--precisions", nargs="+", choices=["fp32", "bf16"], help="of Whisper; by default fp32, and bf16 where native")
     add("--gpu-batch-size", type=int, default=128)
@@ -140,6 +143,7 @@ def common_job(options: argparse.Namespace, scratch: Path) -> tuple[dict[str, An
         note("writing made tones")
         path = str(make_sounds(scratch / "tones", options.clips))
     job = {
+        "task": "audio",
         "path": path,
         "checkpoint": checkpoint,
         "revision": revision,
@@ -149,7 +153,7 @@ def common_job(options: argparse.Namespace, scratch: Path) -> tuple[dict[str, An
         "precision": "fp32",
         "warmup": options.warmup,
         "scratch": str(scratch),
-        "settings": bare_settings(whisper["training"], options.batch_size),
+        "settings": audio_settings(whisper["training"], options.batch_size),
     }
     return job, what
 
@@ -160,17 +164,8 @@ def compose(model: str) -> dict[str, Any]:
     return objects.plain(program.compose("train", [f"model={model}", "data=folder", "data.path=DIR"]))
 
 
-def bare_settings(training: dict[str, Any], batch_size: int) -> dict[str, Any]:
-    left_out = ("eval_", "save_", "load_best", "metric_for", "greater_is", "num_train_epochs")
-    return {k: v for k, v in training.items() if not k.startswith(left_out)} | {
-        "per_device_train_batch_size": batch_size,
-        "per_device_eval_batch_size": batch_size,
-        "gradient_accumulation_steps": 1,
-        "eval_strategy": "no",
-        "save_strategy": "no",
-        "report_to": "none",
-        "disable_tqdm": True,
-    }
+def audio_settings(training: dict[str, Any], batch_size: int) -> dict[str, Any]:
+    return bare_settings(training, batch_size) | {"per_device_eval_batch_size": batch_size}
 
 
 def effects(model: str) -> dict[str, Any]:
@@ -244,29 +239,6 @@ def make_sounds(directory: Path, clips: int) -> Path:
     return directory
 
 
-class Arm(Worker):
-    """A process of speech_arms.py: commands in, answers out, one JSON line each."""
-
-    def __init__(self, name: str, job: dict[str, Any]) -> None:
-        self.name = name
-        self.errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 - open as long as the process
-        self.process = subprocess.Popen(
-            [sys.executable, str(Path(__file__).with_name("speech_arms.py"))],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self.errors,
-            text=True,
-            env={**os.environ, "OMP_NUM_THREADS": str(job["threads"])},
-        )
-        self.tell(**job)
-
-    def end(self) -> None:
-        super().end()
-        for pipe in (self.process.stdin, self.process.stdout, self.errors):
-            if pipe is not None:
-                pipe.close()
-
-
 # ---- speed ----
 
 
@@ -290,41 +262,6 @@ def measure_speed(options: argparse.Namespace, job: dict[str, Any], scratch: Pat
     if "gpu" in options.parts:
         measured["gpu"] = measure_gpu(options, {**job, "path": big}, scratch) if is_on_gpu else None
     return {**measured, "minutes": (time.perf_counter() - started) / 60}
-
-
-def measure_rounds(arms: dict[str, dict[str, Any]], rounds: int) -> dict[str, dict[str, Any]]:
-    """Arms (jobs with `steps` of a round) train in turn: one measurement a round each, and peak memory.
-
-    An arm that `may_fail` and does is left out.
-    """
-    measured: dict[str, dict[str, Any]] = {}
-    workers: dict[str, Arm] = {}
-    try:
-        for key, job in arms.items():
-            settings = job["settings"] | {"max_steps": job["warmup"] + rounds * job["steps"]}
-            workers[key] = Arm(key, {**job, "kind": "train", "settings": settings})
-            try:
-                workers[key].hear()
-            except SystemExit as problem:
-                if not job.get("may_fail"):
-                    raise
-                note(f"{problem}\n{key}: left out")
-                continue
-            measured[key] = {"rounds": []}
-            note(f"{key}: warm")
-        keys = list(measured)
-        for number in range(rounds):
-            shift = number % len(keys)  # no arm is always the first
-            for key in keys[shift:] + keys[:shift]:
-                one = workers[key].ask(steps=arms[key]["steps"])
-                measured[key]["rounds"].append(one)
-                note(f"round {number + 1} of {rounds}: {key} {one['examples'] / one['seconds']:.2f} examples/s")
-        for key in keys:
-            measured[key] |= workers[key].ask(stop=True)
-    finally:
-        for worker in workers.values():
-            worker.end()
-    return measured
 
 
 def summarise_rounds(measured: dict[str, Any]) -> dict[str, Any]:
@@ -365,7 +302,7 @@ def summarise_whisper(measured: dict[str, dict[str, Any]]) -> dict[str, Any]:
 
 def small_job(job: dict[str, Any]) -> dict[str, Any]:
     """A BC-ResNet of width 1 as model=bcresnet trains it, on clips of 1 s, on the processor."""
-    settings = bare_settings(compose("bcresnet")["training"], 32)
+    settings = audio_settings(compose("bcresnet")["training"], 32)
     own = {"arm": "bcresnet", "width": 1, "max_seconds": 1, "device": "cpu", "augment": effects("bcresnet")}
     return {**job, **own, "settings": settings}
 
@@ -414,7 +351,7 @@ def measure_memory(job: dict[str, Any], paths: list[Any]) -> dict[str, Any]:
         for name in ("preparing", "epoch"):
             limited = job["settings"] | ({"max_steps": 1} if name == "preparing" else {})
             start = time.perf_counter()
-            worker = Arm(name, {**job, "settings": limited})
+            worker = Worker(name, {**job, "settings": limited})
             try:
                 answered = worker.hear()
             finally:
@@ -431,10 +368,10 @@ def measure_input(options: argparse.Namespace, job: dict[str, Any]) -> dict[str,
     job = {**small_job(job), "kind": "input", "threads": 1, "clips": 32}
     ways = {"ours": ("clips", "loader", "loader and draws"), "stock": ("extractor", "decoding and extractor")}
     rates: dict[str, list[float]] = {way: [] for names in ways.values() for way in names}
-    workers: dict[str, Arm] = {}
+    workers: dict[str, Worker] = {}
     try:
         for arm in ways:
-            workers[arm] = Arm(f"input {arm}", {**job, "arm": arm})
+            workers[arm] = Worker(f"input {arm}", {**job, "arm": arm})
         for number in range(options.rounds):
             for arm, names in ways.items():
                 for way in names:
@@ -482,27 +419,18 @@ def measure_accuracy(options: argparse.Namespace, job: dict[str, Any]) -> dict[s
     subset = {"train": options.train_clips, "test": options.test_clips}
     precision = options.precisions[0]
     settings = job["settings"] | {"num_train_epochs": options.epochs}
-    runs: dict[str, list[dict[str, Any]]] = {"ours": [], "stock": []}
-    workers: dict[str, Arm] = {}
-    try:
-        own = {"kind": "accuracy", "subset": subset, "precision": precision, "settings": settings}
-        for arm in runs:
-            workers[arm] = Arm(f"accuracy {arm}", {**job, **own, "arm": arm})
-        subsets = [worker.hear()["subsets"] for worker in workers.values()]
-        assert subsets[0] == subsets[1]
-        for seed in range(1, options.seeds + 1):
-            for arm, worker in workers.items():
-                runs[arm].append(worker.ask(seed=seed))
-                one = runs[arm][-1]
-                note(f"seed {seed}: {arm} {one['accuracy']:.4f} after {one['train_seconds']:.0f} s of training")
-    finally:
-        for worker in workers.values():
-            worker.end()
+    seeds = list(range(1, options.seeds + 1))
+    own = {"subset": subset, "precision": precision, "settings": settings, "scored": ["test"]}
+    measured, subsets = measure_seeds({arm: {**job, **own, "arm": arm} for arm in ("ours", "stock")}, seeds)
+    runs = {
+        arm: [{**one["scores"]["test"], "train_seconds": one["train_seconds"], "steps": one["steps"]} for one in found]
+        for arm, found in measured.items()
+    }
     return {
         "precision": precision,
         "epochs": options.epochs,
-        "seeds": list(range(1, options.seeds + 1)),
-        "subsets": subsets[0],
+        "seeds": seeds,
+        "subsets": subsets,
         "runs": runs,
         "difference": measuring.paired_difference(*([run["accuracy"] for run in runs[arm]] for arm in runs)),
         "test_was_read": len(runs) * options.seeds,
@@ -513,12 +441,9 @@ def measure_accuracy(options: argparse.Namespace, job: dict[str, Any]) -> dict[s
 
 
 def report(content: dict[str, Any]) -> str:
-    machine = content["machine"]
-    gpu = "".join(f", {name}" for name in machine.get("gpus", []))
     lines = [
         f"{content['data']}; Whisper: {content['checkpoint']}",
-        f"{machine['processor']}, {machine['cores']} cores, {machine['threads']} threads{gpu},"
-        f" load {machine['load']:.1f} before; {content['minutes']:.1f} minutes",
+        f"{measuring.machine_line(content['machine'])}; {content['minutes']:.1f} minutes",
     ]
     parts = {"whisper": whisper_table, "bcresnet": parts_table, "input": input_table, "memory": memory_table}
     for name, build_table in parts.items():
@@ -539,7 +464,7 @@ def whisper_table(content: dict[str, Any]) -> str:
         rate, waiting = format_spread(arm["examples_per_second"]), format_spread(arm["waiting"], 1, 100)
         rows.append([name_arm(key, settings), rate, waiting, f"{arm['peak_memory_mb']:,.0f}", gpu])
     title = f"Whisper, batches of {settings['batch_size']}"
-    rates = table([title, "clips/s (min to max)", "% of it loading", "peak MB", "peak GPU MB"], rows)
+    rates = markdown_table([title, "clips/s (min to max)", "% of it loading", "peak MB", "peak GPU MB"], rows)
     rows = [
         [
             f"{name_arm(one['arm'], settings)} / {name_arm(one['stock'], settings)}",
@@ -548,7 +473,7 @@ def whisper_table(content: dict[str, Any]) -> str:
         ]
         for one in whisper["comparisons"]
     ]
-    return f"{rates}\n\n{table(['rates, round by round', 'ratio (min to max)', 'memory'], rows)}"
+    return f"{rates}\n\n{markdown_table(['rates, round by round', 'ratio (min to max)', 'memory'], rows)}"
 
 
 def name_arm(key: str, settings: dict[str, Any]) -> str:
@@ -562,7 +487,7 @@ def parts_table(content: dict[str, Any]) -> str:
     rows = [[name, format_spread(one), f"{100 * one['median'] / step:.0f}"] for name, one in parts.items()]
     memory = f"peak {content['bcresnet']['peak_memory_mb']:,.0f} MB"
     header = ["BC-ResNet width 1, augment=strong, batches of 32, 1 s", "ms a clip (min to max)", "% of the step"]
-    return f"{table(header, rows)}\n\n{memory}"
+    return f"{markdown_table(header, rows)}\n\n{memory}"
 
 
 def input_table(content: dict[str, Any]) -> str:
@@ -570,7 +495,7 @@ def input_table(content: dict[str, Any]) -> str:
         [WAYS[way], format_spread(rate, 0 if rate["median"] > 1000 else 1)]
         for way, rate in content["input"]["clips_per_cpu_second"].items()
     ]
-    return table(["input, made clips of 1 s, one thread", "clips a CPU second (min to max)"], rows)
+    return markdown_table(["input, made clips of 1 s, one thread", "clips a CPU second (min to max)"], rows)
 
 
 def memory_table(content: dict[str, Any]) -> str:
@@ -578,7 +503,7 @@ def memory_table(content: dict[str, Any]) -> str:
         [f"{one['clips']:,}", f"{one['resident_mb']:,.0f}", f"{one['peak_memory_mb']:,.0f}"]
         for one in content["memory"]["epochs"]
     ]
-    return table(["an epoch of BC-ResNet over clips", "resident MB after", "peak MB"], rows)
+    return markdown_table(["an epoch of BC-ResNet over clips", "resident MB after", "peak MB"], rows)
 
 
 def gpu_table(content: dict[str, Any]) -> str:
@@ -594,7 +519,7 @@ def gpu_table(content: dict[str, Any]) -> str:
     ]
     header = [f"GPU, batches of {gpu['batch_size']}", "clips/s (min to max)", "% waiting for data", "GPU MB"]
     failed = "".join(f" {name}: it failed, see standard error." for name in gpu["failed"])
-    return f"{table(header, rows)}\n\nWhisper base has random weights: speed only.{failed}"
+    return f"{markdown_table(header, rows)}\n\nWhisper base has random weights: speed only.{failed}"
 
 
 def goals(content: dict[str, Any]) -> list[tuple[str, float, float, bool]]:
@@ -627,7 +552,7 @@ def goal_table(content: dict[str, Any]) -> str:
             [what, f"{value:,.{digits}f}", f"at {'least' if is_least else 'most'} {goal:,.{digits}f}",
              "yes" if met else "no"]
         )  # fmt: skip
-    return table(["goals", "measured", "goal", "met"], rows)
+    return markdown_table(["goals", "measured", "goal", "met"], rows)
 
 
 def report_accuracy(content: dict[str, Any]) -> str:
@@ -651,7 +576,7 @@ def report_accuracy(content: dict[str, Any]) -> str:
             f"ids, sha256: train {subsets['train']['ids']}, test {subsets['test']['ids']};"
             f" test was read {content['test_was_read']} times",
             "",
-            table(["arm", "mean", "seeds", "training s"], rows),
+            markdown_table(["arm", "mean", "seeds", "training s"], rows),
             "",
             f"ours - stock: {points:+.2f} points{interval}; goal: at least -{GOALS['points']:g},"
             f" {'met' if points >= -GOALS['points'] else 'not met'}",

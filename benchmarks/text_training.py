@@ -16,17 +16,17 @@ step's end, after a warm-up. Padded takes fewer steps a round, since it is slow:
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
 import measuring
-from measuring import format_spread, note, paired_difference, ratios, spread, table
+from measuring import format_spread, paired_difference, ratios, spread
+from workers import bare_settings, has_gpu, measure_rounds, measure_seeds
+
+from voicecommand.compare.tables import markdown_table
+from voicecommand.run.processes import count_cores
 
 ARMS = ("padded", "dynamic", "ours")
 NAMES = {"padded": "stock, padded to {}", "dynamic": "stock, dynamic padding", "ours": "ours"}
@@ -57,7 +57,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--warmup", type=int, default=5, help="steps before the first round")
     add("--batch-size", type=int, default=32)
     add("--max-length", type=int, default=128)
-    add("--threads", type=int, default=measuring.default_threads(), help="torch threads of every arm")
+    add("--threads", type=int, default=count_cores(), help="torch threads of every arm")
     add("--device", choices=["auto", "cpu"], default="auto", help="auto takes a GPU where there is one")
     add("--precisions", nargs="+", choices=["fp32", "bf16"], default=["fp32", "bf16"])
     add("--arms", nargs="+", choices=ARMS, default=list(ARMS))
@@ -115,12 +115,6 @@ def main() -> int:
     return 0
 
 
-def has_gpu() -> bool:
-    import torch
-
-    return torch.cuda.is_available()
-
-
 def steps_of(options: argparse.Namespace, arm: str) -> int:
     return options.padded_steps if arm == "padded" else options.steps
 
@@ -130,19 +124,11 @@ def common_job(options: argparse.Namespace, scratch: Path) -> dict[str, Any]:
     from voicecommand.config import objects, program
 
     recipe = objects.plain(program.compose("train", ["model=bert", "data=commands"]))
-    left_out = ("eval_", "save_", "load_best", "metric_for", "greater_is", "num_train_epochs")
-    settings = {k: v for k, v in recipe["training"].items() if not k.startswith(left_out)} | {
-        "per_device_train_batch_size": options.batch_size,
-        "gradient_accumulation_steps": 1,
-        "eval_strategy": "no",
-        "save_strategy": "no",
-        "report_to": "none",
-        "disable_tqdm": True,
-    }
     checkpoint, pretrained = BERT, True
     if options.network == "base":
         checkpoint, pretrained = str(write_base_checkpoint(scratch / "base")), False
     return {
+        "task": "text",
         "path": options.path,
         "checkpoint": checkpoint,
         "pretrained": pretrained,
@@ -151,10 +137,9 @@ def common_job(options: argparse.Namespace, scratch: Path) -> dict[str, Any]:
         "device": options.device,
         "warmup": options.warmup,
         "scratch": str(scratch),
-        "settings": settings,
+        "settings": bare_settings(recipe["training"], options.batch_size),
         "epochs": recipe["training"]["num_train_epochs"],
         "tuning": {k: v for k, v in recipe["tuning"].items() if k != "_target_"},
-        "accuracy": False,
     }
 
 
@@ -169,71 +154,14 @@ def write_base_checkpoint(directory: Path) -> Path:
     return directory
 
 
-class Worker:
-    """A process of arms.py: commands in, answers out, one JSON line each."""
-
-    def __init__(self, job: dict[str, Any]) -> None:
-        self.name = f"{job['arm']} {job['precision']}"
-        self.errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 - open as long as the process
-        self.process = subprocess.Popen(
-            [sys.executable, str(Path(__file__).with_name("arms.py"))],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self.errors,
-            text=True,
-            env={**os.environ, "OMP_NUM_THREADS": str(job["threads"]), "TOKENIZERS_PARALLELISM": "false"},
-        )
-        self.tell(**job, spawned=time.monotonic())
-
-    def tell(self, **command: Any) -> None:
-        assert self.process.stdin
-        self.process.stdin.write(json.dumps(command) + "\n")
-        self.process.stdin.flush()
-
-    def hear(self) -> dict[str, Any]:
-        assert self.process.stdout
-        line = self.process.stdout.readline()
-        if not line:
-            self.errors.seek(0)
-            raise SystemExit(f"{self.name} ended early:\n{self.errors.read()[-4000:]}")
-        return json.loads(line)
-
-    def ask(self, **command: Any) -> dict[str, Any]:
-        self.tell(**command)
-        return self.hear()
-
-    def end(self) -> None:
-        if self.process.poll() is None:
-            self.process.kill()
-        self.process.wait()
-
-
 def measure_speed(options: argparse.Namespace, job: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """For each arm and precision: start-up, one measurement a round, peak memory."""
-    keys = [f"{arm} {precision}" for arm in options.arms for precision in options.precisions]
-    speed: dict[str, dict[str, Any]] = {}
-    workers: dict[str, Worker] = {}
-    try:
-        for key in keys:
-            arm, precision = key.split()
-            steps = options.warmup + options.rounds * steps_of(options, arm)
-            settings = job["settings"] | {"max_steps": steps}
-            workers[key] = Worker({**job, "arm": arm, "precision": precision, "settings": settings})
-            speed[key] = {**workers[key].hear(), "rounds": []}
-            note(f"{key}: first step after {speed[key]['startup_seconds']:.1f} s")
-        for number in range(options.rounds):
-            shift = number % len(keys)  # no arm is always the first
-            for key in keys[shift:] + keys[:shift]:
-                measured = workers[key].ask(steps=steps_of(options, key.split()[0]))
-                speed[key]["rounds"].append(measured)
-                rate = measured["examples"] / measured["seconds"]
-                note(f"round {number + 1} of {options.rounds}: {key} {rate:.1f} examples/s")
-        for key in keys:
-            speed[key] |= workers[key].ask(stop=True)
-    finally:
-        for worker in workers.values():
-            worker.end()
-    return speed
+    arms = {
+        f"{arm} {precision}": {**job, "arm": arm, "precision": precision, "steps": steps_of(options, arm)}
+        for arm in options.arms
+        for precision in options.precisions
+    }
+    return measure_rounds(arms, options.rounds)
 
 
 def measure_accuracy(options: argparse.Namespace, job: dict[str, Any]) -> dict[str, Any]:
@@ -242,21 +170,14 @@ def measure_accuracy(options: argparse.Namespace, job: dict[str, Any]) -> dict[s
 
     precision, reason = device.native_precision()
     epochs = options.accuracy_epochs or job["epochs"]
-    settings = job["settings"] | {"num_train_epochs": epochs}
     seeds = list(range(1, options.accuracy_seeds + 1))
-    runs: dict[str, list[dict[str, Any]]] = {"ours": [], "dynamic": []}
-    workers: dict[str, Worker] = {}
-    try:
-        for arm in runs:
-            workers[arm] = Worker({**job, "arm": arm, "precision": precision, "settings": settings, "accuracy": True})
-        for seed in seeds:
-            for arm, worker in workers.items():
-                runs[arm].append(worker.ask(seed=seed))
-                scores = runs[arm][-1]
-                note(f"seed {seed}: {arm} validation {scores['validation']:.4f} test {scores['test']:.4f}")
-    finally:
-        for worker in workers.values():
-            worker.end()
+    own = {
+        "precision": precision,
+        "settings": job["settings"] | {"num_train_epochs": epochs},
+        "scored": ["validation", "test"],
+    }
+    measured, _ = measure_seeds({arm: {**job, **own, "arm": arm} for arm in ("ours", "dynamic")}, seeds)
+    runs = {arm: [flatten(one) for one in found] for arm, found in measured.items()}
     difference = {
         split: paired_difference(*([run[split] for run in runs[arm]] for arm in ("ours", "dynamic")))
         for split in ("validation", "test")
@@ -270,6 +191,12 @@ def measure_accuracy(options: argparse.Namespace, job: dict[str, Any]) -> dict[s
         "difference": difference,
         "test_was_read": 2 * len(seeds),
     }
+
+
+def flatten(run: dict[str, Any]) -> dict[str, Any]:
+    """The accuracy of each split, seconds and steps of a run."""
+    scores = {split: score["accuracy"] for split, score in run["scores"].items()}
+    return {**scores, "train_seconds": run["train_seconds"], "steps": run["steps"]}
 
 
 def summarise(speed: dict[str, dict[str, Any]], data: str) -> dict[str, Any]:
@@ -301,13 +228,11 @@ def summarise(speed: dict[str, dict[str, Any]], data: str) -> dict[str, Any]:
 
 def report(content: dict[str, Any]) -> str:
     """What is printed of speed: rates and ratios."""
-    machine, settings = content["machine"], content["settings"]
-    gpu = "".join(f", {name}" for name in machine.get("gpus", []))
+    settings = content["settings"]
     lines = [
         f"{content['data']}, {content['network']}, batches of {settings['batch_size']},"
         f" {settings['rounds']} rounds of {settings['steps_a_round']} steps",
-        f"{machine['processor']}, {machine['cores']} cores, {machine['threads']} threads{gpu},"
-        f" load {machine['load']:.1f} before",
+        measuring.machine_line(content["machine"]),
         "",
         rate_table(content),
         "",
@@ -335,7 +260,7 @@ def rate_table(content: dict[str, Any]) -> str:
         )
     on_gpu = ["peak GPU MB"] if rows and len(rows[0]) == 8 else []
     header = ["arm", "precision", "examples/s", "tokens", "of them real", "peak MB", *on_gpu, "start-up s"]
-    return table(header, rows)
+    return markdown_table(header, rows)
 
 
 def ratio_table(content: dict[str, Any]) -> str:
@@ -346,7 +271,7 @@ def ratio_table(content: dict[str, Any]) -> str:
         label = f"ours {one['ours']} / {NAMES[stock].format(content['settings']['max_length'])} {precision}"
         goal = "-" if one["goal"] is None else f"{one['goal']}"
         rows.append([label, kind, format_spread(one["ratio"]), goal, f"{one['memory_ratio']:.2f}"])
-    return table(["rates, round by round", "", "ratio (min to max)", "goal", "memory"], rows)
+    return markdown_table(["rates, round by round", "", "ratio (min to max)", "goal", "memory"], rows)
 
 
 def accuracy_table(accuracy: dict[str, Any]) -> str:
@@ -364,7 +289,7 @@ def accuracy_table(accuracy: dict[str, Any]) -> str:
         f"{accuracy['data']}: accuracy in percent, {len(accuracy['seeds'])} seeds, {accuracy['precision']},"
         f" {accuracy['epochs']:g} epochs, last weights; the interval is paired over seeds (95 %, Student's t)."
     )
-    return f"{title}\n\n{table(['split, arm', 'mean', 'seeds, or interval'], rows)}"
+    return f"{title}\n\n{markdown_table(['split, arm', 'mean', 'seeds, or interval'], rows)}"
 
 
 if __name__ == "__main__":

@@ -123,3 +123,38 @@ def fit_estimator(task: Any, rows: Any, labels: Sequence[str] | None = None, see
     encoded = task.encode(rows, processor, vocabulary)
     model = task.fit(task.load_model(vocabulary, processor), encoded, vocabulary, seed)
     return Parts(task, vocabulary, processor, encoded, model, None)
+
+
+def write_finished_run(
+    directory: Path, config: dict[str, Any], seed: int, wrong: list[int], groups: list[str] | None = None
+) -> Path:
+    """The files of a finished run of commands with two labels, evaluated once on test with the rows `wrong` wrong."""
+    import numpy as np
+    import yaml
+
+    from voicecommand.evaluation import answers, splits
+    from voicecommand.report import written
+
+    references = np.array([0, 1] * 20)
+    probabilities = np.eye(2)[references] * 0.8 + 0.1
+    probabilities[wrong] = probabilities[wrong][:, ::-1]
+    column = None if not groups else "speaker" if groups[0].startswith("speaker") else "template"
+    for place, split in ((directory, "validation"), (directory / "evaluations" / "commands-test", "test")):
+        place.mkdir(parents=True)
+        names = [f"{split}-{i}" for i in range(len(references))]
+        labels = ["off", "on"]
+        found = answers.Predictions(split, names, names, names, references, probabilities, groups, column, labels)
+        written.write_evaluation(place, [found], splits.evaluate_predictions([found], 0.5))
+    record = {
+        "seed": seed,
+        "threads": 2,
+        "hardware": {"processor": "a processor", "cores": 2},
+        "versions": {"python": "3.11"},
+        "data": {"name": "commands"},
+        "model": {"name": "tfidf_svm", "tuning": None, "parameters": 12_000, "trainable_parameters": 12_000},
+        "training": {"train_seconds": 2.0 + seed},
+    }
+    (directory / "run.json").write_text(json.dumps(record))
+    (directory / "status.json").write_text(json.dumps({"state": "finished"}))
+    (directory / "config.yaml").write_text(yaml.safe_dump(config))
+    return directory

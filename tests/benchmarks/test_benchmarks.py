@@ -12,25 +12,23 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from datasets import load_from_disk
 
-ROOT = Path(__file__).parents[2]
+from support import ROOT, write_finished_run
+
 sys.path.append(str(ROOT / "benchmarks"))
 
-import make_results  # noqa: E402
-import make_synthesised  # noqa: E402
-import measuring  # noqa: E402
-import startup  # noqa: E402
-import text_training  # noqa: E402
+import make_results
+import make_synthesised
+import measuring
+import startup
+import text_training
 
-from voicecommand import files as files_module  # noqa: E402
-from voicecommand.audio import clips  # noqa: E402
-from voicecommand.config import identity, objects, program  # noqa: E402
-from voicecommand.evaluation import answers, splits  # noqa: E402
-from voicecommand.report import written as report_written  # noqa: E402
+from voicecommand import files as files_module
+from voicecommand.audio import clips
+from voicecommand.config import identity, objects, program
 
 EXPERIMENTS = sorted((ROOT / "conf" / "experiment").glob("*.yaml"))
-LABELS = ["off", "on"]
-REFERENCES = np.array([0, 1] * 20)
 
 
 def test_a_ratio_is_taken_within_a_round() -> None:
@@ -45,17 +43,7 @@ def test_a_paired_difference_has_an_interval_from_two_pairs_on() -> None:
     assert (one["low"], one["high"]) == (None, None)
     many = measuring.paired_difference([0.91, 0.93, 0.92], [0.90, 0.90, 0.90])
     assert many["mean"] == pytest.approx(0.02)
-    assert many["high"] - many["mean"] == pytest.approx(4.303 * 0.01 / 3**0.5)
-
-
-def test_a_table_is_aligned_markdown() -> None:
-    text = measuring.table(["arm", "rate"], [["ours", "1,000.0"], ["stock", 7]])
-    assert text.splitlines() == [
-        "| arm   |    rate |",
-        "| ----- | ------: |",
-        "| ours  | 1,000.0 |",
-        "| stock |       7 |",
-    ]
+    assert many["high"] - many["mean"] == pytest.approx(4.302653 * 0.01 / 3**0.5)
 
 
 def test_a_recorded_command_names_no_place_on_this_machine() -> None:
@@ -105,6 +93,15 @@ def test_the_launcher_is_reported_apart_from_the_run() -> None:
     assert summary["launcher_cpu_seconds"]["median"] == pytest.approx(2.1)
 
 
+@pytest.mark.slow
+def test_the_bare_script_is_given_the_data_already_tokenised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", "")
+    measuring.use_checkout()
+    checkpoint, labels = startup.prepare_data(tmp_path)
+    assert (Path(checkpoint) / "config.json").is_file() and labels > 1
+    assert set(load_from_disk(tmp_path / "train").column_names) >= {"input_ids", "labels"}
+
+
 def test_every_experiment_composes_to_what_its_name_says() -> None:
     assert len(EXPERIMENTS) >= 33
     for path in EXPERIMENTS:
@@ -150,35 +147,10 @@ def test_every_yaml_says_what_it_is_its_command_and_a_result_that_is_backed() ->
             assert path.parent.name == "experiment" and expected == make_results.expected_line(rows[path.stem]), path
 
 
-def make_run(runs: Path, seed: int, wrong: list[int], groups: list[str] | None, state: str = "finished") -> Path:
+def make_run(runs: Path, seed: int, wrong: list[int]) -> Path:
     """A run of commands_tfidf_svm in a multirun, evaluated once on test with the rows `wrong` wrong."""
     config = program.compose("train", ["experiment=commands_tfidf_svm", f"seed={seed}", f"runs={runs}"])
-    directory = Path(identity.run_directory(config))
-    probabilities = np.eye(2)[REFERENCES] * 0.8 + 0.1
-    probabilities[wrong] = probabilities[wrong][:, ::-1]
-
-    def predictions(split: str) -> answers.Predictions:
-        names = [f"{split}-{i}" for i in range(len(REFERENCES))]
-        column = None if not groups else "speaker" if groups[0].startswith("speaker") else "template"
-        return answers.Predictions(split, names, names, names, REFERENCES, probabilities, groups, column, LABELS)
-
-    for place, split in ((directory, "validation"), (directory / "evaluations" / "commands-test", "test")):
-        place.mkdir(parents=True)
-        evaluated = [predictions(split)]
-        report_written.write_evaluation(place, evaluated, splits.evaluate_predictions(evaluated, 0.5))
-    record = {
-        "seed": seed,
-        "threads": 2,
-        "hardware": {"processor": "a processor", "cores": 2},
-        "versions": {"python": "3.11"},
-        "data": {"name": "commands"},
-        "model": {"name": "tfidf_svm", "tuning": None, "parameters": 12_000, "trainable_parameters": 12_000},
-        "training": {"train_seconds": 2.0 + seed},
-    }
-    (directory / "run.json").write_text(json.dumps(record))
-    (directory / "status.json").write_text(json.dumps({"state": state}))
-    (directory / "config.yaml").write_text(yaml.safe_dump(objects.plain(config)))
-    return directory
+    return write_finished_run(Path(identity.run_directory(config)), objects.plain(config), seed, wrong)
 
 
 def make_finished(runs: Path, *overrides: str) -> Path:
@@ -234,75 +206,6 @@ def test_the_synthesised_set_is_made_speech_as_train_and_every_recording_as_test
     assert {path.name for path in tmp_path.iterdir()} == {"keywords", "cache", "made"}
 
 
-def write_robustness(
-    directory: Path, accuracy: float, kinds: tuple[str, ...] = ("white", "kitchen (recorded)")
-) -> None:
-    def figure(value: float) -> dict[str, Any]:
-        return {"value": value, "low": value - 0.1, "high": value + 0.1, "method": "a bootstrap", "note": None}
-
-    rows = [{"kind": "clean", "level": None, "unit": "", "accuracy": figure(accuracy)}]
-    for i, kind in enumerate(("white", "kitchen (recorded)")):
-        for level in (20, 10, 5, 0):
-            value = figure(accuracy - 0.3 + level / 100 - i / 20)
-            rows.append({"kind": kind, "level": level, "unit": "dB", "accuracy": value})
-    place = directory / "robustness" / "commands-test"
-    place.mkdir(parents=True)
-    content = {"conditions": rows, "score": figure(0.7), "score_over": ["white"]}
-    (place / "robustness.json").write_text(json.dumps(content))
-
-
-def test_accuracy_in_noise_is_the_mean_over_the_seeds_and_counts_as_reading_test(tmp_path: Path) -> None:
-    made = [make_run(tmp_path, seed, [0, 1], None) for seed in (1, 2)]
-    write_robustness(made[0], 0.9)
-    assert make_results.make_row("commands_tfidf_svm", made)["robustness"] is None  # not for every seed
-    write_robustness(made[1], 0.8)
-    row = make_results.make_row("commands_tfidf_svm", made)
-    assert row["test_reads"] == 4
-    text = make_results.results_section([row])
-    assert "| clean | kitchen (recorded), 10 dB | kitchen (recorded), 0 dB |" in " ".join(text.split())
-    line = next(line for line in text.splitlines() if "85.0 (75.0 to 95.0)" in line)
-    assert [cell.strip() for cell in line.split("|")][4:7] == [
-        "60.0 (50.0 to 70.0)",
-        "50.0 (40.0 to 60.0)",
-        "70.0 (60.0 to 80.0)",
-    ]
-    assert "python recipes/robustness.py run=RUN data=commands split=test noise=FILE" in text
-
-
-def test_a_row_with_a_teacher_stands_apart_and_names_it(tmp_path: Path) -> None:
-    made = make_run(tmp_path, 1, [0, 1], None)
-    rows = [make_results.make_row("commands_tfidf_svm", [made]) for _ in range(2)]
-    rows[1]["model"], rows[1]["runs"][0]["teacher"] = "pupil", "commands/whisper-head-s1-0a1b2c3d"
-    before, after = make_results.results_section(rows).split("Taught by the run commands/whisper-head-s1-0a1b2c3d")
-    assert "| tfidf_svm |" in before and "pupil" not in before
-    assert "| pupil " in after and "| tfidf_svm |" not in after
-
-
-def test_a_doubtful_interval_is_said_with_the_row_it_concerns(tmp_path: Path) -> None:
-    few = make_run(tmp_path / "few", 1, [0, 2], ["theo", "yweweler"] * 20)
-    many = make_run(tmp_path / "many", 1, [0, 1], [f"way {i // 2}" for i in range(40)])
-    rows = [make_results.make_row("commands_tfidf_svm", [directory]) for directory in (few, many)]
-    rows[1]["model"] = "other"
-    notes = make_results.say_notes(rows)
-    assert notes == " Note: fewer than 10 groups: the true interval is wider (tfidf_svm)."
-    assert make_results.say_notes(rows[:1]).endswith("the true interval is wider.")
-
-
-def test_a_row_of_speakers_has_an_interval_over_labels_too(tmp_path: Path) -> None:
-    made = make_run(tmp_path, 1, [0, 2], [f"speaker {i // 4}" for i in range(40)])
-    written = make_run(tmp_path / "written", 1, [0, 2], [f"way {i // 4}" for i in range(40)])
-    rows = [make_results.make_row("commands_tfidf_svm", [directory]) for directory in (made, written)]
-    low, high = rows[0]["test"]["crossed"]["low"], rows[0]["test"]["crossed"]["high"]
-    assert low < 0.95 < high <= 1 and rows[1]["test"]["crossed"] is None
-    assert "over labels too" not in make_results.results_section(rows[1:])
-    lines = [
-        line for line in make_results.results_section(rows[:1]).splitlines() if line.startswith(("| model", "| tf"))
-    ]
-    header, cells = ([cell.strip() for cell in line.split("|")] for line in lines)
-    assert len(header) == len(cells)
-    assert dict(zip(header, cells, strict=True))["over labels too"] == f"{100 * low:.1f} to {100 * high:.1f}"
-
-
 def test_speech_and_text_have_tables_of_their_own_in_the_readme() -> None:
     test = {"accuracy": 0.9, "low": 0.8, "high": 0.95}
     rows = [
@@ -322,23 +225,35 @@ def test_other_protocols_stand_with_the_results_and_not_with_the_speed(tmp_path:
     assert "a table" not in make_results.speed_section(tmp_path)
 
 
-@pytest.mark.parametrize("grouped", [True, False])
-def test_a_row_is_the_mean_over_seeds_with_one_interval(tmp_path: Path, grouped: bool) -> None:
-    groups = [f"way {i // 2}" for i in range(len(REFERENCES))] if grouped else None
-    made = [make_run(tmp_path, 1, [0, 1], groups), make_run(tmp_path, 2, [0, 1, 2, 3], groups)]
-    make_run(tmp_path, 3, [], groups, state="interrupted")
-    row = make_results.make_row("commands_tfidf_svm", make_results.find_runs("commands_tfidf_svm", tmp_path))
+def test_a_row_of_an_experiment_has_its_finished_runs_and_the_commands_that_made_them(tmp_path: Path) -> None:
+    made = [make_run(tmp_path, seed, [0, 1]) for seed in (1, 2)]
+    (make_run(tmp_path, 3, []) / "status.json").write_text('{"state": "interrupted"}')
+    rows = make_results.find_rows(["commands_bert_full", "commands_tfidf_svm"], tmp_path)
+    assert list(rows) == ["commands_tfidf_svm"]
+    row = rows["commands_tfidf_svm"]
     assert [run["run"] for run in row["runs"]] == [f"commands/{directory.name}" for directory in made]
-    test = row["test"]
-    assert (test["accuracy"], test["seed_min"], test["seed_max"]) == (0.925, 0.9, 0.95)
-    assert test["low"] < 0.925 < test["high"] <= 1
-    assert test["method"].startswith("bootstrap over 20 groups (template)" if grouped else "Wilson")
-    assert (row["test_reads"], row["seeds"], row["train_seconds"]) == (2, [1, 2], 3.5)
     assert row["train_command"].endswith("experiment=commands_tfidf_svm seed=1,2")
+    assert list(row)[:5] == ["experiment", "data", "model", "tuning", "train_command"]
+    assert row["robustness"] is None and row["test"]["accuracy"] == 0.95
+    noisy = row | {"robustness": {"command": "python recipes/robustness.py run=RUN", "clean": None, "noise": []}}
+    noisy["robustness"] |= {"score": None, "score_over": ["white"]}
+    commands = make_results.results_section([noisy]).rpartition("```text")[2]
+    assert row["train_command"] in commands and row["evaluate_command"] in commands
+    assert "python recipes/robustness.py run=RUN" in commands
+
+
+def test_a_damaged_run_is_refused_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    made = make_run(tmp_path, 1, [])
+    (made / "run.json").write_text("{")
+    monkeypatch.setattr(sys, "argv", ["make_results.py", "--root", str(tmp_path), "--runs", str(tmp_path)])
+    assert make_results.main() == 2
+    assert capsys.readouterr().err.startswith(f"error: {made / 'run.json'}: not valid JSON")
 
 
 def test_another_configuration_is_not_taken_for_the_experiment(tmp_path: Path) -> None:
-    directory = make_run(tmp_path, 1, [], None)
+    directory = make_run(tmp_path, 1, [])
     directory.rename(directory.with_name(directory.name[:-8] + "0" * 8))
     assert make_results.find_runs("commands_tfidf_svm", tmp_path) == []
 
@@ -346,7 +261,7 @@ def test_another_configuration_is_not_taken_for_the_experiment(tmp_path: Path) -
 def test_only_what_is_between_the_markers_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
-    make_run(tmp_path / "runs", 1, [0, 1], None)
+    make_run(tmp_path / "runs", 1, [0, 1])
     (tmp_path / "docs").mkdir()
     page = tmp_path / "docs" / "results.md"
     page.write_text("Before.\n<!-- results -->\nold\n<!-- /results -->\n<!-- speed -->\n<!-- /speed -->\nAfter.\n")

@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 import torch
 
-ROOT = Path(__file__).parents[2]
+from support import ROOT
+
 sys.path.append(str(ROOT / "benchmarks"))
 
-import speech_training  # noqa: E402
+import speech_training
 
 
 def trained(rate: float, memory: float = 1000, **parts: float) -> dict[str, Any]:

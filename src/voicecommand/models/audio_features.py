@@ -25,8 +25,8 @@ CHUNK = 2_000  # clips between two writes of the cache
 PART = 50  # clips that go to a process at a time
 
 
-class _SoundFeatures:
-    """What features of sound share: vectors computed once for each clip and cached, standardised by those of train.
+class AudioFeatures:
+    """What features of audio share: vectors computed once for each clip and cached, standardised by those of train.
 
     A data set has a column `audio` of int16 samples at 16 kHz; where it is not a `datasets.Dataset` but a dictionary,
     that is any sequence of arrays. Vectors of prepared splits
@@ -89,6 +89,14 @@ class _SoundFeatures:
     def width(self) -> int:
         raise NotImplementedError
 
+    def save(self, directory: Path) -> dict[str, np.ndarray]:
+        """Writes features.json, and what else they need; answers the tensors to save beside."""
+        raise NotImplementedError
+
+    def parameters(self) -> tuple[int, int]:
+        """(all, fitted here)."""
+        raise NotImplementedError
+
     def _tensors(self) -> dict[str, np.ndarray]:
         return {"feature_mean": self.mean, "feature_deviation": self.deviation}
 
@@ -102,7 +110,7 @@ class _SoundFeatures:
             raise ValueError(f"estimator.safetensors: its features are not {self.width()}")
 
 
-class MfccFeatures(_SoundFeatures):
+class MfccFeatures(AudioFeatures):
     """Statistics of a whole clip, float32 `[n, 732]`: see `voicecommand.audio.mfcc.describe`."""
 
     kind = "mfcc"
@@ -138,7 +146,7 @@ class MfccFeatures(_SoundFeatures):
         return 2 * self.width(), 2 * self.width()
 
 
-class SpeechFeatures(_SoundFeatures):
+class SpeechFeatures(AudioFeatures):
     """Mean and standard deviation over time of a frozen speech encoder's last hidden state, float32 `[n, 2 x hidden]`.
 
     A frame weighs as much as its sound is loud (`voicecommand.models.families.frame_amplitudes`): a word amid silence

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING, cast
@@ -14,11 +15,13 @@ from voicecommand.audio.clips import SAMPLING_RATE
 from voicecommand.columns import GROUP_COLUMNS
 from voicecommand.evaluation.base import Answers
 from voicecommand.tasks.base import (
+    Batch,
     Column,
     Decoding,
     Encoded,
     EstimatorTask,
     NetworkTask,
+    Raw,
     Task,
     Vocabulary,
     column_names,
@@ -107,26 +110,42 @@ class Answerer:
             numbers, parts, losses = (list(chain.from_iterable(found[i] for found in gathered)) for i in range(3))
         return _in_order(numbers, parts, losses, encoded)
 
+    def respond(self, encoded: Encoded) -> NDArray[np.float32]:
+        """The network's raw output before it is decoded, `[n, ...]` in the order of the rows, on one rank."""
+        numbers, raws = [], []
+        for chosen, raw, _ in self._batches(encoded):
+            assert isinstance(raw, torch.Tensor)
+            numbers += chosen
+            raws.append(raw.cpu().numpy())
+        return np.concatenate(raws)[np.argsort(numbers)]
+
     def _respond(self, encoded: Encoded) -> tuple[list[int], list[dict[str, Column]], list[NDArray | None]]:
-        """(row numbers, columns, losses) by batch, of this rank's rows: longest first, so that batches hardly pad and
-        memory peaks at once."""
+        """(row numbers, columns, losses) by batch, of this rank's rows."""
+        assert isinstance(self.task, NetworkTask)
+        numbers, parts, losses = [], [], []
+        for chosen, raw, batch in self._batches(encoded):
+            loss = self.task.loss_of(raw, batch)
+            numbers += chosen
+            losses.append(None if loss is None else loss.cpu().numpy())
+            raw = raw.cpu() if isinstance(raw, torch.Tensor) else tuple(part.cpu() for part in raw)
+            parts.append(self.task.decode(raw, self.vocabulary, self.decoding))
+        return numbers, parts, losses
+
+    def _batches(self, encoded: Encoded) -> Iterator[tuple[list[int], Raw, Batch]]:
+        """(row numbers, raw output, batch) of this rank's rows: longest first, so that batches hardly pad and memory
+        peaks at once."""
         assert isinstance(self.task, NetworkTask)
         order = np.argsort(-np.asarray(encoded.lengths), kind="stable")
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             order = order[torch.distributed.get_rank() :: torch.distributed.get_world_size()]
         device, read = self.network.device, encoded.reader()
-        autocast = torch.autocast(device.type, DTYPES.get(self.precision), enabled=self.precision != "fp32")
-        parts, losses = [], []
         for start in range(0, len(order), self.batch_size):
-            rows = read(order[start : start + self.batch_size].tolist())
-            batch = {name: value.to(device) for name, value in self.collate(rows).items()}
+            chosen = order[start : start + self.batch_size].tolist()
+            batch = {name: value.to(device) for name, value in self.collate(read(chosen)).items()}
+            autocast = torch.autocast(device.type, DTYPES.get(self.precision), enabled=self.precision != "fp32")
             with torch.no_grad(), autocast:
                 raw = self.task.respond(self.network, self.to_inputs, batch)
-            loss = self.task.loss_of(raw, batch)
-            losses.append(None if loss is None else loss.cpu().numpy())
-            raw = raw.cpu() if isinstance(raw, torch.Tensor) else tuple(part.cpu() for part in raw)
-            parts.append(self.task.decode(raw, self.vocabulary, self.decoding))
-        return order.tolist(), parts, losses
+            yield chosen, raw, batch
 
 
 def _in_order(numbers: list[int], parts: list[dict], losses: list, encoded: Encoded) -> Answered:

@@ -1,0 +1,397 @@
+"""One row for all runs of one configuration, one run a seed: means, their spread over the seeds, intervals, tables.
+
+Everything is read from the files of finished runs: run.json, config.yaml and metrics.json, the evaluation on the test
+split with its predictions.parquet, and robustness.json where recipes/robustness.py ran.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypedDict
+
+import numpy as np
+from numpy.typing import NDArray
+
+from voicecommand.compare.tables import Interval, Share, interval, markdown_table, points, with_interval
+from voicecommand.errors import InputError
+from voicecommand.evaluation import intervals
+from voicecommand.run import records
+
+NOISE_DB = (10, 0)  # of the table in noise
+CROSSED = "over labels too"  # the column of the interval over speakers and labels
+
+
+class RunRow(TypedDict):
+    """What a row needs of one run. Shares are of the validation or test split, None where test was not answered."""
+
+    run: str
+    seed: int
+    data: str
+    data_fingerprint: str | None
+    model: str
+    tuning: str | None
+    checkpoint: str | None
+    teacher: str | None
+    parameters: int
+    trainable_parameters: int
+    precision: str | None
+    steps: int | None
+    train_seconds: float
+    machine: str
+    versions: dict[str, str]
+    validation_accuracy: float
+    test_accuracy: float | None
+    test_macro_f1: float | None
+    test_reads: int
+
+
+class TestedRows(TypedDict):
+    """The rows of the test split in predictions.parquet, in order of `id`; each list is [n]."""
+
+    id: list[str]
+    label: list[str]
+    prediction: list[str]
+    group: list[str | None]
+
+
+class TestFigures(Interval):
+    """Means over the seeds on the test split; `low` and `high` are of the mean accuracy, `crossed` over labels too."""
+
+    accuracy: float
+    method: str
+    note: str | None
+    crossed: Interval | None
+    seed_min: float
+    seed_max: float
+    macro_f1: float
+
+
+class NoiseShare(Share):
+    """Accuracy in one kind of noise at one signal-to-noise ratio."""
+
+    kind: str
+    db: float
+
+
+class NoiseFigures(TypedDict):
+    """Accuracy of the test split as it is and in noise, and the score of robustness.json: means over the seeds."""
+
+    clean: Share
+    noise: list[NoiseShare]
+    score: Share
+    score_over: list[str]
+
+
+class Row(TypedDict):
+    """One configuration: means over its seeds, and its runs."""
+
+    data: str
+    model: str
+    tuning: str | None
+    seeds: list[int]
+    test_reads: int
+    test: TestFigures | None
+    robustness: NoiseFigures | None
+    validation_accuracy: float
+    parameters: int
+    trainable_parameters: int
+    train_seconds: float
+    machines: list[str]
+    runs: list[RunRow]
+
+
+class SeedMean(TypedDict):
+    """The mean of one number a seed, with its 95 % interval where there are two seeds or more."""
+
+    mean: float
+    low: float | None
+    high: float | None
+
+
+def mean_over_seeds(values: Sequence[float]) -> SeedMean:
+    """The mean and its 95 % interval by Student's t with n - 1 degrees of freedom; no interval from one value."""
+    from scipy.stats import t
+
+    mean, count = statistics.mean(values), len(values)
+    if count < 2:
+        return {"mean": mean, "low": None, "high": None}
+    quantile = float(t.ppf((1 + intervals.LEVEL) / 2, count - 1))
+    half = quantile * statistics.stdev(values) / math.sqrt(count)
+    return {"mean": mean, "low": mean - half, "high": mean + half}
+
+
+# ---- rows ----
+
+
+def make_row(directories: Sequence[Path]) -> Row:
+    """The row of the runs in `directories`: one configuration, one run a seed.
+
+    Raises:
+        InputError: the runs were not evaluated on the same test examples; a damaged JSON file.
+    """
+    runs = [read_run(directory) for directory in directories]
+    first = runs[0]
+    is_tested = all(run["test_accuracy"] is not None for run in runs)
+    return {
+        "data": first["data"],
+        "model": first["model"],
+        "tuning": first["tuning"],
+        "seeds": [run["seed"] for run in runs],
+        "test_reads": sum(run["test_reads"] for run in runs),
+        "test": test_figures(directories, runs) if is_tested else None,
+        "robustness": noise_figures(directories, first["data"]),
+        "validation_accuracy": statistics.mean(run["validation_accuracy"] for run in runs),
+        "parameters": first["parameters"],
+        "trainable_parameters": first["trainable_parameters"],
+        "train_seconds": statistics.mean(run["train_seconds"] for run in runs),
+        "machines": sorted({run["machine"] for run in runs}),
+        "runs": runs,
+    }
+
+
+def read_run(directory: Path) -> RunRow:
+    """What a row needs of one run; its test figures come from its evaluation directory."""
+    import yaml
+
+    record, metrics = read_json(directory / "run.json"), read_json(directory / "metrics.json")
+    test = test_directory(directory, record["data"]["name"])
+    tested = read_json(test / "metrics.json")["splits"]["test"] if test else None
+    config = yaml.safe_load((directory / "config.yaml").read_text(encoding="utf-8"))
+    noisy = list(directory.glob("robustness/*-test/robustness.json"))
+    hardware = record["hardware"]
+    where = ", ".join(hardware["gpus"]) if hardware.get("gpus") else hardware["processor"]
+    return {
+        "run": f"{directory.parent.name}/{directory.name}",
+        "seed": record["seed"],
+        "data": record["data"]["name"],
+        "data_fingerprint": record["data"].get("fingerprint"),
+        "model": record["model"]["name"],
+        "tuning": record["model"]["tuning"],
+        "checkpoint": "DIR" if given_checkpoint(config) else config["model"].get("checkpoint"),
+        "teacher": "/".join(Path(teacher).parts[-2:]) if (teacher := config["model"].get("teacher")) else None,
+        "parameters": record["model"]["parameters"],
+        "trainable_parameters": record["model"]["trainable_parameters"],
+        "precision": record.get("precision"),
+        "steps": record["training"].get("steps"),
+        "train_seconds": record["training"]["train_seconds"],
+        "machine": f"{where}, {hardware['cores']} cores, {record['threads']} threads",
+        "versions": record["versions"],
+        "validation_accuracy": metrics["splits"]["validation"]["accuracy"]["value"],
+        "test_accuracy": tested["accuracy"]["value"] if tested else None,
+        "test_macro_f1": tested["macro_f1"]["value"] if tested else None,
+        "test_reads": len([*directory.glob("evaluations/*-test/metrics.json"), *noisy]) + ("test" in metrics["splits"]),
+    }
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON file of a run, {} where it is not there; InputError where it is damaged."""
+    content: dict[str, Any] = records.read_json([path.parent], path.name) or {}
+    return content
+
+
+def given_checkpoint(config: dict[str, Any]) -> str | None:
+    """The directory that a run took its weights from; None for a hub id or a package, which its yaml names."""
+    checkpoint: str | None = config["model"].get("checkpoint")
+    return checkpoint if checkpoint and (Path(checkpoint).is_absolute() or Path(checkpoint).is_dir()) else None
+
+
+def test_directory(directory: Path, data: str) -> Path | None:
+    """Where the run's test figures are: its evaluation, or the run itself where it was a single one."""
+    evaluated = directory / "evaluations" / f"{data}-test"
+    if (evaluated / "metrics.json").is_file():
+        return evaluated
+    return directory if "test" in read_json(directory / "metrics.json")["splits"] else None
+
+
+def test_figures(directories: Sequence[Path], runs: Sequence[RunRow]) -> TestFigures:
+    """Means over the seeds, the spread over them, and an interval for the mean accuracy; every run has been tested.
+
+    Raises:
+        InputError: the runs were not evaluated on the same test examples.
+    """
+    accuracies = [run["test_accuracy"] or 0.0 for run in runs]
+    places = [test_directory(d, run["data"]) or d for d, run in zip(directories, runs, strict=True)]
+    figure = read_json(places[0] / "metrics.json")["splits"]["test"]["accuracy"]
+    tests = [read_tested_rows(place) for place in places]
+    for place, test in zip(places, tests, strict=True):
+        if test["id"] != tests[0]["id"]:
+            raise InputError(f"{place}: not the test examples of {places[0]}; evaluate both on the same data")
+    low, high, method, note = mean_interval(tests, figure["method"])
+    return {
+        "accuracy": statistics.mean(accuracies),
+        "low": low,
+        "high": high,
+        "method": method,
+        "note": note,
+        "crossed": crossed_interval(tests) if "(speaker)" in method else None,
+        "seed_min": min(accuracies),
+        "seed_max": max(accuracies),
+        "macro_f1": statistics.mean(run["test_macro_f1"] or 0.0 for run in runs),
+    }
+
+
+def read_tested_rows(directory: Path) -> TestedRows:
+    """The test rows of predictions.parquet, in order of id."""
+    import pyarrow.parquet
+
+    columns = ["split", "id", "label", "prediction", "group"]
+    rows = pyarrow.parquet.read_table(directory / "predictions.parquet", columns=columns).to_pylist()
+    rows = sorted((row for row in rows if row["split"] == "test"), key=lambda row: row["id"])
+    return {
+        "id": [row["id"] for row in rows],
+        "label": [row["label"] for row in rows],
+        "prediction": [row["prediction"] for row in rows],
+        "group": [row["group"] for row in rows],
+    }
+
+
+def mean_interval(seeds: Sequence[TestedRows], method: str) -> tuple[float, float, str, str | None]:
+    """95 % interval of the mean accuracy over seeds on the same examples, how it was made, and what to know of it.
+
+    With groups: bootstrap over groups, a group drawn with its examples under all seeds; `method` names it. Without:
+    Wilson, as if the mean were the share of one run, which is a little wide.
+    """
+    right = mean_right(seeds)
+    groups = seeds[0]["group"]
+    if all(group is None for group in groups):
+        low, high = intervals.wilson(round(float(right.sum())), len(right))
+        return low, high, "Wilson on the mean of the seeds", None
+    figure = intervals.mean_with_interval(right, groups, None)
+    return figure["low"], figure["high"], f"{method}, all seeds together", figure["note"]
+
+
+def mean_right(seeds: Sequence[TestedRows]) -> NDArray[np.float64]:
+    """The share of the seeds that have each example right, float64 [n]."""
+    right = [np.array(seed["label"]) == np.array(seed["prediction"]) for seed in seeds]
+    shares: NDArray[np.float64] = np.mean(right, axis=0)
+    return shares
+
+
+def crossed_interval(seeds: Sequence[TestedRows]) -> Interval:
+    """As `mean_interval`, over groups and labels (`intervals.crossed_bootstrap`)."""
+    groups = np.array([str(group) for group in seeds[0]["group"]])
+    low, high = intervals.crossed_bootstrap(mean_right(seeds), groups, seeds[0]["label"])
+    return {"low": low, "high": high}
+
+
+def noise_figures(directories: Sequence[Path], data: str) -> NoiseFigures | None:
+    """Accuracy on the test split in noise, means over the seeds; None unless recipes/robustness.py ran for each.
+
+    `noise` has a row for each kind and ratio of NOISE_DB. An interval is the mean of the seeds' own.
+    """
+    found = [read_json(directory / "robustness" / f"{data}-test" / "robustness.json") for directory in directories]
+    if not all(found):
+        return None
+    by_seed = [
+        {(row["kind"], row["level"]): row["accuracy"] for row in run["conditions"] if row["unit"] in ("", "dB")}
+        for run in found
+    ]
+    common = [key for key in by_seed[0] if all(key in rows for rows in by_seed) and key[1] in NOISE_DB]
+    noise: list[NoiseShare] = []
+    for kind, db in common:
+        share = _mean_share([rows[kind, db] for rows in by_seed])
+        noise.append({"kind": kind, "db": db, **share})
+    return {
+        "clean": _mean_share([rows["clean", None] for rows in by_seed]),
+        "noise": noise,
+        "score": _mean_share([run["score"] for run in found]),
+        "score_over": found[0]["score_over"],
+    }
+
+
+def _mean_share(figures: Sequence[Share]) -> Share:
+    return {
+        "value": statistics.mean(figure["value"] for figure in figures),
+        "low": statistics.mean(figure["low"] for figure in figures),
+        "high": statistics.mean(figure["high"] for figure in figures),
+    }
+
+
+# ---- tables ----
+
+
+def accuracy(row: Row) -> float:
+    """The mean test accuracy, -1 for a row that was not tested, which sorts last."""
+    return row["test"]["accuracy"] if row["test"] else -1.0
+
+
+def format_rows(rows: Sequence[Row]) -> str:
+    """The rows of one data set in Markdown: those without a teacher, each teacher's, how intervals were made, noise."""
+    header = ["model", "tuning", "test accuracy %", "95 % interval"]
+    has_speakers = any(crossed(row) for row in rows)
+    header += [CROSSED] * has_speakers
+    header += ["seeds from, to", "macro F1 %", "validation %", "trainable parameters", "seconds", "test read"]
+    taught: dict[str | None, list[list[object]]] = {
+        row["runs"][0]["teacher"]: [] for row in rows if row["runs"][0].get("teacher")
+    }
+    others: list[list[object]] = []
+    for row in rows:
+        taught.get(row["runs"][0].get("teacher"), others).append(result_cells(row, has_speakers))
+    parts = [markdown_table(header, others)]
+    for teacher, cells in taught.items():
+        parts += [f"Taught by the run {teacher}, whose weights are pretrained; one teacher for all seeds:"]
+        parts += [markdown_table(header, cells)]
+    methods = sorted({row["test"]["method"] for row in rows if row["test"]})
+    said = f"Interval of the mean over seeds: {'; '.join(methods)}." if methods else ""
+    parts += [said + format_notes(rows), noise_table(rows)]
+    return "\n\n".join(filter(None, parts))
+
+
+def crossed(row: Row) -> Interval | None:
+    """The interval over speakers and labels; None where there are no speakers."""
+    return row["test"].get("crossed") if row["test"] else None
+
+
+def result_cells(row: Row, has_speakers: bool) -> list[object]:
+    """A row of the table of its data set, which has the column CROSSED where some row has speakers."""
+    test = row["test"]
+    return [
+        row["model"],
+        row["tuning"] or "-",
+        points(test["accuracy"] if test else None),
+        interval(test),
+        *([interval(crossed(row))] if has_speakers else []),
+        f"{points(test['seed_min'])}, {points(test['seed_max'])}" if test else "-",
+        points(test["macro_f1"] if test else None),
+        points(row["validation_accuracy"]),
+        f"{row['trainable_parameters']:,}",
+        f"{row['train_seconds']:.3g}",
+        row["test_reads"],
+    ]
+
+
+def format_notes(rows: Sequence[Row]) -> str:
+    """What to know of the intervals, with the rows that it concerns unless that is all of them."""
+    concerned: dict[str, list[str]] = {}
+    tested = [row for row in rows if row["test"]]
+    for row in tested:
+        notes = (row["test"]["note"] if row["test"] else None) or ""
+        for each in filter(None, notes.split("; ")):
+            name = row["model"] + (f" {row['tuning']}" if row["tuning"] else "")
+            concerned.setdefault(each, []).append(name)
+    said = []
+    for each, names in concerned.items():
+        said.append(each if len(names) == len(tested) else f"{each} ({', '.join(names)})")
+    return f" Note: {'; '.join(said)}." if said else ""
+
+
+def noise_table(rows: Sequence[Row]) -> str:
+    """Accuracy in noise of the rows that were measured in it, in recorded noise where there is some; "" for none."""
+    measured = [(row, figures) for row in rows if (figures := row.get("robustness"))]
+    if not measured:
+        return ""
+    kinds = list(dict.fromkeys(each["kind"] for _, figures in measured for each in figures["noise"]))
+    kinds = [kind for kind in kinds if kind.endswith("(recorded)")] or kinds[:1]
+    header = ["in noise, test accuracy %", "tuning", "clean", *(f"{k}, {db} dB" for k in kinds for db in NOISE_DB)]
+    lines = []
+    for row, figures in measured:
+        at = {(each["kind"], each["db"]): each for each in figures["noise"]}
+        cells = [with_interval(at.get((kind, db))) for kind in kinds for db in NOISE_DB]
+        clean, score = with_interval(figures["clean"]), with_interval(figures["score"])
+        lines.append([row["model"], row["tuning"] or "-", clean, *cells, score])
+    over = ", ".join(measured[0][1]["score_over"])
+    said = f"Score: area under accuracy from 0 to 20 dB, mean of {over} noise. Intervals: means of the seeds' own."
+    return f"{markdown_table([*header, 'score'], lines)}\n\n{said}"
