@@ -37,6 +37,9 @@ def build_stop_callback(run: Any) -> Any:
                 run.stop_requested = bool(asked.item())
             if run.stop_requested:
                 control.should_save = control.should_training_stop = True
+                # at the end Trainer removes all but the best where the limit is 1, the one saved now among them
+                if args.save_total_limit == 1:
+                    args.save_total_limit = 2
             return control
 
         def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
