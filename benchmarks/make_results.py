@@ -25,8 +25,9 @@ from typing import Any
 import measuring
 from measuring import ROOT, note
 
-from voicecommand.compare import leaderboard
-from voicecommand.compare.leaderboard import accuracy, read_json
+from voicecommand.compare import leaderboard, leaderboard_tables
+from voicecommand.compare.leaderboard import read_json
+from voicecommand.compare.leaderboard_tables import accuracy
 from voicecommand.compare.tables import interval, markdown_table, points
 from voicecommand.errors import InputError
 
@@ -148,7 +149,7 @@ def results_section(rows: Sequence[dict[str, Any]]) -> str:
     """A table for each data set, then what the columns mean and the commands."""
     parts = []
     for data, chosen in by_data(rows).items():
-        parts += [f"## {data}", ABOUT.get(data, ""), leaderboard.format_rows(chosen)]
+        parts += [f"## {data}", ABOUT.get(data, ""), leaderboard_tables.format_rows(chosen)]
     machines = sorted({machine for row in rows for machine in row["machines"]})
     parts.append(
         "Accuracy, macro F1 and seconds are means over the seeds; seconds are those of one training on"

@@ -10,7 +10,7 @@ import pyarrow.parquet
 import pytest
 
 from support import write_finished_run
-from voicecommand.compare import leaderboard, tables
+from voicecommand.compare import leaderboard, leaderboard_tables, tables
 from voicecommand.errors import InputError
 
 
@@ -68,8 +68,8 @@ def test_a_run_that_was_not_tested_has_a_row_without_test_figures(tmp_path: Path
     made = make_run(tmp_path, 1, [])
     (made / "evaluations" / "commands-test" / "metrics.json").unlink()
     row = leaderboard.make_row([made])
-    assert row["test"] is None and leaderboard.accuracy(row) == -1
-    cells = [cell.strip() for cell in leaderboard.format_rows([row]).splitlines()[2].split("|")]
+    assert row["test"] is None and leaderboard_tables.accuracy(row) == -1
+    cells = [cell.strip() for cell in leaderboard_tables.format_rows([row]).splitlines()[2].split("|")]
     assert cells[1:6] == ["tfidf_svm", "-", "-", "-", "-"]
 
 
@@ -95,7 +95,7 @@ def test_accuracy_in_noise_is_the_mean_over_the_seeds_and_counts_as_reading_test
     write_robustness(made[1], 0.8)
     row = leaderboard.make_row(made)
     assert row["test_reads"] == 4
-    text = leaderboard.format_rows([row])
+    text = leaderboard_tables.format_rows([row])
     assert "| clean | kitchen (recorded), 10 dB | kitchen (recorded), 0 dB |" in " ".join(text.split())
     line = next(line for line in text.splitlines() if "85.0 (75.0 to 95.0)" in line)
     assert [cell.strip() for cell in line.split("|")][4:7] == [
@@ -109,7 +109,7 @@ def test_a_row_with_a_teacher_stands_apart_and_names_it(tmp_path: Path) -> None:
     made = make_run(tmp_path, 1, [0, 1])
     rows = [leaderboard.make_row([made]) for _ in range(2)]
     rows[1]["model"], rows[1]["runs"][0]["teacher"] = "pupil", "commands/whisper-head-s1-0a1b2c3d"
-    before, after = leaderboard.format_rows(rows).split("Taught by the run commands/whisper-head-s1-0a1b2c3d")
+    before, after = leaderboard_tables.format_rows(rows).split("Taught by the run commands/whisper-head-s1-0a1b2c3d")
     assert "| tfidf_svm |" in before and "pupil" not in before
     assert "| pupil " in after and "| tfidf_svm |" not in after
 
@@ -119,9 +119,9 @@ def test_a_doubtful_interval_is_said_with_the_row_it_concerns(tmp_path: Path) ->
     many = make_run(tmp_path / "many", 1, [0, 1], [f"way {i // 2}" for i in range(40)])
     rows = [leaderboard.make_row([directory]) for directory in (few, many)]
     rows[1]["model"] = "other"
-    notes = leaderboard.format_notes(rows)
+    notes = leaderboard_tables.format_notes(rows)
     assert notes == " Note: fewer than 10 groups: the true interval is wider (tfidf_svm)."
-    assert leaderboard.format_notes(rows[:1]).endswith("the true interval is wider.")
+    assert leaderboard_tables.format_notes(rows[:1]).endswith("the true interval is wider.")
 
 
 def test_a_row_of_speakers_has_an_interval_over_labels_too(tmp_path: Path) -> None:
@@ -130,8 +130,10 @@ def test_a_row_of_speakers_has_an_interval_over_labels_too(tmp_path: Path) -> No
     rows = [leaderboard.make_row([directory]) for directory in (made, written)]
     low, high = rows[0]["test"]["crossed"]["low"], rows[0]["test"]["crossed"]["high"]
     assert low < 0.95 < high <= 1 and rows[1]["test"]["crossed"] is None
-    assert "over labels too" not in leaderboard.format_rows(rows[1:])
-    lines = [line for line in leaderboard.format_rows(rows[:1]).splitlines() if line.startswith(("| model", "| tf"))]
+    assert "over labels too" not in leaderboard_tables.format_rows(rows[1:])
+    lines = [
+        line for line in leaderboard_tables.format_rows(rows[:1]).splitlines() if line.startswith(("| model", "| tf"))
+    ]
     header, cells = ([cell.strip() for cell in line.split("|")] for line in lines)
     assert len(header) == len(cells)
     assert dict(zip(header, cells, strict=True))["over labels too"] == f"{100 * low:.1f} to {100 * high:.1f}"
@@ -141,5 +143,5 @@ def test_a_row_without_speakers_or_a_test_stands_in_one_table_with_rows_of_speak
     made = make_run(tmp_path, 1, [0, 2], [f"speaker {i // 4}" for i in range(40)])
     rows = [leaderboard.make_row([directory]) for directory in (made, make_run(tmp_path, 2, [0]))]
     rows.append({**rows[1], "test": None})
-    lines = [line for line in leaderboard.format_rows(rows).splitlines() if line.startswith(("| model", "| tf"))]
+    lines = [line for line in leaderboard_tables.format_rows(rows).splitlines() if line.startswith(("| model", "| tf"))]
     assert [len(line.split("|")) for line in lines] == [len(lines[0].split("|"))] * 4

@@ -1,0 +1,94 @@
+"""The rows of `leaderboard` as Markdown: a data set's results, what to know of their intervals, accuracy in noise."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from voicecommand.compare.leaderboard import NOISE_DB, Row
+from voicecommand.compare.tables import Interval, interval, markdown_table, points, with_interval
+
+CROSSED = "over labels too"  # the column of the interval over speakers and labels
+
+
+def accuracy(row: Row) -> float:
+    """The mean test accuracy, -1 for a row that was not tested, which sorts last."""
+    return row["test"]["accuracy"] if row["test"] else -1.0
+
+
+def format_rows(rows: Sequence[Row]) -> str:
+    """The rows of one data set in Markdown: those without a teacher, each teacher's, how intervals were made, noise."""
+    header = ["model", "tuning", "test accuracy %", "95 % interval"]
+    has_speakers = any(crossed(row) for row in rows)
+    header += [CROSSED] * has_speakers
+    header += ["seeds from, to", "macro F1 %", "validation %", "trainable parameters", "seconds", "test read"]
+    taught: dict[str | None, list[list[object]]] = {
+        row["runs"][0]["teacher"]: [] for row in rows if row["runs"][0].get("teacher")
+    }
+    others: list[list[object]] = []
+    for row in rows:
+        taught.get(row["runs"][0].get("teacher"), others).append(result_cells(row, has_speakers))
+    parts = [markdown_table(header, others)]
+    for teacher, cells in taught.items():
+        parts += [f"Taught by the run {teacher}, whose weights are pretrained; one teacher for all seeds:"]
+        parts += [markdown_table(header, cells)]
+    methods = sorted({row["test"]["method"] for row in rows if row["test"]})
+    said = f"Interval of the mean over seeds: {'; '.join(methods)}." if methods else ""
+    parts += [said + format_notes(rows), noise_table(rows)]
+    return "\n\n".join(filter(None, parts))
+
+
+def crossed(row: Row) -> Interval | None:
+    """The interval over speakers and labels; None where there are no speakers."""
+    return row["test"].get("crossed") if row["test"] else None
+
+
+def result_cells(row: Row, has_speakers: bool) -> list[object]:
+    """A row of the table of its data set, which has the column CROSSED where some row has speakers."""
+    test = row["test"]
+    return [
+        row["model"],
+        row["tuning"] or "-",
+        points(test["accuracy"] if test else None),
+        interval(test),
+        *([interval(crossed(row))] if has_speakers else []),
+        f"{points(test['seed_min'])}, {points(test['seed_max'])}" if test else "-",
+        points(test["macro_f1"] if test else None),
+        points(row["validation_accuracy"]),
+        f"{row['trainable_parameters']:,}",
+        f"{row['train_seconds']:.3g}",
+        row["test_reads"],
+    ]
+
+
+def format_notes(rows: Sequence[Row]) -> str:
+    """What to know of the intervals, with the rows that it concerns unless that is all of them."""
+    concerned: dict[str, list[str]] = {}
+    tested = [row for row in rows if row["test"]]
+    for row in tested:
+        notes = (row["test"]["note"] if row["test"] else None) or ""
+        for each in filter(None, notes.split("; ")):
+            name = row["model"] + (f" {row['tuning']}" if row["tuning"] else "")
+            concerned.setdefault(each, []).append(name)
+    said = []
+    for each, names in concerned.items():
+        said.append(each if len(names) == len(tested) else f"{each} ({', '.join(names)})")
+    return f" Note: {'; '.join(said)}." if said else ""
+
+
+def noise_table(rows: Sequence[Row]) -> str:
+    """Accuracy in noise of the rows that were measured in it, in recorded noise where there is some; "" for none."""
+    measured = [(row, figures) for row in rows if (figures := row.get("robustness"))]
+    if not measured:
+        return ""
+    kinds = list(dict.fromkeys(each["kind"] for _, figures in measured for each in figures["noise"]))
+    kinds = [kind for kind in kinds if kind.endswith("(recorded)")] or kinds[:1]
+    header = ["in noise, test accuracy %", "tuning", "clean", *(f"{k}, {db} dB" for k in kinds for db in NOISE_DB)]
+    lines = []
+    for row, figures in measured:
+        at = {(each["kind"], each["db"]): each for each in figures["noise"]}
+        cells = [with_interval(at.get((kind, db))) for kind in kinds for db in NOISE_DB]
+        clean, score = with_interval(figures["clean"]), with_interval(figures["score"])
+        lines.append([row["model"], row["tuning"] or "-", clean, *cells, score])
+    over = ", ".join(measured[0][1]["score_over"])
+    said = f"Score: area under accuracy from 0 to 20 dB, mean of {over} noise. Intervals: means of the seeds' own."
+    return f"{markdown_table([*header, 'score'], lines)}\n\n{said}"
