@@ -216,7 +216,7 @@ class BCResNetHead(nn.Module):
 
 
 class BCResNetForAudioClassification(PreTrainedModel):
-    """A clip's label from its waveform; `pipeline("audio-classification")` opens it after `import voicecommand.models`."""
+    """A clip's label from its waveform; a stock `pipeline` opens it after `import voicecommand.models`."""
 
     config_class = BCResNetConfig
     config: BCResNetConfig
