@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from transformers import TrainerCallback, TrainingArguments
+from transformers import TrainingArguments
 
 from voicecommand.models.tuning import Full
 from voicecommand.run.directory import Run
@@ -76,20 +76,13 @@ def train(
     }  # fmt: skip
     args = TrainingArguments(output_dir=str(directory / "checkpoints"), **(settings | more))
 
-    class Change(TrainerCallback):
+    class Change(checkpoints.StopOnSignal):
         def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
             if change is not None and state.global_step == 3:
                 change(run)
 
-    build = checkpoints.build_stop_callback
-
-    def with_change(run: Run) -> Any:
-        stop = build(run)
-        stop.on_step_begin = Change().on_step_begin
-        return stop
-
     with run.open(""), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(checkpoints, "build_stop_callback", with_change)
+        patch.setattr(checkpoints, "StopOnSignal", Change)
         return fit.fit(
             task, task.load_model(vocabulary, processor), processor, vocabulary, data, encoded, run=run, args=args,
             tuning=Full(), seed=1,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from torch import nn
 
@@ -66,13 +66,16 @@ def _decays(name: str, parameter: nn.Parameter) -> bool:
     return parameter.ndim > 1 and not re.search(r"norm", name, re.IGNORECASE)
 
 
+Group: TypeAlias = dict[str, Any]  # of parameters, as torch's optimizers take it
+
+
 class Tuning(Protocol):
     """How much of a network moves."""
 
     def prepare(self, model: PreTrainedModel) -> nn.Module:
         """Freeze or wrap it."""
 
-    def parameter_groups(self, model: nn.Module, learning_rate: float, weight_decay: float) -> list[dict[str, Any]]:
+    def parameter_groups(self, model: nn.Module, learning_rate: float, weight_decay: float) -> list[Group]:
         """What moves, and how fast, as an optimizer takes it."""
 
 
@@ -87,10 +90,10 @@ class Full:
         if not isinstance(self.layer_decay, int | float) or not 0 < self.layer_decay <= 1:
             raise InputError(f"tuning.layer_decay={self.layer_decay}: give a number above 0 and up to 1")
 
-    def prepare(self, model: Any) -> Any:
+    def prepare(self, model: PreTrainedModel) -> nn.Module:
         return model
 
-    def parameter_groups(self, model: Any, learning_rate: float, weight_decay: float) -> list[dict[str, Any]]:
+    def parameter_groups(self, model: nn.Module, learning_rate: float, weight_decay: float) -> list[Group]:
         scales = {name: 1.0 for name, _ in model.named_parameters()}
         if self.layer_decay < 1:
             layers = _layers(model)
@@ -108,13 +111,13 @@ class Full:
 class Head:
     """Only the classification head (and a pooler, which is new for most checkpoints) moves."""
 
-    def prepare(self, model: Any) -> Any:
+    def prepare(self, model: PreTrainedModel) -> nn.Module:
         head = _head_names(model)
         for name, parameter in model.named_parameters():
             parameter.requires_grad = name in head
         return model
 
-    def parameter_groups(self, model: Any, learning_rate: float, weight_decay: float) -> list[dict[str, Any]]:
+    def parameter_groups(self, model: nn.Module, learning_rate: float, weight_decay: float) -> list[Group]:
         return _groups(model, {}, learning_rate, weight_decay)
 
 
@@ -124,7 +127,7 @@ class LastLayers:
 
     layers: int = 2
 
-    def prepare(self, model: Any) -> Any:
+    def prepare(self, model: PreTrainedModel) -> nn.Module:
         blocks = _layers(model)
         count = len(blocks)
         if not isinstance(self.layers, int) or not 1 <= self.layers <= count:
@@ -135,7 +138,7 @@ class LastLayers:
             parameter.requires_grad = name in head or name.startswith(moving) or _after(model, name)
         return model
 
-    def parameter_groups(self, model: Any, learning_rate: float, weight_decay: float) -> list[dict[str, Any]]:
+    def parameter_groups(self, model: nn.Module, learning_rate: float, weight_decay: float) -> list[Group]:
         return _groups(model, {}, learning_rate, weight_decay)
 
 
@@ -155,7 +158,7 @@ class Lora:
         if not isinstance(self.dropout, int | float) or not 0 <= self.dropout < 1:
             raise InputError(f"tuning.dropout={self.dropout}: give a number from 0 to below 1")
 
-    def prepare(self, model: Any) -> Any:
+    def prepare(self, model: PreTrainedModel) -> nn.Module:
         import warnings
 
         from peft import LoraConfig, TaskType, get_peft_model
@@ -178,11 +181,11 @@ class Lora:
                 name = type(model).__name__
                 raise InputError(f"tuning=lora: {name} has no linear layer below its head; use tuning=full") from error
 
-    def parameter_groups(self, model: Any, learning_rate: float, weight_decay: float) -> list[dict[str, Any]]:
+    def parameter_groups(self, model: nn.Module, learning_rate: float, weight_decay: float) -> list[Group]:
         return _groups(model, {}, learning_rate, weight_decay)
 
 
-def _groups(model: Any, scales: dict[str, float], learning_rate: float, weight_decay: float) -> list[dict[str, Any]]:
+def _groups(model: nn.Module, scales: dict[str, float], learning_rate: float, weight_decay: float) -> list[Group]:
     """Trainable parameters by (scale, decays), as an optimizer takes them."""
     groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():

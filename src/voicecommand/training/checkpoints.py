@@ -1,9 +1,17 @@
-"""Checkpoints and saved models: written whole or not at all, found again, and saved when a signal comes."""
+"""Checkpoints: which are complete, and one more when a signal comes."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
+
+import torch
+from transformers import TrainerCallback
+
+if TYPE_CHECKING:
+    from transformers import TrainerControl, TrainerState, TrainingArguments
+
+    from voicecommand.run.directory import Run
 
 # What a checkpoint must hold to go on from it exactly; Trainer writes trainer_state.json last.
 COMPLETE = ("trainer_state.json", "optimizer.pt", "scheduler.pt")
@@ -21,28 +29,32 @@ def find_newest(directory: Path) -> Path | None:
     return max(found)[1] if found else None
 
 
-def build_stop_callback(run: Any) -> Any:
-    """A TrainerCallback that saves and stops at the end of the step in which a signal came, on all ranks at once."""
-    import torch
-    from transformers import TrainerCallback
+class StopOnSignal(TrainerCallback):
+    """Saves and stops at the end of the step in which a signal came, on all ranks at once."""
 
-    class StopOnSignal(TrainerCallback):
-        def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-            run.can_save = True
+    def __init__(self, run: Run) -> None:
+        self.run = run
 
-        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
-            if args.world_size > 1:  # a signal reaches the ranks in different steps, and all must stop in the same one
-                asked = torch.tensor(float(run.stop_requested), device=args.device)
-                torch.distributed.all_reduce(asked, op=torch.distributed.ReduceOp.MAX)
-                run.stop_requested = bool(asked.item())
-            if run.stop_requested:
-                control.should_save = control.should_training_stop = True
-                # at the end Trainer removes all but the best where the limit is 1, the one saved now among them
-                if args.save_total_limit == 1:
-                    args.save_total_limit = 2
-            return control
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
+    ) -> None:
+        self.run.can_save = True
 
-        def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-            run.can_save = False
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
+    ) -> TrainerControl:
+        if args.world_size > 1:  # a signal reaches the ranks in different steps, and all must stop in the same one
+            asked = torch.tensor(float(self.run.stop_requested), device=args.device)
+            torch.distributed.all_reduce(asked, op=torch.distributed.ReduceOp.MAX)
+            self.run.stop_requested = bool(asked.item())
+        if self.run.stop_requested:
+            control.should_save = control.should_training_stop = True
+            # at the end Trainer removes all but the best where the limit is 1, the one saved now among them
+            if args.save_total_limit == 1:
+                args.save_total_limit = 2
+        return control
 
-    return StopOnSignal()
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
+    ) -> None:
+        self.run.can_save = False

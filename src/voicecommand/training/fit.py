@@ -283,7 +283,7 @@ def _build_callbacks(run: Run, args: TrainingArguments, early_stopping: int | No
     """Raises InputError: `early_stopping` without evaluations to stop on."""
     from transformers import EarlyStoppingCallback
 
-    callbacks: list[TrainerCallback] = [checkpoints.build_stop_callback(run)]
+    callbacks: list[TrainerCallback] = [checkpoints.StopOnSignal(run)]
     if early_stopping is not None:
         if args.eval_strategy == "no" or not args.load_best_model_at_end:
             raise InputError(
