@@ -5,9 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 from bisect import bisect_right
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 SAMPLING_RATE = 16_000
 RELEASE_BYTES = 1 << 20
@@ -43,7 +46,7 @@ class Clips:
     (Linux; elsewhere the system takes them when it needs them). Pickles as its data set does.
     """
 
-    def __init__(self, dataset: Any, column: str = "audio") -> None:
+    def __init__(self, dataset: Dataset, column: str = "audio") -> None:
         self.dataset, self.column = dataset, column
         self._values: list[np.ndarray] = []
         self._offsets: list[np.ndarray] = []

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 import numpy as np
 
@@ -209,7 +209,7 @@ def _make(
 
 
 def _write(
-    sink: Any,
+    sink: BinaryIO,
     sources: list[tuple[str, str]],
     contents: list[str],
     run: Callable[..., list[Any]],

@@ -53,11 +53,17 @@ class SeenRowsEmbedding(nn.Embedding):
         table[self.token_ids] = self.weight.detach().to(table.dtype)
         return table
 
-    def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
+    def _save_to_state_dict(self, destination: dict[str, torch.Tensor], prefix: str, keep_vars: bool) -> None:
         destination[prefix + "weight"] = self.whole_table()
 
     def _load_from_state_dict(
-        self, state_dict: Any, prefix: str, metadata: Any, strict: bool, missing_keys: list[str], *args: Any
+        self,
+        state_dict: dict[str, torch.Tensor],
+        prefix: str,
+        metadata: object,
+        strict: bool,
+        missing_keys: list[str],
+        *args: object,
     ) -> None:
         if prefix + "weight" not in state_dict:
             missing_keys.append(prefix + "weight")

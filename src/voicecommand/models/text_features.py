@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
 from voicecommand.files import read_json, write_json
 from voicecommand.run.device import find_device
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from datasets import Dataset
+    from scipy.sparse import csr_matrix
+    from transformers import PreTrainedModel
+    from transformers.tokenization_utils_base import PreTrainedTokenizerBase
+
+    Rows: TypeAlias = Dataset | Mapping[str, Sequence]
 
 
 class TfidfFeatures:
@@ -31,12 +41,12 @@ class TfidfFeatures:
             for analyzer, ngrams in self.ngrams.items()
         }
 
-    def fit(self, dataset: Any) -> Any:
+    def fit(self, dataset: Rows) -> csr_matrix:
         from scipy.sparse import hstack
 
         return hstack([v.fit_transform(dataset["text"]) for v in self.vectorizers.values()], format="csr")
 
-    def __call__(self, dataset: Any) -> Any:
+    def __call__(self, dataset: Rows) -> csr_matrix:
         from scipy.sparse import hstack
 
         return hstack([v.transform(dataset["text"]) for v in self.vectorizers.values()], format="csr")
@@ -71,13 +81,13 @@ class EncoderFeatures:
 
     kind = "embedding"
 
-    def __init__(self, encoder: Any, processor: Any) -> None:
+    def __init__(self, encoder: PreTrainedModel, processor: PreTrainedTokenizerBase) -> None:
         self.encoder, self.processor = encoder.eval(), processor
 
-    def fit(self, dataset: Any) -> np.ndarray:
+    def fit(self, dataset: Rows) -> np.ndarray:
         return self(dataset)
 
-    def __call__(self, dataset: Any, batch_size: int = 64) -> np.ndarray:
+    def __call__(self, dataset: Rows, batch_size: int = 64) -> np.ndarray:
         import torch
 
         device = find_device()
@@ -87,15 +97,11 @@ class EncoderFeatures:
         vectors = np.zeros((len(rows), self.width()), dtype=np.float32)
         for start in range(0, len(order), batch_size):
             chosen = order[start : start + batch_size]
-            longest = len(rows[chosen[-1]])
-            ids = torch.full((len(chosen), longest), self.processor.pad_token_id)
-            mask = torch.zeros((len(chosen), longest), dtype=torch.long)
-            for i, row in enumerate(chosen):
-                ids[i, : len(rows[row])] = torch.as_tensor(rows[row])
-                mask[i, : len(rows[row])] = 1
+            ids = {"input_ids": [rows[row] for row in chosen]}
+            batch = self.processor.pad(ids, return_attention_mask=True, return_tensors="pt").to(device)
             with torch.inference_mode():
-                states = self.encoder(input_ids=ids.to(device), attention_mask=mask.to(device)).last_hidden_state
-                weights = mask.to(device).unsqueeze(-1).float()
+                states = self.encoder(**batch).last_hidden_state
+                weights = batch["attention_mask"].unsqueeze(-1).float()
                 mean = (states.float() * weights).sum(1) / weights.sum(1).clamp(min=1)
                 vectors[chosen] = torch.nn.functional.normalize(mean, dim=-1).cpu().numpy()
         return vectors

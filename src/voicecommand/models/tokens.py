@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from voicecommand.errors import InputError
 from voicecommand.models.pretrained import load_pretrained, public_name
 
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from torch import Tensor
+    from transformers import PretrainedConfig
+    from transformers.tokenization_utils_base import PreTrainedTokenizerBase
+
 INSTEAD = "use model=bert (its weights come as a package) or model.checkpoint=DIR with a saved copy"
 
 
-def load_tokenizer(checkpoint: str, revision: str | None) -> Any:
+def load_tokenizer(checkpoint: str, revision: str | None) -> PreTrainedTokenizerBase:
     """The checkpoint's tokenizer, padding on the right, with a padding token in any case."""
     from transformers import AutoTokenizer
 
@@ -26,7 +32,7 @@ def load_tokenizer(checkpoint: str, revision: str | None) -> Any:
     return tokenizer
 
 
-def check_positions(max_length: int, processor: Any, config: Any) -> None:
+def check_positions(max_length: int, processor: PreTrainedTokenizerBase, config: PretrainedConfig) -> None:
     """Refuse a length that the checkpoint has no positions for.
 
     Raises:
@@ -37,7 +43,7 @@ def check_positions(max_length: int, processor: Any, config: Any) -> None:
         raise InputError(f"model.max_length={max_length}: the checkpoint reads {positions} tokens at most")
 
 
-def encode_texts(texts: list[str], processor: Any, max_length: int) -> dict[str, list]:
+def encode_texts(texts: list[str], processor: PreTrainedTokenizerBase, max_length: int) -> dict[str, list]:
     """Texts -> `input_ids` (cut to max_length tokens), `length` in tokens, and `truncated`: whether it was cut."""
     settings = {"return_attention_mask": False, "return_token_type_ids": False}
     ids = processor(texts, **settings)["input_ids"]
@@ -48,7 +54,7 @@ def encode_texts(texts: list[str], processor: Any, max_length: int) -> dict[str,
     return {"input_ids": ids, "length": [len(row) for row in ids], "truncated": cut}
 
 
-def seen_tokens(train: Any, processor: Any) -> Any:
+def seen_tokens(train: Dataset, processor: PreTrainedTokenizerBase) -> Tensor:
     """Sorted ids of the tokens in train and of the padding, int64 `[seen]`."""
     import torch
 

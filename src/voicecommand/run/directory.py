@@ -44,7 +44,7 @@ class Run:
         self.directory, self.resume, self.overwrite = directory, resume, overwrite
         self.started = time.time()
         self.stop_requested = self.can_save = False
-        verdict = processes.agree(self._inspect() if processes.RANK == 0 else None)
+        verdict = processes.agree(self._inspect)
         if verdict["error"]:
             raise InputError(verdict["error"])
         self.is_finished: bool = verdict["state"] == "finished" and not overwrite

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
-from typing import Any
+from collections.abc import Callable
+from typing import TypeVar, cast
 
 from voicecommand.errors import InputError
 from voicecommand.run import device
 
 logger = logging.getLogger(__name__)
+T = TypeVar("T")
 RANK = int(os.environ.get("RANK", "0"))
 WORLD_SIZE = int(os.environ.get("WORLD_SIZE", "1"))
 
@@ -57,14 +59,14 @@ def wait_for_all() -> None:
         PartialState(cpu=not device.has_accelerator()).wait_for_everyone()
 
 
-def agree(verdict: Any) -> Any:
-    """Rank 0's verdict on every rank."""
+def agree(find: Callable[[], T]) -> T:
+    """What rank 0 finds, on every rank."""
     if WORLD_SIZE == 1:
-        return verdict
+        return find()
     from accelerate import PartialState
     from accelerate.utils import broadcast_object_list
 
     PartialState(cpu=not device.has_accelerator())
-    content = [verdict]
+    content = [find() if RANK == 0 else None]
     broadcast_object_list(content)
-    return content[0]
+    return cast("T", content[0])

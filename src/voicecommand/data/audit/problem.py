@@ -5,10 +5,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from voicecommand.columns import GROUP_COLUMNS, OUT_OF_SCOPE
 from voicecommand.data.text import normalise
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
 
 SHOWN = 5
 SOUND_COLUMNS = ("content", "length", "silent", "clipped")
@@ -84,7 +88,7 @@ class AuditedSplit:
         return not self.name.startswith(OUT_OF_SCOPE)
 
 
-def read_split(name: str, rows: Any, asked: tuple[str, ...]) -> AuditedSplit:
+def read_split(name: str, rows: Dataset, asked: tuple[str, ...]) -> AuditedSplit:
     # A slice reads a column at once; iterating over it would decode row by row, 80 times slower.
     wanted = dict.fromkeys(("text", "label", *GROUP_COLUMNS, *SOUND_COLUMNS, *asked))
     wanted.pop("audio", None)  # its waveforms are read clip by clip

@@ -19,6 +19,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 SAMPLING_RATE = 16_000
 # The picture: 32 frames of 32 ms, 16 ms apart, 16 bands from 300 Hz to 3.4 kHz, which every encoding keeps.
@@ -66,7 +67,7 @@ def find_twins(clips: Clips, groups: Sequence[str] | None = None) -> list[list[i
     return [numbers for numbers in sets.values() if len(numbers) > 1]
 
 
-def correlate(left: Any, right: Any) -> float:
+def correlate(left: NDArray, right: NDArray) -> float:
     """The largest correlation of two waveforms over all shifts, from 0 to 1.
 
     It is that of their derivatives from 300 Hz to 3.4 kHz: hum is alike in all recordings of a room, and low notes
