@@ -166,7 +166,7 @@ def arguments(job: dict[str, Any], seed: int) -> Any:
 
 
 def build(job: dict[str, Any], rows: Any, seed: int) -> Any:
-    """The arm's Trainer, with its own form of the splits as `benchmark_splits`."""
+    """The arm's Trainer; its `is_right(split)` says of each example of a split whether the answer is right."""
     from transformers import set_seed
 
     set_seed(seed)
@@ -477,7 +477,7 @@ def input_passes(job: dict[str, Any], rows: Any) -> dict[str, Callable[[], int]]
     plain = build({**job, "arm": "bcresnet", "augment": None}, rows, 0)
     drawing = build({**job, "arm": "bcresnet"}, rows, 0)
     return {
-        "clips": lambda: read_clips(plain.benchmark_splits["train"], job),
+        "clips": lambda: read_clips(plain.train_dataset.rows, job),
         "loader": lambda: count_examples(plain.get_train_dataloader()),
         "loader and draws": lambda: count_examples(drawing.get_train_dataloader()),
     }

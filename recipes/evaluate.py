@@ -15,7 +15,7 @@ def main(config):
     import voicecommand
     from voicecommand.data import fingerprint, splits
     from voicecommand.data.audit import findings
-    from voicecommand.evaluation.splits import evaluate_predictions
+    from voicecommand.evaluation.splits import build_blocks, evaluate
     from voicecommand.report import clips, page, terminal, written
     from voicecommand.run import processes, records
     from voicecommand.tasks import saved
@@ -32,7 +32,7 @@ def main(config):
     findings.check(dataset, columns.needed, required=(config.split,))
     answered = {split: model.answer_split(rows, split) for split, rows in dataset.items()}
     answers = [answers for answers, _ in answered.values()]
-    metrics = evaluate_predictions(answers, model.threshold)
+    metrics = evaluate(model.task.evaluators, answers, model.threshold)
 
     directory = run / "evaluations" / f"{config.choices.data}-{config.split}"
     directory.mkdir(parents=True, exist_ok=True)
@@ -43,7 +43,7 @@ def main(config):
     truncated = {split: given.truncated for split, (_, given) in answered.items()}
     data = fingerprint.describe_data(config.choices.data, dataset, truncated, columns.known)
     records.write_evaluation_record(directory, run, data, identity.command())
-    path = page.write_report(directory, run_directory=Path(run))
+    path = page.write_report(directory, Path(run), build_blocks(model.task.evaluators, answers, metrics))
     print(terminal.format_summary(metrics), f"report: {path}", sep="\n")
 
 

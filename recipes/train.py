@@ -25,7 +25,7 @@ def main(config):
 def train(config, run):
     from voicecommand.data import fingerprint, splits
     from voicecommand.data.audit import findings
-    from voicecommand.evaluation.splits import evaluate_predictions
+    from voicecommand.evaluation.splits import build_blocks, evaluate
     from voicecommand.report import clips, page, written
     from voicecommand.run import processes, records
     from voicecommand.tasks import saved
@@ -56,7 +56,7 @@ def train(config, run):
         measured = splits.choose_splits(dataset, with_test=not program.is_multirun())
         answers = [answerer.answer_split(dataset[split], split)[0] for split in measured]
         if program.is_main_process():
-            metrics = evaluate_predictions(answers)
+            metrics = evaluate(task.evaluators, answers)
             truncated = {split: rows.truncated for split, rows in encoded.items()}
             data = fingerprint.describe_data(config.choices.data, dataset, truncated, task.columns.known)
             record = identity.record(config, args)
@@ -64,7 +64,7 @@ def train(config, run):
             saved.write_threshold(run.directory / "model", metrics["rejection"])
             written.write_evaluation(run.directory, answers, metrics)
             clips.write_run_clips(run.directory, answers, dataset)
-            page.write_report(run.directory)
+            page.write_report(run.directory, blocks=build_blocks(task.evaluators, answers, metrics))
             page.write_model_card(run.directory)
 
 

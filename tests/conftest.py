@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from support import FAMILIES
+
 # Its own cache, so that a test cannot pass on what an earlier run left in the user's; removed at exit.
 _CACHE = tempfile.TemporaryDirectory(prefix="voicecommand-tests-")
 
@@ -40,7 +42,6 @@ SENTENCES = [
     "send a message to ben that i am late",
     "what",
 ]
-FAMILIES = ("bert_cased", "bert_uncased", "roberta", "distilbert", "modernbert", "gpt2")
 
 
 @pytest.fixture(autouse=True)

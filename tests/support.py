@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
+# of the tiny text checkpoints, see the fixture `checkpoints`
+FAMILIES = ("bert_cased", "bert_uncased", "roberta", "distilbert", "modernbert", "gpt2")
 LAUNCH = [
     sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--main_process_port", "0", "--num_processes",
     "2", "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no",
@@ -132,7 +134,6 @@ def write_finished_run(
     import numpy as np
     import yaml
 
-    from voicecommand.evaluation import answers, splits
     from voicecommand.report import written
 
     references = np.array([0, 1] * 20)
@@ -143,8 +144,8 @@ def write_finished_run(
         place.mkdir(parents=True)
         names = [f"{split}-{i}" for i in range(len(references))]
         labels = ["off", "on"]
-        found = answers.Predictions(split, names, names, names, references, probabilities, groups, column, labels)
-        written.write_evaluation(place, [found], splits.evaluate_predictions([found], 0.5))
+        found = label_answers(split, names, names, names, references, probabilities, groups, column, labels)
+        written.write_evaluation(place, [found], evaluate_labels([found], 0.5))
     record = {
         "seed": seed,
         "threads": 2,
@@ -158,3 +159,34 @@ def write_finished_run(
     (directory / "status.json").write_text(json.dumps({"state": "finished"}))
     (directory / "config.yaml").write_text(yaml.safe_dump(config))
     return directory
+
+
+def label_answers(
+    split: str,
+    ids: list[str],
+    origins: list[str],
+    texts: list[str],
+    references: Any,
+    probabilities: Any,
+    groups: list[str | None] | None,
+    group_column: str | None,
+    label_names: list[str],
+    seconds: list[float] | None = None,
+) -> Any:
+    """Answers of a label task, their references as numbers; -1 is out of scope."""
+    from voicecommand.evaluation.base import Answers
+
+    names = [label_names[i] if i >= 0 else "out_of_scope" for i in references]
+    return Answers(
+        split=split, ids=ids, origins=origins, texts=texts, references={"label": names},
+        columns={"probabilities": probabilities}, label_names=label_names, groups=groups, group_column=group_column,
+        seconds=seconds,
+    )  # fmt: skip
+
+
+def evaluate_labels(splits: Any, threshold: float | None = None) -> dict[str, Any]:
+    """The content of metrics.json of a label task."""
+    from voicecommand.evaluation.classification import Classification
+    from voicecommand.evaluation.splits import evaluate
+
+    return evaluate([Classification()], splits, threshold)

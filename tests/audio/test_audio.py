@@ -217,7 +217,7 @@ import resource, sys
 import pyarrow as pa
 import numpy as np
 from datasets import Dataset
-from voicecommand import audio
+from voicecommand.audio.clips import Clips
 count, path = int(sys.argv[1]), sys.argv[2]
 clip = np.arange(16000, dtype=np.int16)
 offsets = pa.array(np.arange(101) * 16000, pa.int32())
@@ -225,7 +225,7 @@ part = pa.record_batch([pa.ListArray.from_arrays(offsets, pa.array(np.tile(clip,
 with pa.OSFile(path, "wb") as sink, pa.ipc.new_stream(sink, part.schema) as writer:
     for _ in range(count // 100):
         writer.write_batch(part)
-clips = audio.Clips(Dataset.from_file(path))
+clips = Clips(Dataset.from_file(path))
 assert sum(int(clips[row][7]) + int(clips[row].sum(dtype=np.int64) > 0) for row in range(count)) == 8 * count
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -11,13 +12,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from support import run_and_read
+from support import label_answers, run_and_read
 from voicecommand.audio import noise as audio_noise
 from voicecommand.compare import conditions as compare_conditions
 from voicecommand.compare import recogniser_errors, robustness
 from voicecommand.errors import InputError
 from voicecommand.evaluation import transcripts
-from voicecommand.evaluation.answers import Predictions
+from voicecommand.evaluation.base import Answers
 
 RATE = 16_000
 TEXTS = [
@@ -30,10 +31,10 @@ TEXTS = [
 ]
 
 
-def clean_of(answers: np.ndarray, groups: list[str | None] | None = None) -> Predictions:
+def clean_of(answers: np.ndarray, groups: list[str | None] | None = None) -> Answers:
     """One example a row of probabilities; all of label 0."""
     n, k = answers.shape
-    return Predictions(
+    return label_answers(
         split="test",
         ids=[f"id-{i}" for i in range(n)],
         origins=[f"test.csv:{i + 2}" for i in range(n)],
@@ -211,7 +212,7 @@ def test_every_figure_has_an_interval_over_groups() -> None:
 
 def test_a_split_without_labels_of_the_model_is_refused() -> None:
     clean = clean_of(np.tile([0.9, 0.1], (3, 1)))
-    outside = Predictions(**{**clean.__dict__, "references": np.full(3, -1)})
+    outside = dataclasses.replace(clean, references={"label": ["out_of_scope"] * 3})
     with pytest.raises(InputError, match="split=test: no example has a label of the model"):
         robustness.measure(outside, [], lambda inputs: np.zeros((0, 2)))
 

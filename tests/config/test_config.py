@@ -455,7 +455,7 @@ runpy.run_path(sys.argv[0], run_name="__main__")
     [
         (["train", "--help"], 0, r"\n  training\.FIELD=VALUE   a field of transformers\.TrainingArguments"),
         (["train", "sead=1"], 2, r"error: sead: unknown key; did you mean seed\?\n"),
-        (["train", "--cfg", "job", "tuning=lora"], 0, r"\n  _target_: voicecommand\.tuning\.Lora\n  r: 16\n"),
+        (["train", "--cfg", "job", "tuning=lora"], 0, r"\n  _target_: voicecommand\.models\.tuning\.Lora\n  r: 16\n"),
         (["evaluate", "--help"], 0, r"\n  run=DIR "),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",

@@ -11,17 +11,17 @@ from typing import Any
 import numpy as np
 import pytest
 
+from support import evaluate_labels, label_answers
 from voicecommand.errors import InputError
 from voicecommand.evaluation import arrays, classification, confidence, intervals
-from voicecommand.evaluation import splits as evaluation_splits
-from voicecommand.evaluation.answers import Predictions
+from voicecommand.evaluation.base import Answers
 from voicecommand.report import clips as report_clips
 from voicecommand.report import terminal, written
 
 LABELS = ["call", "play", "turn_off"]
 
 
-def predictions_of(split: str, references: list[int], predicted: list[int], **changes: Any) -> Predictions:
+def predictions_of(split: str, references: list[int], predicted: list[int], **changes: Any) -> Answers:
     """A split whose predictions are given; confidence falls from 0.95 with the row, no two alike."""
     k = len(changes.get("label_names", LABELS))
     n = len(references)
@@ -39,11 +39,11 @@ def predictions_of(split: str, references: list[int], predicted: list[int], **ch
         "group_column": None,
         "label_names": LABELS,
     }
-    return Predictions(**(fields | changes))
+    return label_answers(**(fields | changes))
 
 
 @pytest.fixture
-def splits() -> list[Predictions]:
+def splits() -> list[Answers]:
     groups = [f"template {i % 12}" for i in range(60)]
     return [
         predictions_of("validation", [0, 1, 2] * 20, [0, 1, 2] * 18 + [1, 1, 2] * 2),
@@ -52,8 +52,8 @@ def splits() -> list[Predictions]:
     ]
 
 
-def test_metrics_hold_each_split_and_the_test_split_is_the_main_one(splits: list[Predictions]) -> None:
-    metrics = evaluation_splits.evaluate_predictions(splits)
+def test_metrics_hold_each_split_and_the_test_split_is_the_main_one(splits: list[Answers]) -> None:
+    metrics = evaluate_labels(splits)
     assert metrics["main_split"] == "test"
     assert list(metrics["splits"]) == ["validation", "test"], "out-of-scope splits have no accuracy"
     test = metrics["splits"]["test"]
@@ -65,12 +65,12 @@ def test_metrics_hold_each_split_and_the_test_split_is_the_main_one(splits: list
         "f1": pytest.approx(8 / 9),
         "support": 20,
     }
-    assert evaluation_splits.evaluate_predictions(splits[:1])["main_split"] == "validation"
+    assert evaluate_labels(splits[:1])["main_split"] == "validation"
     assert json.loads(json.dumps(metrics)) == metrics, "plain JSON, nothing of numpy"
 
 
-def test_groups_give_a_bootstrap_over_groups_and_no_groups_give_wilson(splits: list[Predictions]) -> None:
-    metrics = evaluation_splits.evaluate_predictions(splits)["splits"]
+def test_groups_give_a_bootstrap_over_groups_and_no_groups_give_wilson(splits: list[Answers]) -> None:
+    metrics = evaluate_labels(splits)["splits"]
     accuracy = metrics["validation"]["accuracy"]
     assert (accuracy["method"], accuracy["groups"], accuracy["note"]) == ("Wilson", None, None)
     assert (accuracy["low"], accuracy["high"]) == intervals.wilson(58, 60)
@@ -86,20 +86,20 @@ def test_groups_give_a_bootstrap_over_groups_and_no_groups_give_wilson(splits: l
 def test_fewer_than_ten_groups_are_said(count: int, noted: bool) -> None:
     groups = [f"speaker {i % count}" for i in range(60)]
     split = predictions_of("test", [0, 1, 2] * 20, [0, 1, 0] + [0, 1, 2] * 19, groups=groups, group_column="speaker")
-    figure = evaluation_splits.evaluate_predictions([split])["splits"]["test"]["accuracy"]
+    figure = evaluate_labels([split])["splits"]["test"]["accuracy"]
     assert ("fewer than 10 groups" in (figure["note"] or "")) is noted
 
 
 def test_a_row_without_a_group_stands_alone_and_an_interval_of_no_width_is_explained() -> None:
     groups = ["a"] * 10 + ["b"] * 10 + [None] * 10
     split = predictions_of("test", [0, 1, 2] * 10, [0, 1, 2] * 10, groups=groups, group_column="speaker")
-    figure = evaluation_splits.evaluate_predictions([split])["splits"]["test"]["accuracy"]
+    figure = evaluate_labels([split])["splits"]["test"]["accuracy"]
     assert figure["groups"] == 12
     assert (figure["low"], figure["high"]) == (1.0, 1.0)
     assert "every resample" in figure["note"]
 
 
-def speech(right_by_speaker: dict[str | None, list[int]], **changes: Any) -> Predictions:
+def speech(right_by_speaker: dict[str | None, list[int]], **changes: Any) -> Answers:
     """A split with these speakers, whose examples are right (1) or wrong (0)."""
     pairs = [(speaker, right) for speaker, rights in right_by_speaker.items() for right in rights]
     predicted = [0 if right else 1 for _, right in pairs]
@@ -109,7 +109,7 @@ def speech(right_by_speaker: dict[str | None, list[int]], **changes: Any) -> Pre
 
 def test_the_worst_and_the_best_speaker_are_those_with_enough_examples_and_no_one_is_hidden() -> None:
     split = speech({"ann": [1] * 8 + [0] * 2, "ben": [1] * 5, "eve": [0] * 4, "dan": [1], None: [1, 0]})
-    by_group = evaluation_splits.evaluate_predictions([split])["splits"]["test"]["by_group"]
+    by_group = evaluate_labels([split])["splits"]["test"]["by_group"]
     assert list(by_group["groups"]) == ["eve", "ann", "ben", "dan"], "the lowest first"
     assert (by_group["worst"], by_group["best"], by_group["gap"]) == ("ann", "ben", pytest.approx(0.2))
     low, high = intervals.wilson(8, 10)
@@ -123,16 +123,16 @@ def test_the_worst_and_the_best_speaker_are_those_with_enough_examples_and_no_on
 
 
 def test_where_no_speaker_has_enough_examples_none_is_worst() -> None:
-    metrics = evaluation_splits.evaluate_predictions([speech({"ann": [1, 0], "ben": [1]})])
+    metrics = evaluate_labels([speech({"ann": [1, 0], "ben": [1]})])
     by_group = metrics["splits"]["test"]["by_group"]
     assert by_group["worst"] is by_group["best"] is by_group["gap"] is None
     assert "2 speakers: 2 with fewer than 5 examples, together 66.7 % of 3" in terminal.format_summary(metrics)
 
 
-def test_templates_and_texts_are_not_speakers_and_clips(splits: list[Predictions], tmp_path: Path) -> None:
+def test_templates_and_texts_are_not_speakers_and_clips(splits: list[Answers], tmp_path: Path) -> None:
     import pyarrow.parquet
 
-    metrics = evaluation_splits.evaluate_predictions(splits)
+    metrics = evaluate_labels(splits)
     assert not {"by_group", "by_seconds"} & set(metrics["splits"]["test"])
     written.write_evaluation(tmp_path, splits, metrics)
     assert "seconds" not in pyarrow.parquet.read_schema(tmp_path / "predictions.parquet").names
@@ -141,7 +141,7 @@ def test_templates_and_texts_are_not_speakers_and_clips(splits: list[Predictions
 def test_bins_of_clip_length_hold_every_clip_once_with_its_accuracy() -> None:
     seconds = [round(0.5 + 0.02 * i, 2) for i in range(100)]
     split = speech({"ann": [0] * 20 + [1] * 80}, seconds=seconds)
-    bins = evaluation_splits.evaluate_predictions([split])["splits"]["test"]["by_seconds"]
+    bins = evaluate_labels([split])["splits"]["test"]["by_seconds"]
     assert [(b["from"], b["to"]) for b in bins] == [(0.5, 0.9), (0.9, 1.3), (1.3, 1.7), (1.7, 2.1), (2.1, 2.48)]
     assert [b["examples"] for b in bins] == [20] * 5
     assert [b["accuracy"]["value"] for b in bins] == [0.0, 1.0, 1.0, 1.0, 1.0]
@@ -159,7 +159,7 @@ def test_bins_of_clip_length_hold_every_clip_once_with_its_accuracy() -> None:
 )
 def test_few_or_equal_lengths_give_few_bins(seconds: list[float], bounds: list[tuple[float, float]]) -> None:
     split = speech({"ann": [1] * len(seconds)}, seconds=seconds)
-    bins = evaluation_splits.evaluate_predictions([split])["splits"]["test"]["by_seconds"]
+    bins = evaluate_labels([split])["splits"]["test"]["by_seconds"]
     assert [(b["from"], b["to"]) for b in bins] == bounds
     assert sum(b["examples"] for b in bins) == len(seconds)
 
@@ -197,8 +197,8 @@ def test_a_clip_sounds_after_encoding_as_before(rate: int, form: str) -> None:
 def test_the_mean_of_right_and_wrong_has_the_interval_of_accuracy() -> None:
     groups = [f"speaker {i % 12}" for i in range(60)]
     split = predictions_of("test", [0] * 60, [0] * 50 + [1] * 10, groups=groups, group_column="speaker")
-    figure = evaluation_splits.evaluate_predictions([split])["splits"]["test"]["accuracy"]
-    right = (split.predicted == split.references).astype(float)
+    figure = evaluate_labels([split])["splits"]["test"]["accuracy"]
+    right = (split.predicted == split.label_ids).astype(float)
     mean = intervals.mean_with_interval(right, groups, "speaker")
     assert mean == pytest.approx(figure)
     alone = intervals.mean_with_interval(right, None, None)
@@ -206,11 +206,11 @@ def test_the_mean_of_right_and_wrong_has_the_interval_of_accuracy() -> None:
 
 
 def test_the_threshold_keeps_95_percent_of_validation_and_ignores_out_of_scope(
-    splits: list[Predictions],
+    splits: list[Answers],
 ) -> None:
-    rejection = evaluation_splits.evaluate_predictions(splits)["rejection"]
+    rejection = evaluate_labels(splits)["rejection"]
     assert rejection["threshold"] == confidence.acceptance_threshold(splits[0].probabilities)
-    assert rejection["threshold"] == evaluation_splits.evaluate_predictions(splits[:1])["rejection"]["threshold"]
+    assert rejection["threshold"] == evaluate_labels(splits[:1])["rejection"]["threshold"]
     assert rejection["splits"]["validation"]["accepted"] == 0.95
     outside = rejection["splits"]["out_of_scope_test"]
     scores = arrays.confidence(splits[2].probabilities)
@@ -218,20 +218,20 @@ def test_the_threshold_keeps_95_percent_of_validation_and_ignores_out_of_scope(
     assert outside["auroc"] == confidence.auroc(arrays.confidence(splits[1].probabilities), scores)
 
 
-def test_a_given_threshold_is_used_and_without_one_nothing_is_rejected(splits: list[Predictions]) -> None:
-    given = evaluation_splits.evaluate_predictions(splits[1:], threshold=0.9)["rejection"]
+def test_a_given_threshold_is_used_and_without_one_nothing_is_rejected(splits: list[Answers]) -> None:
+    given = evaluate_labels(splits[1:], threshold=0.9)["rejection"]
     assert given["threshold"] == 0.9
     taken = arrays.confidence(splits[1].probabilities) >= 0.9
-    right = (splits[1].predicted == splits[1].references)[taken]
+    right = (splits[1].predicted == splits[1].label_ids)[taken]
     assert given["splits"]["test"]["accepted"] == taken.mean()
     assert given["splits"]["test"]["accuracy_accepted"] == right.mean()
-    assert evaluation_splits.evaluate_predictions(splits[1:])["rejection"] is None
-    none = evaluation_splits.evaluate_predictions(splits[1:], threshold=1.0)["rejection"]["splits"]["test"]
+    assert evaluate_labels(splits[1:])["rejection"] is None
+    none = evaluate_labels(splits[1:], threshold=1.0)["rejection"]["splits"]["test"]
     assert none["accuracy_accepted"] is None
 
 
-def test_out_of_scope_alone_can_be_evaluated(splits: list[Predictions], tmp_path: Path) -> None:
-    metrics = evaluation_splits.evaluate_predictions(splits[2:], threshold=0.7)
+def test_out_of_scope_alone_can_be_evaluated(splits: list[Answers], tmp_path: Path) -> None:
+    metrics = evaluate_labels(splits[2:], threshold=0.7)
     assert metrics["main_split"] is None
     assert metrics["rejection"]["splits"]["out_of_scope_test"]["auroc"] is None
     written.write_evaluation(tmp_path, splits[2:], metrics)
@@ -253,10 +253,10 @@ def test_probabilities_that_are_not_finite_name_their_row() -> None:
         predictions_of("test", [0, 1], [0, 1], probabilities=np.array([[0.5, 0.3, 0.2], [np.nan] * 3]))
 
 
-def test_the_files_hold_the_metrics_the_matrix_and_every_example(splits: list[Predictions], tmp_path: Path) -> None:
+def test_the_files_hold_the_metrics_the_matrix_and_every_example(splits: list[Answers], tmp_path: Path) -> None:
     import pyarrow.parquet
 
-    metrics = evaluation_splits.evaluate_predictions(splits)
+    metrics = evaluate_labels(splits)
     written.write_evaluation(tmp_path / "new", splits, metrics)
     folder = tmp_path / "new"
     assert sorted(p.name for p in folder.iterdir()) == [
@@ -281,8 +281,8 @@ def test_the_files_hold_the_metrics_the_matrix_and_every_example(splits: list[Pr
     assert {row["label"] for row in rows if row["split"] == "out_of_scope_test"} == {"out_of_scope"}
 
 
-def test_the_summary_gives_figures_with_intervals_and_a_readable_matrix(splits: list[Predictions]) -> None:
-    lines = terminal.format_summary(evaluation_splits.evaluate_predictions(splits)).splitlines()
+def test_the_summary_gives_figures_with_intervals_and_a_readable_matrix(splits: list[Answers]) -> None:
+    lines = terminal.format_summary(evaluate_labels(splits)).splitlines()
     assert lines[0].startswith("validation  accuracy 96.7 % (88.6 to 99.1, Wilson)  macro F1 96.7 % (")
     assert lines[1].startswith("test        accuracy 93.3 % (")
     assert "bootstrap over 12 groups (template))  macro F1" in lines[1]

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from conftest import FAMILIES
+from support import FAMILIES
 from voicecommand.errors import InputError
 from voicecommand.models.embeddings import SeenRowsEmbedding, train_seen_rows
 from voicecommand.models.tuning import Full, Head, LastLayers, Lora, count_parameters

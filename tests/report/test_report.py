@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from support import evaluate_labels, label_answers
 from voicecommand.errors import InputError
-from voicecommand.evaluation import splits as evaluation_splits
-from voicecommand.evaluation.answers import Predictions
+from voicecommand.evaluation.base import Answers
 from voicecommand.report import card, clips, facts, figures, terminal, written
 from voicecommand.report import page as report_page
 
@@ -54,13 +54,13 @@ HISTORY = [
 ]
 
 
-def predictions_of(split: str, groups: int | None = None, out_of_scope: bool = False) -> Predictions:
+def predictions_of(split: str, groups: int | None = None, out_of_scope: bool = False) -> Answers:
     """30 examples, of which every fifth is taken for the next label."""
     references = np.arange(30) % 3
     probabilities = np.full((30, 3), 0.1)
     predicted = np.where(np.arange(30) % 5 == 0, (references + 1) % 3, references)
     probabilities[np.arange(30), predicted] = 0.8
-    return Predictions(
+    return label_answers(
         split=split,
         ids=[f"{split}-{i}" for i in range(30)],
         origins=[f"{split}.csv:{i + 2}" for i in range(30)],
@@ -82,7 +82,7 @@ def run_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
         predictions_of("test", 5),
         predictions_of("out_of_scope_test", None, True),
     ]
-    written.write_evaluation(directory, splits, evaluation_splits.evaluate_predictions(splits))
+    written.write_evaluation(directory, splits, evaluate_labels(splits))
     (directory / "run.json").write_text(json.dumps(RUN))
     (directory / "history.json").write_text(json.dumps(HISTORY))
     save_model(directory)
@@ -193,13 +193,13 @@ def test_a_confused_pair_comes_with_its_own_texts(run_directory: Path) -> None:
 
 def test_without_history_run_or_test_split_the_report_is_still_made(tmp_path: Path) -> None:
     splits = [predictions_of("validation")]
-    written.write_evaluation(tmp_path, splits, evaluation_splits.evaluate_predictions(splits))
+    written.write_evaluation(tmp_path, splits, evaluate_labels(splits))
     page = Page(report_page.write_report(tmp_path).read_text())
     assert "Measured on validation: 30 examples" in page.text
     assert "No test split was read" in page.text
     assert "Learning curves" not in page.text and "The run" not in page.text
     (tmp_path / "evaluation").mkdir()
-    written.write_evaluation(tmp_path / "evaluation", splits, evaluation_splits.evaluate_predictions(splits))
+    written.write_evaluation(tmp_path / "evaluation", splits, evaluate_labels(splits))
     (tmp_path / "run.json").write_text(json.dumps(RUN))
     path = report_page.write_report(tmp_path / "evaluation", run_directory=tmp_path)
     assert "bert (head) on commands" in path.read_text(), "an evaluation takes run.json from its run"
@@ -207,7 +207,7 @@ def test_without_history_run_or_test_split_the_report_is_still_made(tmp_path: Pa
 
 def test_out_of_scope_alone_has_a_report(tmp_path: Path) -> None:
     splits = [predictions_of("out_of_scope_test", None, True)]
-    written.write_evaluation(tmp_path, splits, evaluation_splits.evaluate_predictions(splits, threshold=0.5))
+    written.write_evaluation(tmp_path, splits, evaluate_labels(splits, threshold=0.5))
     page = Page(report_page.write_report(tmp_path).read_text())
     assert "100.0 % (88.6 to 100.0, Wilson)" in page.text
     assert not (tmp_path / "confusion_matrix.png").exists()
@@ -276,7 +276,7 @@ def speech_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
         )
         for split in ("validation", "test")
     ]
-    written.write_evaluation(directory, splits, evaluation_splits.evaluate_predictions(splits))
+    written.write_evaluation(directory, splits, evaluate_labels(splits))
 
     def read(split: str, row: int) -> np.ndarray:
         assert split == "test", "only clips of the main split are played"
@@ -355,7 +355,7 @@ def test_the_card_of_a_network_of_ours_for_sound(tmp_path: Path, monkeypatch: An
     (tmp_path / "lib" / "models" / "ours.py").touch()
     monkeypatch.setattr(card, "__file__", str(tmp_path / "lib" / "report" / "card.py"))
     (tmp_path / "model" / "config.json").write_text(json.dumps({"model_type": "ours"}))
-    assert "import voicecommand" in report_page.write_model_card(tmp_path).read_text()
+    assert "import voicecommand.models" in report_page.write_model_card(tmp_path).read_text()
 
 
 def test_the_card_is_valid_for_the_hub(run_directory: Path) -> None:

@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from conftest import FAMILIES
-from support import build_parts, find_run, run_and_read
+from support import FAMILIES, build_parts, find_run, run_and_read
 from voicecommand.config import groups
 from voicecommand.errors import InputError
 from voicecommand.models.pretrained import resolve_checkpoint
@@ -248,7 +247,7 @@ def test_every_model_trains_and_is_saved(
     from voicecommand.report import page
 
     if model != "bert":  # pictures take longer than the training
-        monkeypatch.setattr(page, "write_report", lambda directory: None)
+        monkeypatch.setattr(page, "write_report", lambda directory, **_: None)
     overrides = [f"model={model}", "data=file", f"data.path={commands_csv}", f"runs={tmp_path}", "threads=1"]
     family = ARCHITECTURE[model]
     if family:

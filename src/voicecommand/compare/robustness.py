@@ -30,7 +30,7 @@ from voicecommand.audio.noise import NOISE_KINDS
 from voicecommand.compare.conditions import SNRS, WRONG_WORDS, Condition
 from voicecommand.compare.recogniser_errors import ERROR_RATES
 from voicecommand.errors import InputError
-from voicecommand.evaluation.answers import Predictions
+from voicecommand.evaluation.base import Answers
 from voicecommand.evaluation.intervals import figure_with_interval, mean_with_interval
 from voicecommand.files import write_bytes
 from voicecommand.report import figures
@@ -42,7 +42,7 @@ FIGURE_COLUMNS = ("value", "low", "high", "method", "groups", "note")
 
 
 def measure(
-    clean: Predictions, conditions: Iterable[Condition], predict: Callable[[list], NDArray[np.float64]]
+    clean: Answers, conditions: Iterable[Condition], predict: Callable[[list], NDArray[np.float64]]
 ) -> dict[str, Any]:
     """Accuracy under every condition, the area under it for each axis, and the score: what robustness.json holds.
 
@@ -55,7 +55,7 @@ def measure(
     """
     if clean.out_of_scope:
         raise InputError(f"split={clean.split}: no example has a label of the model; name another split")
-    as_it_is = clean.predicted == clean.references
+    as_it_is = clean.predicted == clean.label_ids
     measured = [_row("clean", None, "", None, as_it_is, clean)]
     axes: dict[str, list[tuple[float, NDArray[np.bool_]]]] = {}
     for condition in conditions:
@@ -63,7 +63,7 @@ def measure(
         if condition.word_error_rate != 0:
             chunks = [rows[start : start + CHUNK] for start in range(0, len(rows), CHUNK)]
             answers = [predict([condition.make(row) for row in chunk]) for chunk in chunks]
-            right = np.concatenate(answers).argmax(axis=1) == clean.references
+            right = np.concatenate(answers).argmax(axis=1) == clean.label_ids
         share = condition.word_error_rate
         measured.append(_row(condition.kind, condition.level, condition.unit, share, right, clean))
         if condition.has_area and condition.level is not None:
@@ -75,7 +75,7 @@ def measure(
     return {
         "format": 1,
         "split": clean.split,
-        "examples": len(clean.references),
+        "examples": len(clean.label_ids),
         "score": mean_with_interval(score, clean.groups, clean.group_column),
         "score_over": scored,
         "areas": {kind: mean_with_interval(a, clean.groups, clean.group_column) for kind, a in areas.items()},
@@ -84,7 +84,7 @@ def measure(
 
 
 def _row(
-    kind: str, level: float | None, unit: str, share: float | None, right: NDArray[np.bool_], clean: Predictions
+    kind: str, level: float | None, unit: str, share: float | None, right: NDArray[np.bool_], clean: Answers
 ) -> dict[str, Any]:
     # Right or wrong as class ids against all ones: their accuracy is the share that is right.
     ones = np.ones(len(right))

@@ -109,7 +109,7 @@ def _run_job(name: str, main: Callable[[DictConfig], Any], config: DictConfig, n
         return main(config)
     machine.start_job(number)
     objective = main(config)
-    logger.info("job %d: objective %.4f, macro F1 on validation (%s)", number, objective, " ".join(overrides))
+    logger.info("job %d: objective %.4f on validation (%s)", number, objective, " ".join(overrides))
     return objective
 
 

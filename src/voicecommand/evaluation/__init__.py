@@ -1,12 +1,14 @@
-"""From answers to figures with intervals. Pure functions of arrays; nothing here touches the disk.
+"""From answers to figures with intervals. Pure functions of arrays; nothing here keeps a file.
 
-answers           the answers to one split, and their columns
+base              the answers to a split, and the contract of an evaluator
+blocks            what a page shows, as plain data
+classification    the evaluator of one label for each example
+splits            all splits of an evaluation: the content of metrics.json
+answers           the columns of predictions.parquet
 arrays            accuracy, macro F1, confusion matrix, counts
-classification    which mistakes a report shows
 confidence        calibration, threshold, rejection
 slices            by speaker, by length
 intervals         Wilson, and bootstraps over groups
-splits            the content of metrics.json
 transcripts       word error rate
 evaluate_metrics  the figures as evaluate.Metric classes, without a hub
 """

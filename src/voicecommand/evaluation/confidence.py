@@ -10,14 +10,14 @@ from numpy.typing import ArrayLike, NDArray
 
 from voicecommand.columns import OUT_OF_SCOPE
 from voicecommand.evaluation import arrays
-from voicecommand.evaluation.answers import Predictions
 from voicecommand.evaluation.arrays import check_probabilities, confidence, divide
+from voicecommand.evaluation.base import Answers
 from voicecommand.evaluation.intervals import figure_with_interval
 
 KEEP = 0.95
 
 
-def measure_rejection(p: Predictions, threshold: float, in_scope: dict[str, Predictions], seed: int) -> dict[str, Any]:
+def measure_rejection(p: Answers, threshold: float, in_scope: dict[str, Answers], seed: int) -> dict[str, Any]:
     """What the threshold does to a split; AUROC is against the in-scope split of the same name."""
     scores = confidence(p.probabilities)
     taken = scores >= threshold
@@ -31,7 +31,7 @@ def measure_rejection(p: Predictions, threshold: float, in_scope: dict[str, Pred
             "false_accepts_interval": share,
             "auroc": None if partner is None else auroc(confidence(partner.probabilities), scores),
         }
-    kept = arrays.accuracy(p.predicted[taken], p.references[taken]) if taken.any() else None
+    kept = arrays.accuracy(p.predicted[taken], p.label_ids[taken]) if taken.any() else None
     return {"examples": len(taken), "accepted": float(taken.mean()), "accuracy_accepted": kept}
 
 

@@ -7,12 +7,14 @@ With `num_process=2, process_id=RANK` and a common `experiment_id`, rank 0 gets 
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Sequence
 from typing import Any
 
 import datasets
 import evaluate
 import numpy as np
+from numpy.typing import NDArray
 
 from voicecommand.evaluation import arrays, confidence
 
@@ -33,7 +35,7 @@ class Accuracy(evaluate.Metric):
     def _info(self) -> evaluate.MetricInfo:
         return _info("Share of predictions equal to the reference.", _CLASS_IDS)
 
-    def _compute(self, predictions: Any, references: Any) -> dict[str, float]:
+    def _compute(self, predictions: list, references: list) -> dict[str, float]:
         return {"accuracy": arrays.accuracy(predictions, references)}
 
 
@@ -43,7 +45,7 @@ class MacroF1(evaluate.Metric):
     def _info(self) -> evaluate.MetricInfo:
         return _info("Mean F1 over the labels that occur in the references.", _CLASS_IDS)
 
-    def _compute(self, predictions: Any, references: Any, num_labels: int | None = None) -> dict[str, float]:
+    def _compute(self, predictions: list, references: list, num_labels: int | None = None) -> dict[str, float]:
         return {"macro_f1": arrays.macro_f1(predictions, references, num_labels)}
 
 
@@ -53,8 +55,18 @@ class PerLabel(evaluate.Metric):
     def _info(self) -> evaluate.MetricInfo:
         return _info("Precision, recall, F1 and support of each label.", _CLASS_IDS)
 
-    def _compute(self, predictions: Any, references: Any, label_names: Sequence[str]) -> dict[str, Any]:
+    def _compute(self, predictions: list, references: list, label_names: Sequence[str]) -> dict[str, Any]:
         return dict(arrays.per_label(predictions, references, label_names))
+
+
+class ConfusionMatrix(evaluate.Metric):
+    """`compute(predictions=ids, references=ids, num_labels=K)` -> {"confusion_matrix"}: rows are references."""
+
+    def _info(self) -> evaluate.MetricInfo:
+        return _info("Counts of each pair of reference and prediction.", _CLASS_IDS)
+
+    def _compute(self, predictions: list, references: list, num_labels: int) -> dict[str, Any]:
+        return {"confusion_matrix": arrays.confusion_matrix(predictions, references, num_labels).tolist()}
 
 
 class ECE(evaluate.Metric):
@@ -63,7 +75,7 @@ class ECE(evaluate.Metric):
     def _info(self) -> evaluate.MetricInfo:
         return _info("Expected calibration error of the highest probability.", _PROBABILITIES)
 
-    def _compute(self, predictions: Any, references: Any, bins: int = confidence.ECE_BINS) -> dict[str, float]:
+    def _compute(self, predictions: list, references: list, bins: int = confidence.ECE_BINS) -> dict[str, float]:
         return {"ece": confidence.expected_calibration_error(predictions, references, bins)}
 
 
@@ -73,7 +85,7 @@ class LogLoss(evaluate.Metric):
     def _info(self) -> evaluate.MetricInfo:
         return _info("Mean negative log probability of the reference.", _PROBABILITIES)
 
-    def _compute(self, predictions: Any, references: Any) -> dict[str, float]:
+    def _compute(self, predictions: list, references: list) -> dict[str, float]:
         return {"log_loss": confidence.log_loss(predictions, references)}
 
 
@@ -86,10 +98,35 @@ class Rejection(evaluate.Metric):
     def _info(self) -> evaluate.MetricInfo:
         return _info("How well confidence tells in-scope from out-of-scope examples.", _CLASS_IDS)
 
-    def _compute(self, predictions: Any, references: Any, threshold: float) -> dict[str, float]:
+    def _compute(self, predictions: list, references: list, threshold: float) -> dict[str, float]:
         scores, in_scope = np.asarray(predictions, dtype=np.float64), np.asarray(references) == 1
         return {
             "auroc": confidence.auroc(scores[in_scope], scores[~in_scope]),
             "accepted": float(np.mean(scores[in_scope] >= threshold)),
             "false_accepts": float(np.mean(scores[~in_scope] >= threshold)),
         }
+
+
+def compute_points(
+    predictions: NDArray[np.int64],
+    references: NDArray[np.int64],
+    probabilities: NDArray[np.float64],
+    label_names: Sequence[str],
+) -> dict[str, Any]:
+    """The figures of a split of a label task, without intervals, by the classes above.
+
+    Returns:
+        accuracy, macro_f1, per_label, confusion_matrix, ece and log_loss.
+    """
+    ids = {"predictions": predictions, "references": references}
+    table = {"predictions": probabilities, "references": references}
+    with tempfile.TemporaryDirectory() as cache:  # where a Metric keeps its examples while it computes
+
+        def compute(metric: type[evaluate.Metric], **given: Any) -> dict[str, Any]:
+            found: dict[str, Any] = metric(cache_dir=cache, keep_in_memory=True).compute(**given)
+            return found
+
+        points = compute(Accuracy, **ids) | compute(MacroF1, **ids, num_labels=len(label_names))
+        points["per_label"] = compute(PerLabel, **ids, label_names=list(label_names))
+        points |= compute(ConfusionMatrix, **ids, num_labels=len(label_names))
+        return points | compute(ECE, **table) | compute(LogLoss, **table)

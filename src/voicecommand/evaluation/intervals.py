@@ -18,23 +18,26 @@ FEW_GROUPS = 10
 
 def figure_with_interval(
     name: str,
-    predictions: Any,
-    references: Any,
+    predictions: ArrayLike,
+    references: ArrayLike,
     groups: Sequence[str | None] | None,
     group_column: str | None,
     seed: int = 0,
+    value: float | None = None,
 ) -> dict[str, Any]:
     """Accuracy or macro F1 with its 95 % interval.
 
     With groups: percentile bootstrap over groups, a row without a group standing alone. Without: Wilson for
-    accuracy, bootstrap over examples for macro F1, which is not a share. `note` says when not to trust it.
+    accuracy, bootstrap over examples for macro F1, which is not a share.
+    `note` says when not to trust it. `value` is the point figure, where it is computed already.
     """
-    value = {"accuracy": arrays.accuracy, "macro_f1": arrays.macro_f1}[name](predictions, references)
+    if value is None:
+        value = {"accuracy": arrays.accuracy, "macro_f1": arrays.macro_f1}[name](predictions, references)
     statistic = {"accuracy": arrays.accuracy_of_counts, "macro_f1": arrays.macro_f1_of_counts}[name]
-    names, method = _resampled(groups, group_column, len(references))
+    names, method = _resampled(groups, group_column, len(np.asarray(references)))
     if names is None and name == "accuracy":
         right = int(np.sum(np.asarray(predictions) == np.asarray(references)))
-        (low, high), method = wilson(right, len(references)), "Wilson"
+        (low, high), method = wilson(right, len(np.asarray(references))), "Wilson"
     else:
         low, high = group_bootstrap(statistic, predictions, references, names, seed=seed)
     return _figure(value, low, high, method, names)

@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 
 from voicecommand.evaluation import intervals
-from voicecommand.evaluation.answers import Predictions
+from voicecommand.evaluation.base import Answers
 from voicecommand.evaluation.intervals import figure_with_interval
 
 FEW_EXAMPLES = 5  # the accuracy of a speaker with fewer says nothing: it is shown, but is neither worst nor best
 SECONDS_BINS = 5
 
 
-def accuracy_by_group(p: Predictions) -> dict[str, Any]:
+def accuracy_by_group(p: Answers) -> dict[str, Any]:
     """Accuracy of every speaker, lowest first, with the worst, the best and the gap between them.
 
     Speakers of fewer than FEW_EXAMPLES examples stay in `groups`, and together in `few`; `worst` and `best` are
@@ -22,7 +22,7 @@ def accuracy_by_group(p: Predictions) -> dict[str, Any]:
     """
     assert p.groups is not None
     hits: dict[str | None, list[bool]] = {}
-    for group, right in zip(p.groups, (p.predicted == p.references).tolist(), strict=True):
+    for group, right in zip(p.groups, (p.predicted == p.label_ids).tolist(), strict=True):
         hits.setdefault(group, []).append(right)
     unknown = hits.pop(None, [])
     shares = {str(group): _share(rights) for group, rights in hits.items()}
@@ -47,7 +47,7 @@ def _share(rights: list[bool]) -> dict[str, Any]:
     return {"accuracy": sum(rights) / len(rights), "low": low, "high": high, "examples": len(rights)}
 
 
-def accuracy_by_seconds(p: Predictions, seed: int) -> list[dict[str, Any]]:
+def accuracy_by_seconds(p: Answers, seed: int) -> list[dict[str, Any]]:
     """Accuracy by clip length, in up to SECONDS_BINS bins [from, to) of about equal size; the last holds its `to`.
 
     The bounds between bins are quantiles, rounded to 0.1 s or, where that would leave fewer bins, 0.01 s.
@@ -66,7 +66,7 @@ def accuracy_by_seconds(p: Predictions, seed: int) -> list[dict[str, Any]]:
     for i in np.unique(place):
         own = place == i
         groups = None if p.groups is None else [g for g, taken in zip(p.groups, own, strict=True) if taken]
-        figure = figure_with_interval("accuracy", p.predicted[own], p.references[own], groups, p.group_column, seed)
+        figure = figure_with_interval("accuracy", p.predicted[own], p.label_ids[own], groups, p.group_column, seed)
         low, high = max(bounds[i], bounds[0]), min(bounds[i + 1], bounds[-1])
         found.append({"from": float(low), "to": float(high), "examples": int(own.sum()), "accuracy": figure})
     return found

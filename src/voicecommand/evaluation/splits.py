@@ -1,8 +1,8 @@
 """From predictions of whole splits to metrics with intervals, files and the lines on the terminal.
 
-Pure functions of `Predictions`; only `write_evaluation` touches the disk. The content of metrics.json:
+Pure functions of `Answers`; only `write_evaluation` touches the disk. The content of metrics.json:
 
-    {"format": 1, "main_split": "test",
+    {"format": 1, "objective": {"evaluator", "metric", "greater_is_better", "split"}, "main_split": "test",
      "splits": {NAME: {"examples", "labels", "accuracy", "macro_f1", "per_label", "ece", "log_loss",
                        "confusion_matrix",                         in-scope splits only
                        "by_group": {"column", "least", "groups": {NAME: SHARE}, "worst", "best", "gap",
@@ -16,58 +16,71 @@ is {"accuracy", "low", "high", "examples"} with Wilson's interval.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from voicecommand.evaluation import arrays, confidence
-from voicecommand.evaluation.answers import Predictions
+from voicecommand.evaluation import confidence
+from voicecommand.evaluation.base import Answers, Evaluator
+from voicecommand.evaluation.blocks import Block
 from voicecommand.evaluation.confidence import KEEP, measure_rejection
-from voicecommand.evaluation.intervals import figure_with_interval
-from voicecommand.evaluation.slices import accuracy_by_group, accuracy_by_seconds
 
 MAIN_SPLITS = ("test", "validation")
 
 
-def evaluate_predictions(
-    splits: Sequence[Predictions], threshold: float | None = None, keep: float = KEEP, seed: int = 0
+def evaluate(
+    evaluators: Sequence[Evaluator],
+    answers: Sequence[Answers],
+    threshold: float | None = None,
+    keep: float = KEEP,
+    seed: int = 0,
 ) -> dict[str, Any]:
-    """The content of metrics.json; without a threshold it is taken from the validation split, if given."""
-    in_scope = {p.split: p for p in splits if not p.out_of_scope}
-    main = choose_main_split(splits)
-    if threshold is None and "validation" in in_scope:
-        threshold = confidence.acceptance_threshold(in_scope["validation"].probabilities, keep)
+    """The content of metrics.json; without a threshold it is taken from the validation split, if given.
+
+    An evaluator whose targets a split lacks is left out.
+    """
+    in_scope = {p.split: p for p in answers if not p.out_of_scope}
+    first = evaluators[0]
     rejection = None
-    if threshold is not None:
-        rejection = {
-            "threshold": threshold,
-            "keeps": keep,
-            "splits": {p.split: measure_rejection(p, threshold, in_scope, seed) for p in splits},
-        }
+    if all("probabilities" in p.columns for p in answers):
+        if threshold is None and "validation" in in_scope:
+            threshold = confidence.acceptance_threshold(in_scope["validation"].probabilities, keep)
+        if threshold is not None:
+            splits = {p.split: measure_rejection(p, threshold, in_scope, seed) for p in answers}
+            rejection = {"threshold": threshold, "keeps": keep, "splits": splits}
     return {
         "format": 1,
-        "main_split": main,
-        "splits": {name: _split_metrics(p, seed) for name, p in in_scope.items()},
+        "objective": {
+            "evaluator": first.name,
+            "metric": first.primary_metric,
+            "greater_is_better": first.greater_is_better,
+            "split": "validation",
+        },
+        "main_split": choose_main_split(answers),
+        "splits": {name: _score(evaluators, p) for name, p in in_scope.items()},
         "rejection": rejection,
     }
 
 
-def choose_main_split(splits: Sequence[Predictions]) -> str | None:
+def _score(evaluators: Sequence[Evaluator], p: Answers) -> dict[str, Any]:
+    scores: dict[str, Any] = {"examples": len(p.ids)}
+    for evaluator in evaluators:
+        if set(evaluator.targets) <= set(p.references):
+            scores |= evaluator.score(p)
+    return scores
+
+
+def build_blocks(
+    evaluators: Sequence[Evaluator], answers: Sequence[Answers], metrics: Mapping[str, Any]
+) -> list[Block]:
+    """What the evaluators show of the main split."""
+    main = next((p for p in answers if p.split == metrics["main_split"]), None)
+    if main is None:
+        return []
+    scores = metrics["splits"][main.split]
+    return [block for evaluator in evaluators for block in evaluator.blocks(scores, main)]
+
+
+def choose_main_split(splits: Sequence[Answers]) -> str | None:
     """The split that the report is about: test, else validation, else the first with labels of the model."""
     names = [p.split for p in splits if not p.out_of_scope]
     return next((name for name in (*MAIN_SPLITS, *names) if name in names), None)
-
-
-def _split_metrics(p: Predictions, seed: int) -> dict[str, Any]:
-    matrix = arrays.confusion_matrix(p.predicted, p.references, len(p.label_names))
-    return {
-        "examples": len(p.references),
-        "labels": list(p.label_names),
-        "accuracy": figure_with_interval("accuracy", p.predicted, p.references, p.groups, p.group_column, seed),
-        "macro_f1": figure_with_interval("macro_f1", p.predicted, p.references, p.groups, p.group_column, seed),
-        "per_label": arrays.per_label(p.predicted, p.references, p.label_names),
-        "ece": confidence.expected_calibration_error(p.probabilities, p.references),
-        "log_loss": confidence.log_loss(p.probabilities, p.references),
-        "confusion_matrix": matrix.tolist(),
-        **({"by_group": accuracy_by_group(p)} if p.groups is not None and p.group_column == "speaker" else {}),
-        **({"by_seconds": accuracy_by_seconds(p, seed)} if p.seconds is not None else {}),
-    }

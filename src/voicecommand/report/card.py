@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from voicecommand.report.facts import is_speech, report_warnings, run_facts, run_title
-from voicecommand.report.terminal import format_by_group, format_figure, percent
+from voicecommand.report.terminal import figures_of, format_by_group, format_figure, percent
 
 LICENSE = "apache-2.0"
 
@@ -21,6 +21,7 @@ def card_context(
 
     name = metrics["main_split"] if metrics else None
     main = metrics["splits"].get(name) if metrics else None
+    main = main if main is not None and "confusion_matrix" in main else None
     title = run_title(directory, run)
     front = _front_matter(title, saved, run, name, main)
     return {
@@ -35,6 +36,8 @@ def card_context(
         "threshold": saved.get("threshold"),
         "keeps": saved.get("threshold_keeps"),
         "metrics": metrics,
+        "has_labels": main is not None or bool(saved["label_names"]),
+        "figures_of": figures_of,
         "main": main,
         "main_name": name,
         "data_name": (run.get("data") or {}).get("name"),
@@ -90,18 +93,19 @@ def _what(saved: dict[str, Any], run: dict[str, Any]) -> str:
     origin = f" It starts from {checkpoint_name(model['checkpoint'])}." if model.get("checkpoint") else ""
     if model.get("teacher"):
         origin += f" It was taught by the run {checkpoint_name(model['teacher'])}."
-    return (
-        f"A {kind} that sorts a short command, {form}, into {len(saved['label_names'])} labels."
-        f"{origin} Trained with voicecommand."
-    )
+    what = f"sorts a short command, {form}, into {len(saved['label_names'])} labels"
+    if not saved["label_names"]:
+        what = f"answers a short command, {form} (task: {saved['task'].replace('_', ' ')})"
+    return f"A {kind} that {what}.{origin} Trained with voicecommand."
 
 
 def _pipeline_tag(saved: dict[str, Any]) -> str:
-    return "audio-classification" if is_speech(saved) else "text-classification"
+    fallback = "audio-classification" if is_speech(saved) else "text-classification"
+    return str(saved.get("hub_tag", fallback))
 
 
 def _is_own_network(directory: Path) -> bool:
-    """Whether the saved model is of a type that only `import voicecommand` makes known to transformers."""
+    """Whether the saved model is of a type that only `import voicecommand.models` makes known to transformers."""
     try:
         kind = json.loads((directory / "model" / "config.json").read_text(encoding="utf-8"))["model_type"]
     except (OSError, ValueError, KeyError):
@@ -145,8 +149,9 @@ def _training(run: dict[str, Any]) -> list[tuple[str, str]]:
 
 def _limits(saved: dict[str, Any], run: dict[str, Any], metrics: dict[str, Any] | None) -> list[str]:
     """General limits and those that this run's own figures show."""
+    known = ["It knows the labels above and no other: what it does not reject, it sorts into one of them."]
     found = [
-        "It knows the labels above and no other: what it does not reject, it sorts into one of them.",
+        *(known if saved["label_names"] else []),
         "The figures hold for data like the one it was measured on; other languages, accents, "
         f"{'rooms, microphones' if is_speech(saved) else 'recognisers'} and devices were not measured.",
     ]

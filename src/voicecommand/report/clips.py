@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from voicecommand.audio.clips import SAMPLING_RATE, Clips
-from voicecommand.evaluation.answers import Predictions
+from voicecommand.evaluation.base import Answers
 from voicecommand.evaluation.classification import confused_examples
 from voicecommand.evaluation.splits import choose_main_split
 from voicecommand.files import write_bytes
@@ -22,7 +22,7 @@ CLIP_SECONDS = 10
 
 def write_clips(
     directory: Path,
-    predictions: Sequence[Predictions],
+    predictions: Sequence[Answers],
     read: Callable[[str, int], NDArray[np.int16]],
     sampling_rate: int,
 ) -> None:
@@ -84,8 +84,9 @@ def data_uri(content: bytes, media_type: str = "image/png") -> str:
     return f"data:{media_type};base64,{base64.b64encode(content).decode()}"
 
 
-def write_run_clips(directory: Path, predictions: list[Predictions], dataset: Any) -> None:
+def write_run_clips(directory: Path, predictions: list[Answers], dataset: Any) -> None:
     """The sound that report.html plays, of a data set that has sound."""
-    if any("audio" in rows.column_names for rows in dataset.values()):
+    has_labels = all("probabilities" in p.columns for p in predictions)
+    if has_labels and any("audio" in rows.column_names for rows in dataset.values()):
         clips = {p.split: Clips(dataset[p.split]) for p in predictions}
         write_clips(directory, predictions, lambda split, row: clips[split][row], SAMPLING_RATE)

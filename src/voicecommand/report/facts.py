@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from voicecommand.report.terminal import percent
+from voicecommand.report.terminal import figures_of, percent
 
 
 def run_title(directory: Path, run: dict[str, Any]) -> str:
@@ -26,9 +26,9 @@ def report_warnings(metrics: dict[str, Any], run: dict[str, Any]) -> list[str]:
     """What a reader must know before believing the figures."""
     found = []
     for name, split in metrics["splits"].items():
-        notes = dict.fromkeys(split[figure]["note"] for figure in ("accuracy", "macro_f1") if split[figure]["note"])
+        notes = dict.fromkeys(figure["note"] for figure in figures_of(split).values() if figure["note"])
         found += [f"{name}: {note}." for note in notes]
-        empty = [label for label, row in split["per_label"].items() if not row["support"]]
+        empty = [label for label, row in split.get("per_label", {}).items() if not row["support"]]
         if empty:
             found.append(f"{name} has no example of {len(empty)} of {len(split['labels'])} labels: {', '.join(empty)}.")
     for name, split in (metrics["rejection"] or {"splits": {}})["splits"].items():

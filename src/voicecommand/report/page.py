@@ -19,6 +19,7 @@ import numpy as np
 from voicecommand.columns import OUT_OF_SCOPE
 from voicecommand.errors import InputError
 from voicecommand.evaluation import arrays, confidence
+from voicecommand.evaluation.blocks import Block
 from voicecommand.evaluation.classification import EXAMPLES_OF_A_PAIR, PAIRS
 from voicecommand.evaluation.intervals import FEW_GROUPS
 from voicecommand.files import write_bytes
@@ -26,18 +27,19 @@ from voicecommand.report import figures
 from voicecommand.report.card import card_context
 from voicecommand.report.clips import CLIP_SECONDS, data_uri, read_clips
 from voicecommand.report.facts import report_warnings, run_facts, run_title
-from voicecommand.report.terminal import format_by_group, format_figure, percent
+from voicecommand.report.terminal import figures_of, format_by_group, format_figure, percent
 from voicecommand.run.records import read_json
 
 FALSE_ACCEPTS = 10
 CURVE_POINTS = 401
 
 
-def write_report(directory: Path, run_directory: Path | None = None) -> Path:
+def write_report(directory: Path, run_directory: Path | None = None, blocks: Sequence[Block] = ()) -> Path:
     """confusion_matrix.png and report.html from metrics.json, predictions.parquet and clips.parquet of `directory`.
 
     What describes the run (run.json, history.json) comes from `directory`, else from `run_directory`. Returns the
     path of report.html; a missing metrics.json is an InputError.
+    `blocks` are what the evaluators show of the main split.
     """
     directory = Path(directory)
     places = [directory] + ([Path(run_directory)] if run_directory is not None else [])
@@ -49,7 +51,7 @@ def write_report(directory: Path, run_directory: Path | None = None) -> Path:
     rows = read_predictions(directory)
     images: dict[str, str | None] = {}
     main = metrics["splits"].get(metrics["main_split"])
-    if main is not None:
+    if main is not None and "confusion_matrix" in main:
         title = f"{metrics['main_split']}: {main['examples']:,} examples"
         png = figures.confusion_matrix_png(main["confusion_matrix"], main["labels"], title)
         write_bytes(directory / "confusion_matrix.png", png)
@@ -58,7 +60,8 @@ def write_report(directory: Path, run_directory: Path | None = None) -> Path:
         large = len(main["labels"]) > figures.NUMBERED_LABELS
         images["matrix_width"] = str(int.from_bytes(png[16:20], "big") * 5 // 7) if large else None
     images |= _figures(metrics, rows, history, run)
-    html = render("page.html.j2", **report_context(directory, metrics, rows, run, images))
+    shown = [{"kind": type(block).__name__, "block": block} for block in blocks]
+    html = render("page.html.j2", blocks=shown, **report_context(directory, metrics, rows, run, images))
     path = directory / "report.html"
     write_bytes(path, html.encode())
     return path
@@ -80,6 +83,7 @@ def write_model_card(run_directory: Path) -> Path:
             "kind": "network" if task["is_network"] else "estimator",
             "label_names": saved["vocabulary"]["labels"],
             "max_length": task["settings"].get("max_length"),
+            "hub_tag": task["hub_tag"],
         }
     run = read_json([run_directory], "run.json") or {}
     metrics = read_json([run_directory], "metrics.json")
@@ -97,13 +101,16 @@ def report_context(
 ) -> dict[str, Any]:
     """Everything the template shows, as plain strings, numbers and lists."""
     name = metrics["main_split"]
-    main = metrics["splits"].get(name)
+    any_main = metrics["splits"].get(name)
+    main = any_main if any_main is not None and "confusion_matrix" in any_main else None
     clips = read_clips(directory)
     labels = [] if main is None else sorted(main["per_label"].items(), key=lambda item: (item[1]["f1"], item[0]))
     return {
         "title": run_title(directory, run),
         "main_name": name,
         "main": main,
+        "any_main": any_main,
+        "figures_of": figures_of,
         "metrics": metrics,
         "run": run,
         "images": images,
@@ -139,7 +146,10 @@ def read_predictions(directory: Path) -> list[dict[str, Any]]:
     if not path.exists():
         return []
     names = ["split", "id", "origin", "text", "label", "prediction", "probability", "accepted"]
-    if "seconds" in pyarrow.parquet.read_schema(path).names:
+    there = pyarrow.parquet.read_schema(path).names
+    if "prediction" not in there:  # no labels
+        return []
+    if "seconds" in there:
         names.append("seconds")
     return pyarrow.parquet.read_table(path, columns=names).to_pylist()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,15 @@ def percent(share: float | None) -> str:
 def format_figure(figure: dict[str, Any], method: bool = True) -> str:
     """93.1 % (91.0 to 94.8, bootstrap over 96 groups (template)); the method may be left out."""
     how = f", {figure['method']}" if method else ""
+    if "unit" in figure:  # no share
+        value, low, high = (f"{figure[name]:.3g}" for name in ("value", "low", "high"))
+        return f"{value} {figure['unit']} ({low} to {high}{how})"
     return f"{percent(figure['value'])} ({100 * figure['low']:.1f} to {100 * figure['high']:.1f}{how})"
+
+
+def figures_of(split: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """The figures with an interval of a split, by name."""
+    return {name: value for name, value in split.items() if isinstance(value, dict) and "low" in value}
 
 
 def format_by_group(by_group: dict[str, Any]) -> str:
@@ -50,17 +58,20 @@ def format_summary(metrics: dict[str, Any]) -> str:
     lines = []
     width = max((len(name) for name in metrics["splits"]), default=0)
     for name, split in metrics["splits"].items():
-        figures = [split["accuracy"], split["macro_f1"]]
-        same = figures[0]["method"] == figures[1]["method"]
-        f1 = format_figure(figures[1], method=not same)
-        lines.append(f"{name:<{width}}  accuracy {format_figure(figures[0])}  macro F1 {f1}")
+        figures = list(figures_of(split).values())
+        parts, before = [], None
+        for key, figure in figures_of(split).items():
+            words = key.replace("_", " ").replace(" f1", " F1")
+            parts.append(f"{words} {format_figure(figure, method=figure['method'] != before)}")
+            before = figure["method"]
+        lines.append(f"{name:<{width}}  {'  '.join(parts)}")
         notes = dict.fromkeys(figure["note"] for figure in figures if figure["note"])
         lines += [f"{'':<{width}}  note: {note}" for note in notes]
         if "by_group" in split:
             lines.append(f"{'':<{width}}  {format_by_group(split['by_group'])}")
     lines += _rejection_lines(metrics["rejection"])
-    if metrics["main_split"] is not None:
-        main = metrics["splits"][metrics["main_split"]]
+    main = metrics["splits"].get(metrics["main_split"]) or {}
+    if "confusion_matrix" in main:
         lines += [
             "",
             *format_confusion_matrix(main["confusion_matrix"], main["labels"], metrics["main_split"]),

@@ -8,11 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from voicecommand.evaluation.answers import Predictions, prediction_columns, prediction_schema
+from voicecommand.evaluation.answers import answer_columns
+from voicecommand.evaluation.base import Answers
 from voicecommand.files import compact_json, write_bytes
 
 
-def write_evaluation(directory: Path, splits: Sequence[Predictions], metrics: dict[str, Any]) -> None:
+def write_evaluation(directory: Path, splits: Sequence[Answers], metrics: dict[str, Any]) -> None:
     """metrics.json, predictions.parquet and, of the main split if there is one, confusion_matrix.csv."""
     import pyarrow
     import pyarrow.parquet
@@ -20,15 +21,14 @@ def write_evaluation(directory: Path, splits: Sequence[Predictions], metrics: di
     directory = Path(directory)
     sink = pyarrow.BufferOutputStream()
     threshold = (metrics["rejection"] or {}).get("threshold")
-    columns = [prediction_columns(p, threshold) for p in splits]
-    schema = prediction_schema()
-    if any(p.seconds is not None for p in splits):
-        schema = schema.append(pyarrow.field("seconds", pyarrow.float64()))
-    merged = {name: [cell for part in columns for cell in part[name]] for name in schema.names}
-    pyarrow.parquet.write_table(pyarrow.table(merged, schema=schema), sink)
+    columns = [answer_columns(p, threshold) for p in splits]
+    merged = {name: [cell for part in columns for cell in part[name]] for name in columns[0]}
+    kinds = {"accepted": pyarrow.bool_(), "group": pyarrow.string()}  # what may be null in every row
+    table = {name: pyarrow.array(values, kinds.get(name)) for name, values in merged.items()}
+    pyarrow.parquet.write_table(pyarrow.table(table), sink)
     write_bytes(directory / "predictions.parquet", sink.getvalue().to_pybytes())
-    if metrics["main_split"] is not None:
-        main = metrics["splits"][metrics["main_split"]]
+    main = metrics["splits"].get(metrics["main_split"]) or {}
+    if "confusion_matrix" in main:
         text = io.StringIO()
         writer = csv.writer(text)
         writer.writerow(["reference \\ prediction", *main["labels"]])

@@ -53,9 +53,11 @@ def is_local(checkpoint: str | None) -> bool:
 
 
 def read_objective(directory: Path) -> float:
-    """What a sweep compares: macro F1 on validation."""
+    """What a sweep compares: the objective of the task on validation; of a run made before November 2026 macro F1."""
     metrics = files.read_json(directory / "metrics.json")
-    return metrics["splits"]["validation"]["macro_f1"]["value"]
+    objective = metrics.get("objective", {"metric": "macro_f1", "split": "validation"})
+    figure = metrics["splits"][objective["split"]][objective["metric"]]
+    return float(figure["value"] if isinstance(figure, dict) else figure)
 
 
 def read_json(places: Sequence[Path], name: str) -> Any:

@@ -180,22 +180,3 @@ def collect_answers(rows: Dataset, split: str, encoded: Encoded, answered: Answe
         group_column=group,
         seconds=[length / SAMPLING_RATE for length in rows["length"][:]] if "length" in names else None,
     )
-
-
-def as_predictions(answers: Answers):  # TEMPORARY
-    from voicecommand.columns import OUT_OF_SCOPE
-    from voicecommand.evaluation.answers import Predictions
-
-    number = {name: i for i, name in enumerate(answers.label_names)} | {OUT_OF_SCOPE: -1}
-    return Predictions(
-        split=answers.split,
-        ids=answers.ids,
-        origins=answers.origins,
-        texts=answers.texts,
-        seconds=answers.seconds,
-        references=np.array([number[name] for name in answers.references["label"]], dtype=np.int64),
-        probabilities=np.asarray(answers.columns["probabilities"]),
-        groups=answers.groups,
-        group_column=answers.group_column,
-        label_names=answers.label_names,
-    )

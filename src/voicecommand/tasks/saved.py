@@ -84,10 +84,7 @@ class CommandModel:
 
     def answer_split(self, rows: Dataset, split: str) -> tuple[Answers, Answered]:
         """The answers to a prepared split that has the task's columns."""
-        from voicecommand.tasks.predicting import as_predictions
-
-        answers, answered = self.answerer.answer_split(rows, split)
-        return as_predictions(answers), answered
+        return self.answerer.answer_split(rows, split)
 
     def predict(self, commands: Sequence[Command] | Clips) -> list[dict[str, object]]:
         """For each command the answer, as JSON can hold it: of a label task label, probability, top_5, accepted."""
