@@ -1,4 +1,4 @@
-"""The door: overrides are checked, the configuration is composed, and turned into plain typed arguments.
+"""From the command line to settings: overrides are checked, the configuration is composed and made plain and typed.
 
 Nothing behind it knows Hydra. `recipe` wraps a recipe's `main`; the rest of this file is what `main` calls.
 """

@@ -7,8 +7,8 @@ equal texts never fall apart, and a source that brings its own test split gives 
 interval of its train split.
 
 Recordings are split by speaker where the speakers are known, and otherwise by the bytes of their files, so that
-copies of one file never fall apart. With so few speakers that a split would have none, it is lent the one whose
-point is nearest to its interval; that is the one case in which a new speaker may move another.
+copies of one file never fall apart. With so few speakers that a split would have none, it gets the one whose point
+is nearest to its interval; that is the one case in which a new speaker may move another.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ def fill_missing(splits: dict[str, Rows], rule: SplitRule) -> dict[str, Rows]:
             name = rule.assign(value)
             places[value] = name if name in missing else "train"
     if by not in ("text", "content"):
-        _lend(places, ["train", *missing], rule)
+        _fill_empty(places, ["train", *missing], rule)
     rows: dict[str, list[int]] = {name: [] for name in ("train", *missing)}
     for row, value in enumerate(values):
         rows[places[value]].append(row)
@@ -135,7 +135,7 @@ def _hash_sounds(columns: Rows) -> list[str]:
     ]
 
 
-def _lend(places: dict[str, str], names: list[str], rule: SplitRule) -> None:
+def _fill_empty(places: dict[str, str], names: list[str], rule: SplitRule) -> None:
     """Give each empty split the group whose point is nearest to the split's interval, from a split with several."""
     if len(places) < len(names):
         raise InputError(
@@ -153,9 +153,9 @@ def _lend(places: dict[str, str], names: list[str], rule: SplitRule) -> None:
             continue
         low, high = ends[name]
         free = [value for value, place in places.items() if counts[place] > 1]
-        lent = min(free, key=lambda value: (max(low - position(value), position(value) - high), value))
-        places[lent] = name
-        logger.info("%s: no %s falls into it, so it is lent %r", name, rule.by, lent)
+        nearest = min(free, key=lambda value: (max(low - position(value), position(value) - high), value))
+        places[nearest] = name
+        logger.info("%s: no %s falls into its range; it gets the nearest, %r", name, rule.by, nearest)
 
 
 def build(splits: dict[str, Rows]) -> DatasetDict:

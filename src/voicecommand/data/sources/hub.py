@@ -113,7 +113,7 @@ def _fetch(path: str, name: str | None, revision: str | None) -> DatasetDict:
         ) from None
     except Exception as error:  # a loader of other people's files: anything may come out of it
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
-            raise  # the disk's fault: the door has an exit code for it
+            raise  # the disk's fault, which has an exit code of its own
         reason = " ".join(str(error).split())[:300] or type(error).__name__
         if "torchcodec" in reason or "soundfile" in reason:  # `datasets` decodes what it finds in such a directory
             raise InputError(
