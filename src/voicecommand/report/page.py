@@ -81,7 +81,7 @@ def write_model_card(run_directory: Path) -> Path:
         saved |= {
             "task": task["name"],
             "kind": "network" if task["is_network"] else "estimator",
-            "label_names": saved["vocabulary"]["labels"],
+            "label_names": saved["vocabulary"].get("labels", []),
             "max_length": task["settings"].get("max_length"),
             "hub_tag": task["hub_tag"],
         }
