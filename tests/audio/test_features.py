@@ -9,16 +9,9 @@ import pytest
 import torch
 import transformers as t
 
-from voicecommand.audio.features import LogMel, to_float
+from voicecommand.audio.features import LEAST_SAMPLES, Inputs, LogMel, WaveformInputs, to_float
 from voicecommand.errors import InputError
-from voicecommand.models.families import (
-    LEAST_SAMPLES,
-    WaveformFront,
-    WhisperFront,
-    build_features,
-    frame_amplitudes,
-    frame_mask,
-)
+from voicecommand.models.families import build_inputs, frame_amplitudes, frame_mask
 
 RATE = 16_000
 LENGTHS = (16_000, 9_123, 4_000, 31_999)
@@ -44,10 +37,20 @@ def as_batch(clips: list[np.ndarray], samples: int = 0) -> tuple[torch.Tensor, t
     return waveforms, lengths
 
 
+def whisper_inputs(extractor: Any, seconds: int) -> Inputs:
+    return build_inputs(t.WhisperConfig(), extractor, seconds)
+
+
 def tiny_config(family: str, norm: str = "layer") -> Any:
     """A checkpoint's configuration, 2 layers, 32 wide, no dropout."""
     still = {"hidden_dropout": 0.0, "attention_dropout": 0.0, "activation_dropout": 0.0, "layerdrop": 0.0}
-    return {"wav2vec2": t.Wav2Vec2Config, "hubert": t.HubertConfig, "wavlm": t.WavLMConfig}[family](
+    kind = {
+        "wav2vec2": t.Wav2Vec2Config,
+        "hubert": t.HubertConfig,
+        "wavlm": t.WavLMConfig,
+        "data2vec": t.Data2VecAudioConfig,
+    }
+    return kind[family](
         hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64, conv_dim=(32,) * 7,
         num_conv_pos_embeddings=16, num_conv_pos_embedding_groups=4, feat_extract_norm=norm, initializer_range=0.2,
         conv_bias=norm == "layer", do_stable_layer_norm=norm == "layer", num_labels=3, classifier_proj_size=16, **still,
@@ -59,7 +62,7 @@ def test_whispers_features_equal_its_extractor(bins: int) -> None:
     clips = make_clips((*LENGTHS, 40_000))
     stock = t.WhisperFeatureExtractor(feature_size=bins, chunk_length=2)
     expected = stock(clips, sampling_rate=RATE, return_tensors="pt")["input_features"]
-    made = WhisperFront(t.WhisperFeatureExtractor(feature_size=bins), seconds=2)(*as_batch(clips))["input_features"]
+    made = whisper_inputs(t.WhisperFeatureExtractor(feature_size=bins), 2)(*as_batch(clips))["input_features"]
     assert made.shape == (5, bins, 200)
     torch.testing.assert_close(made, expected, atol=1e-4, rtol=0)
 
@@ -69,7 +72,7 @@ def test_waveforms_with_masks_equal_the_extractors_batch(normalize: bool) -> Non
     stock = t.Wav2Vec2FeatureExtractor(do_normalize=normalize, return_attention_mask=True)
     clips = make_clips()
     expected = stock(clips, sampling_rate=RATE, padding=True, return_tensors="pt")
-    made = WaveformFront(stock, uses_mask=True)(*as_batch(clips))
+    made = WaveformInputs(stock.do_normalize, uses_mask=True)(*as_batch(clips))
     torch.testing.assert_close(made["input_values"], expected["input_values"], atol=1e-4, rtol=0)
     assert torch.equal(made["attention_mask"], expected["attention_mask"].long())
 
@@ -77,7 +80,7 @@ def test_waveforms_with_masks_equal_the_extractors_batch(normalize: bool) -> Non
 def test_waveforms_without_masks_equal_the_extractor_for_each_clip_alone() -> None:
     stock = t.Wav2Vec2FeatureExtractor(do_normalize=True, return_attention_mask=False)
     clips = make_clips()
-    made = WaveformFront(stock, uses_mask=False)(*as_batch(clips))
+    made = WaveformInputs(stock.do_normalize, uses_mask=False)(*as_batch(clips))
     assert set(made) == {"input_values"}
     for row, clip in zip(made["input_values"], clips, strict=True):
         expected = stock(clip, sampling_rate=RATE, return_tensors="pt")["input_values"][0]
@@ -91,8 +94,8 @@ def test_int16_waveforms_give_the_features_of_their_floats() -> None:
     torch.testing.assert_close(to_float(whole), waveforms, atol=2**-16, rtol=0)
     assert to_float(torch.tensor([-(2**15)], dtype=torch.int16)).item() == -1.0
     for front in (
-        WhisperFront(t.WhisperFeatureExtractor(), seconds=1),
-        WaveformFront(t.Wav2Vec2FeatureExtractor(), uses_mask=True),
+        whisper_inputs(t.WhisperFeatureExtractor(), 1),
+        WaveformInputs(True, uses_mask=True),
     ):
         for name, value in front(whole, lengths).items():
             assert torch.equal(value, front(to_float(whole), lengths)[name])
@@ -103,7 +106,14 @@ def test_each_family_gets_a_mask_only_where_its_convolutions_have_layer_norm(fam
     waveforms, lengths = as_batch(make_clips())
     extractor = t.Wav2Vec2FeatureExtractor()
     for norm, names in (("layer", {"input_values", "attention_mask"}), ("group", {"input_values"})):
-        assert set(build_features(tiny_config(family, norm), extractor, 2)(waveforms, lengths)) == names
+        assert set(build_inputs(tiny_config(family, norm), extractor, 2)(waveforms, lengths)) == names
+
+
+def test_a_family_whose_convolutions_always_have_layer_norm_always_gets_a_mask() -> None:
+    config = t.Data2VecAudioConfig()
+    assert not hasattr(config, "feat_extract_norm"), "nothing to ask"
+    made = build_inputs(config, t.Wav2Vec2FeatureExtractor(return_attention_mask=False), 2)(*as_batch(make_clips()))
+    assert set(made) == {"input_values", "attention_mask"}
 
 
 @pytest.mark.parametrize("family", ["wav2vec2", "hubert", "wavlm"])
@@ -111,7 +121,7 @@ def test_padding_changes_no_answer_of_a_checkpoint_that_takes_a_mask(family: str
     torch.manual_seed(0)
     config = tiny_config(family)
     model = t.AutoModelForAudioClassification.from_config(config).eval()
-    front = build_features(config, t.Wav2Vec2FeatureExtractor(), 2)
+    front = build_inputs(config, t.Wav2Vec2FeatureExtractor(), 2)
     clips = make_clips((16_000, 9_123, 12_345))
     with torch.no_grad():
         together = model(**front(*as_batch(clips, samples=24_000))).logits
@@ -121,7 +131,7 @@ def test_padding_changes_no_answer_of_a_checkpoint_that_takes_a_mask(family: str
     assert (unmasked - alone).abs().max() > 1e-3, "the test cannot tell: padding makes no difference here"
 
 
-@pytest.mark.parametrize("family", ["wav2vec2", "hubert", "wavlm"])
+@pytest.mark.parametrize("family", ["wav2vec2", "hubert", "wavlm", "data2vec"])
 def test_the_frames_that_count_are_those_of_the_clip_alone(family: str) -> None:
     model = t.AutoModel.from_config(tiny_config(family)).eval()
     clips = make_clips((16_000, 9_600, 4_000))
@@ -139,20 +149,18 @@ def test_whispers_frames_are_320_samples() -> None:
 
 
 def test_a_frame_is_as_loud_as_its_samples_vary_and_a_constant_offset_is_no_sound() -> None:
-    config = t.WhisperConfig(d_model=16, encoder_layers=1, encoder_attention_heads=2, max_source_positions=50)
-    model = t.models.whisper.modeling_whisper.WhisperEncoder(config)
     waveforms = torch.zeros(2, 640)
     waveforms[0, 320:] = 0.5 * torch.tensor([1.0, -1.0]).repeat(160)
     waveforms[1] = 0.1
-    loud = frame_amplitudes(model, waveforms, 2)
+    loud = frame_amplitudes(waveforms, 2)
     torch.testing.assert_close(loud, torch.tensor([[1e-8, 0.5], [1e-8, 1e-8]]), atol=1e-6, rtol=0)
 
 
 def test_a_clip_of_a_few_samples_still_has_a_frame() -> None:
     waveforms, lengths = as_batch(make_clips((16_000, 10)))
-    mask = WaveformFront(t.Wav2Vec2FeatureExtractor(), uses_mask=True)(waveforms, lengths)["attention_mask"]
+    mask = WaveformInputs(True, uses_mask=True)(waveforms, lengths)["attention_mask"]
     assert mask.sum(1).tolist() == [16_000, 400]
-    short = WaveformFront(t.Wav2Vec2FeatureExtractor(), uses_mask=True)(waveforms[:, :10], lengths.clamp(max=10))
+    short = WaveformInputs(True, uses_mask=True)(waveforms[:, :10], lengths.clamp(max=10))
     assert short["input_values"].shape == (2, LEAST_SAMPLES)
 
 
@@ -182,7 +190,7 @@ def test_neither_level_nor_a_quiet_floor_changes_the_log_mel_of_a_clip() -> None
 
 def test_features_stay_in_float32_under_autocast() -> None:
     waveforms, lengths = as_batch(make_clips())
-    front, log_mel = WhisperFront(t.WhisperFeatureExtractor(), seconds=2), LogMel(RATE)
+    front, log_mel = whisper_inputs(t.WhisperFeatureExtractor(), 2), LogMel(RATE)
     expected = front(waveforms, lengths)["input_features"], log_mel(waveforms)
     with torch.autocast("cpu", torch.bfloat16):
         made = front(waveforms, lengths)["input_features"], log_mel(waveforms)
@@ -191,6 +199,6 @@ def test_features_stay_in_float32_under_autocast() -> None:
 
 def test_what_has_no_features_is_named() -> None:
     with pytest.raises(InputError, match=r"model\.max_seconds=1\.5: Whisper takes whole seconds"):
-        build_features(t.WhisperConfig(), t.WhisperFeatureExtractor(), 1.5)
-    with pytest.raises(InputError, match="model type 'bert'; known: whisper, wav2vec2, hubert, wavlm"):
-        build_features(t.BertConfig(), None, 2)
+        build_inputs(t.WhisperConfig(), t.WhisperFeatureExtractor(), 1.5)
+    with pytest.raises(InputError, match=r"a bert model; there are whisper, wav2vec2, hubert, wavlm, data2vec-audio$"):
+        build_inputs(t.BertConfig(), None, 2)

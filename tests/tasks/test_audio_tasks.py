@@ -38,6 +38,12 @@ LABELS = ["falling", "flat", "rising"]
 VOCABULARY = Vocabulary(labels=tuple(LABELS))
 MODELS = sorted(path.stem for path in (groups.CONF / "model").glob("*.yaml") if "audio_class" in path.read_text())
 FAMILY = {"whisper_svm": "whisper", "bcresnet": None, "mfcc_svm": None}
+BODIES: dict[str, tuple[Any, Any]] = {
+    "wav2vec2": (t.Wav2Vec2Config, t.Wav2Vec2Model),
+    "hubert": (t.HubertConfig, t.HubertModel),
+    "wavlm": (t.WavLMConfig, t.WavLMModel),
+    "data2vec": (t.Data2VecAudioConfig, t.Data2VecAudioModel),
+}
 SLOW = pytest.mark.slow
 TUNINGS = {"full": Full(), "head": Head(), "last_layers": LastLayers(1), "lora": Lora(r=2)}
 
@@ -76,7 +82,7 @@ def speech_checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Pa
     """A checkpoint of each family, 2 layers, random weights, no dropout: {family: directory}."""
     root = tmp_path_factory.mktemp("speech")
     still = {"hidden_dropout": 0.0, "attention_dropout": 0.0, "activation_dropout": 0.0, "layerdrop": 0.0}
-    for family in ("whisper", "wav2vec2", "hubert", "wavlm"):
+    for family in ("whisper", "wav2vec2", "hubert", "wavlm", "data2vec"):
         torch.manual_seed(0)
         model: Any
         extractor: Any
@@ -91,13 +97,12 @@ def speech_checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Pa
             )  # fmt: skip
         else:
             extractor = t.Wav2Vec2FeatureExtractor(do_normalize=True, return_attention_mask=True)
-            kind = {"wav2vec2": t.Wav2Vec2Config, "hubert": t.HubertConfig, "wavlm": t.WavLMConfig}[family]
+            kind, body = BODIES[family]
             config = kind(
                 hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32, conv_dim=(16,) * 7,
                 num_conv_pos_embeddings=16, num_conv_pos_embedding_groups=2, feat_extract_norm="layer",
                 do_stable_layer_norm=True, initializer_range=0.3, classifier_proj_size=8, mask_time_prob=0.0, **still,
             )  # fmt: skip
-            body = {"wav2vec2": t.Wav2Vec2Model, "hubert": t.HubertModel, "wavlm": t.WavLMModel}[family]
             model = body(config)
         model.save_pretrained(root / family)
         extractor.save_pretrained(root / family)
@@ -168,7 +173,9 @@ def test_augmentation_is_drawn_for_an_example_and_an_epoch_whatever_batch_it_is_
 # ---- tasks ----
 
 
-@pytest.mark.parametrize("family", ["whisper", "wav2vec2", *(pytest.param(f, marks=SLOW) for f in ("hubert", "wavlm"))])
+@pytest.mark.parametrize(
+    "family", ["whisper", "wav2vec2", "data2vec", *(pytest.param(f, marks=SLOW) for f in ("hubert", "wavlm"))]
+)
 @pytest.mark.parametrize("tuning", sorted(TUNINGS))
 def test_a_saved_encoder_opens_in_a_plain_pipeline(
     family: str, tuning: str, sounds: Path, speech_checkpoints: dict[str, Path], tmp_path: Path
@@ -189,7 +196,14 @@ def test_a_saved_encoder_opens_in_a_plain_pipeline(
 
     opened = t.pipeline("audio-classification", model=str(tmp_path / "model"), device="cpu")
     clips = [audio_clips.to_float(clip) for clip in audio_clips.Clips(dataset["validation"])]
-    for row, answer in zip(found, opened([{"raw": c, "sampling_rate": RATE} for c in clips]), strict=True):
+    one_by_one = Answerer(task, trainer.model, parts.processor, parts.vocabulary, batch_size=1)
+    # a pipeline pads nothing, and padding changes this family's answers a little, as its log says
+    rows = (
+        one_by_one.answer_encoded(parts.encoded["validation"]).columns["probabilities"]
+        if family == "data2vec"
+        else found
+    )
+    for row, answer in zip(rows, opened([{"raw": c, "sampling_rate": RATE} for c in clips]), strict=True):
         scores = {a["label"]: a["score"] for a in answer}
         assert scores == pytest.approx(dict(zip(LABELS, row, strict=True)), abs=1e-4)
     again = voicecommand.load(tmp_path / "model")
@@ -371,6 +385,7 @@ def _tiny(family: str, norm: str, layers: int = 2) -> Any:
         "wav2vec2": (t.Wav2Vec2Config, t.Wav2Vec2ForSequenceClassification),
         "hubert": (t.HubertConfig, t.HubertForSequenceClassification),
         "wavlm": (t.WavLMConfig, t.WavLMForSequenceClassification),
+        "data2vec": (t.Data2VecAudioConfig, t.Data2VecAudioForSequenceClassification),
     }[family]
     config = kind(
         hidden_size=16, num_hidden_layers=layers, num_attention_heads=2, intermediate_size=32, conv_dim=(16,) * 7,
@@ -380,8 +395,10 @@ def _tiny(family: str, norm: str, layers: int = 2) -> Any:
     return build(config)
 
 
-@pytest.mark.parametrize("family", ["wav2vec2", "hubert", "wavlm"])
-@pytest.mark.parametrize("norm", ["layer", "group"])
+@pytest.mark.parametrize(
+    ("family", "norm"),
+    [*((family, norm) for family in ("wav2vec2", "hubert", "wavlm") for norm in ("layer", "group")), ("data2vec", "")],
+)
 def test_padding_changes_no_answer_or_the_log_says_how_much(
     family: str, norm: str, sounds: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -400,22 +417,23 @@ def test_padding_changes_no_answer_or_the_log_says_how_much(
         assert change > 1e-3 and found and float(found[1]) == pytest.approx(100 * change, abs=0.06)
 
 
-@pytest.mark.parametrize("family", ["whisper", "wav2vec2", "hubert", "wavlm"])
+@pytest.mark.parametrize("family", ["whisper", "wav2vec2", "hubert", "wavlm", "data2vec"])
 @pytest.mark.parametrize("norm", ["layer", "group"])
 def test_tuning_knows_the_blocks_and_the_norm_after_them(family: str, norm: str) -> None:
     model = _tiny(family, norm, layers=3)
-    stack = "encoder" if family == "whisper" else f"{family}.encoder"
+    body = "data2vec_audio" if family == "data2vec" else family
+    stack = "encoder" if family == "whisper" else f"{body}.encoder"
     rates = {
         name: group["lr"]
         for group in Full(layer_decay=0.5).parameter_groups(model, 1.0, 0.0)
         for name, parameter in model.named_parameters()
         if any(parameter is other for other in group["params"])
     }
-    norm_is_last = family == "whisper" or norm == "layer"
+    norm_is_last = family == "whisper" or (norm == "layer" and family != "data2vec")
     assert rates["classifier.weight"] == 1
     assert [rates[f"{stack}.layers.{i}.final_layer_norm.weight"] for i in range(3)] == [0.125, 0.25, 0.5]
     assert rates[f"{stack}.layer_norm.weight"] == (1 if norm_is_last else 0.0625)
-    first = "encoder.conv1.weight" if family == "whisper" else f"{family}.feature_projection.projection.weight"
+    first = "encoder.conv1.weight" if family == "whisper" else f"{body}.feature_projection.projection.weight"
     assert rates[first] == 0.0625
 
     moving = {name for name, p in LastLayers(1).prepare(model).named_parameters() if p.requires_grad}

@@ -1,7 +1,8 @@
 """Waveforms to features, in batches, on the device that the waveforms are on.
 
-`LogMel` is part of our own networks. A front makes the inputs of a stock model as the library's feature extractor
-does, which takes one example at a time; tests hold the two together.
+`LogMel` is part of our own networks. The subclasses of `Inputs` make the inputs of a network from its batch:
+`WhisperInputs` and `WaveformInputs` give what the library's feature extractors give, which take one example at a time
+(tests compare them), and `PlainInputs` is for a network that computes its own features.
 """
 
 from __future__ import annotations
@@ -12,6 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+# Below it the convolutions of wav2vec 2.0 and its kind give fewer frames than their masks in training are long (10).
+LEAST_SAMPLES = 4000
+FRAME_SAMPLES = 400  # what their first frame is computed from
 
 
 def to_float(waveforms: Tensor) -> Tensor:
@@ -93,3 +98,78 @@ class LogMel(nn.Module):
             logs = (self.mel(waveforms) + 1e-6).log().transpose(1, 2)
             middle = logs.amax((1, 2), keepdim=True) - self.half_range
             return (logs - middle).clamp(min=-self.half_range)
+
+
+class Inputs(nn.Module):
+    """Waveforms float32 or int16 `[b, n]` and lengths int64 `[b]`, in samples, to the inputs of a network by name."""
+
+    def pad(self, waveforms: Tensor) -> Tensor:
+        """The samples that the network's frames are spread over: float32 `[b, n]`, padded with zeros or cut."""
+        return to_float(waveforms)
+
+    def forward(self, waveforms: Tensor, lengths: Tensor) -> dict[str, Tensor]:
+        raise NotImplementedError
+
+
+class PlainInputs(Inputs):
+    """`input_values`, float32 `[b, n]`, as they are."""
+
+    def forward(self, waveforms: Tensor, lengths: Tensor) -> dict[str, Tensor]:
+        return {"input_values": waveforms}
+
+
+class WhisperInputs(Inputs):
+    """Whisper's `input_features`, float32 `[b, bins, samples / hop]`, as its feature extractor makes them.
+
+    Clips are padded or cut to `samples` instead of 30 s; the model's positions have to be cut to match.
+
+    Args:
+        bank: float `[window // 2 + 1, bins]`, the extractor's `mel_filters`.
+        window, hop, samples: in samples, the last of a clip.
+    """
+
+    def __init__(self, bank: np.ndarray, window: int, hop: int, samples: int) -> None:
+        super().__init__()
+        self.samples = samples
+        self.mel = MelBands(bank, window, hop)
+
+    def pad(self, waveforms: Tensor) -> Tensor:
+        return fit(to_float(waveforms), self.samples)
+
+    def forward(self, waveforms: Tensor, lengths: Tensor) -> dict[str, Tensor]:
+        with torch.autocast(waveforms.device.type, enabled=False):
+            bands = self.mel(self.pad(waveforms))[:, :-1].transpose(1, 2)
+            logs = bands.clamp(min=1e-10).log10()
+            logs = torch.maximum(logs, logs.amax((1, 2), keepdim=True) - 8.0)
+            return {"input_features": ((logs + 4.0) / 4.0).contiguous()}
+
+
+class WaveformInputs(Inputs):
+    """`input_values` of wav2vec 2.0 and its kind, float32 `[b, n]`, and `attention_mask`, int64 `[b, n]`, if used.
+
+    Each clip has a mean of 0 and a variance of 1 over its own samples where `normalizes`, and zeros after its end: what
+    the library's extractor gives for each clip without a batch. (In a batch without masks the extractor takes the
+    padding for a part of the clip.) A batch shorter than `LEAST_SAMPLES` is padded to it.
+    """
+
+    def __init__(self, normalizes: bool, uses_mask: bool) -> None:
+        super().__init__()
+        self.normalizes, self.uses_mask = normalizes, uses_mask
+
+    def pad(self, waveforms: Tensor) -> Tensor:
+        return fit(to_float(waveforms), max(waveforms.shape[1], LEAST_SAMPLES))
+
+    def forward(self, waveforms: Tensor, lengths: Tensor) -> dict[str, Tensor]:
+        values = self.pad(waveforms)
+        positions = torch.arange(values.shape[1], device=values.device)
+        inside = positions < lengths[:, None]
+        if self.normalizes:
+            count = lengths[:, None].clamp(min=1)
+            values = values - (values * inside).sum(1, keepdim=True) / count
+            variance = (values * inside).square().sum(1, keepdim=True) / count
+            values = values / torch.sqrt(variance + 1e-7)
+        inputs = {"input_values": values * inside}
+        if self.uses_mask:
+            # the convolutions make nothing of fewer samples, and a clip of no frame would get the mask of a full one
+            inputs["attention_mask"] = (positions < lengths[:, None].clamp(min=FRAME_SAMPLES)).long()
+        return inputs

@@ -149,7 +149,7 @@ class MfccFeatures(AudioFeatures):
 class SpeechFeatures(AudioFeatures):
     """Mean and standard deviation over time of a frozen speech encoder's last hidden state, float32 `[n, 2 x hidden]`.
 
-    A frame weighs as much as its sound is loud (`voicecommand.models.families.frame_amplitudes`): a word amid silence
+    A frame weighs as much as its audio is loud (`voicecommand.models.families.frame_amplitudes`): a word amid silence
     is described by the word, and nothing counts after a clip's end. From one example of each of six keywords, 84 % of
     other speakers' clips were right with equal weights and 99.9 % with these (20 draws from train). A clip longer
     than `max_seconds` is read in windows (`voicecommand.audio.windows.cut_windows`) whose vectors are averaged by
@@ -157,7 +157,7 @@ class SpeechFeatures(AudioFeatures):
     clip's vector does not depend on the clips beside it.
 
     Args:
-        encoder: Whisper's encoder with its positions cut to `max_seconds`, or a wav2vec 2.0, HuBERT or WavLM model.
+        encoder: as `voicecommand.models.families.load_encoder` gives it.
         processor: its feature extractor.
         max_seconds: of a window.
     """
@@ -166,14 +166,16 @@ class SpeechFeatures(AudioFeatures):
     version = 3
 
     def __init__(self, encoder: Any, processor: Any, max_seconds: float) -> None:
-        from voicecommand.models.families import build_features
+        from voicecommand.models.families import build_inputs
 
         super().__init__()
         self.encoder, self.processor, self.max_seconds = encoder.eval(), processor, max_seconds
-        self.front = build_features(encoder.config, processor, max_seconds)
+        self.front = build_inputs(encoder.config, processor, max_seconds)
 
     def _compute(self, clips: list[np.ndarray], bar: Any) -> np.ndarray:
         import torch
+
+        from voicecommand.models.families import find_family
 
         device = find_device()
         self.encoder.to(device)
@@ -184,8 +186,8 @@ class SpeechFeatures(AudioFeatures):
         left = [len(of_clip) for of_clip in starts]
         vectors = np.zeros((len(clips), self.width()), dtype=np.float32)
         weights = np.zeros((len(clips), 1), dtype=np.float32)
-        is_padded = self.encoder.config.model_type == "whisper"  # to `max_seconds` in any case, by the front
-        for batch in _batches(windows, mixed=is_padded):
+        is_fixed = find_family(self.encoder.config).is_fixed  # the front pads to `max_seconds` in any case
+        for batch in _batches(windows, mixed=is_fixed):
             waveforms = np.zeros((len(batch), max(len(window) for _, window in batch)), dtype=np.float32)
             for row, (_, window) in zip(waveforms, batch, strict=True):
                 row[: len(window)] = to_float(window)
@@ -207,7 +209,7 @@ class SpeechFeatures(AudioFeatures):
 
         states = self.encoder(**self.front(waveforms, lengths)).last_hidden_state.float()
         frames = states.shape[1]
-        weights = frame_amplitudes(self.encoder, waveforms, frames) * frame_mask(self.encoder, lengths, frames)
+        weights = frame_amplitudes(self.front.pad(waveforms), frames) * frame_mask(self.encoder, lengths, frames)
         loud = weights.sum(1)
         shares = (weights / loud[:, None]).unsqueeze(-1)
         mean = (states * shares).sum(1)
@@ -237,13 +239,13 @@ class SpeechFeatures(AudioFeatures):
     @classmethod
     def load(cls, directory: Path, tensors: dict[str, np.ndarray]) -> SpeechFeatures:
         import torch
-        from transformers import AutoConfig, AutoFeatureExtractor, AutoModel
-        from transformers.models.whisper.modeling_whisper import WhisperEncoder
+        from transformers import AutoConfig, AutoFeatureExtractor
+
+        from voicecommand.models.families import find_family
 
         saved = read_json(directory / "features.json")
         where = str(directory / "encoder")
-        family = AutoConfig.from_pretrained(where, trust_remote_code=False).model_type
-        loader = WhisperEncoder if family == "whisper" else AutoModel
+        loader = find_family(AutoConfig.from_pretrained(where, trust_remote_code=False)).load_encoder_class()
         settings: dict[str, Any] = {"trust_remote_code": False, "use_safetensors": True, "dtype": torch.float32}
         processor = AutoFeatureExtractor.from_pretrained(where, trust_remote_code=False)
         features = cls(loader.from_pretrained(where, **settings), processor, saved["max_seconds"])

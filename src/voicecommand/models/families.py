@@ -1,80 +1,145 @@
-"""What differs between the families of pretrained speech encoders."""
+"""What differs between the families of speech networks, one `Family` each, and how their checkpoints are opened.
+
+A family more is an entry in `FAMILIES` and a yaml in conf/model/: no other file asks what kind a network is.
+"""
 
 from __future__ import annotations
 
 import logging
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from voicecommand.audio.clips import SAMPLING_RATE
-from voicecommand.audio.features import MelBands, fit, to_float
+from voicecommand.audio.effects import mask_spectrogram
+from voicecommand.audio.features import Inputs, PlainInputs, WaveformInputs, WhisperInputs
 from voicecommand.errors import InputError
-from voicecommand.models.pretrained import load_pretrained
+from voicecommand.models.pretrained import load_pretrained, public_name
+
+if TYPE_CHECKING:
+    from transformers import (
+        PretrainedConfig,
+        PreTrainedModel,
+        Wav2Vec2FeatureExtractor,
+        WhisperFeatureExtractor,
+    )
+    from transformers.feature_extraction_utils import FeatureExtractionMixin
 
 logger = logging.getLogger(__name__)
-WAVEFORM_FAMILIES = ("wav2vec2", "hubert", "wavlm")
-# Below it the convolutions of these families give fewer frames than their masks in training are long (10).
-LEAST_SAMPLES = 4000
-FRAME_SAMPLES = 400  # what their first frame sees
-WHISPER_HOP = 320  # samples between frames of its encoder
+INSTEAD = "use model=bcresnet, which needs no checkpoint, or model.checkpoint=DIR with a saved copy"
+WHISPER_HOP = 320  # samples between frames of Whisper's encoder
+WHISPER_POSITIONS = SAMPLING_RATE // WHISPER_HOP  # a second
+# The widest masks of SpecAugment for pretrained encoders, of 80 mel bins and 100 frames a second.
+MASK_BINS, MASK_FRAMES = 16, 20
+Batch = dict[str, Tensor]
 
 
-class WhisperFront(nn.Module):
-    """Whisper's `input_features`, float32 [b, bins, seconds x 100], as its feature extractor makes them.
+def _load_auto_model() -> type[PreTrainedModel]:
+    from transformers import AutoModel
 
-    Clips are padded or cut to `seconds` (a whole number, as in the extractor's `chunk_length`) instead of 30 s; the
-    model's positions have to be cut to match (50 a second).
+    return cast("type[PreTrainedModel]", AutoModel)
+
+
+def _ask_for_frames(encoder: PreTrainedModel, lengths: Tensor) -> Tensor:
+    return cast("Callable[[Tensor], Tensor]", encoder._get_feat_extract_output_lengths)(lengths).long()
+
+
+@dataclass(frozen=True)
+class Family:
+    """What the rest of the code must know of a family. The defaults are those of most.
+
+    Args:
+        model_type: of its configuration in transformers.
+        title: its name in a sentence.
+        inputs: configuration, feature extractor and max_seconds -> the module that makes the network's inputs.
+        blocks: where the stack of transformer blocks is, below the body.
+        body: the attribute of the classifier that holds all but the head; empty: `base_model_prefix` names it.
+        is_pretrained: whether it comes as a checkpoint; our own networks do not.
+        is_fixed: whether a batch is as wide as the window, whatever its clips; otherwise as its longest clip.
+        takes_whole_seconds: whether `max_seconds` must be whole.
+        ends_with_norm: configuration -> whether the norm beside the blocks comes after them, or before.
+        padding: configuration -> why zeros after a clip change its answer; empty where they do not.
+        masks: the network's inputs and `mask_bands` and `mask_times` as drawn -> the inputs of a training step;
+            None: the network masks by itself.
+        unused_masks: configuration -> why what was drawn is not used; empty where it is.
+        fit_extractor: feature extractor, max_seconds -> the one for windows of that length.
+        fit_encoder: encoder, its configuration, max_seconds: cuts it to windows of that length, in place.
+        take_encoder: what `AutoModel` opens -> the part that makes the frames.
+        load_encoder_class: the class that opens that part again once it is saved.
+        count_frames: encoder, clip lengths int64 `[b]` in samples -> int64 `[b]`, frames that each clip makes.
     """
 
-    def __init__(self, feature_extractor: Any, seconds: int) -> None:
-        super().__init__()
-        if seconds != int(seconds) or seconds < 1:
-            raise InputError(f"model.max_seconds={seconds}: Whisper takes whole seconds, 1 or more")
-        self.samples = int(seconds) * feature_extractor.sampling_rate
-        self.mel = MelBands(feature_extractor.mel_filters, feature_extractor.n_fft, feature_extractor.hop_length)
-
-    def forward(self, waveforms: Tensor, lengths: Tensor) -> dict[str, Tensor]:
-        with torch.autocast(waveforms.device.type, enabled=False):
-            bands = self.mel(fit(to_float(waveforms), self.samples))[:, :-1].transpose(1, 2)
-            logs = bands.clamp(min=1e-10).log10()
-            logs = torch.maximum(logs, logs.amax((1, 2), keepdim=True) - 8.0)
-            return {"input_features": ((logs + 4.0) / 4.0).contiguous()}
-
-
-class WaveformFront(nn.Module):
-    """`input_values` of wav2vec2, HuBERT and WavLM, float32 [b, n], and `attention_mask`, int64 [b, n], if it is used.
-
-    Each clip has a mean of 0 and a variance of 1 over its own samples where the extractor says `do_normalize`, and
-    zeros after its end: what the extractor gives for the clip alone. (In a batch without masks the extractor takes
-    the padding for a part of the clip.) A batch shorter than `LEAST_SAMPLES` is padded to it.
-    """
-
-    def __init__(self, feature_extractor: Any, uses_mask: bool) -> None:
-        super().__init__()
-        self.normalize = bool(feature_extractor.do_normalize)
-        self.uses_mask = uses_mask
-
-    def forward(self, waveforms: Tensor, lengths: Tensor) -> dict[str, Tensor]:
-        values = fit(to_float(waveforms), max(waveforms.shape[1], LEAST_SAMPLES))
-        positions = torch.arange(values.shape[1], device=values.device)
-        inside = positions < lengths[:, None]
-        if self.normalize:
-            count = lengths[:, None].clamp(min=1)
-            values = values - (values * inside).sum(1, keepdim=True) / count
-            variance = (values * inside).square().sum(1, keepdim=True) / count
-            values = values / torch.sqrt(variance + 1e-7)
-        inputs = {"input_values": values * inside}
-        if self.uses_mask:
-            # the convolutions make nothing of fewer samples, and a clip of no frame would get the mask of a full one
-            inputs["attention_mask"] = (positions < lengths[:, None].clamp(min=FRAME_SAMPLES)).long()
-        return inputs
+    model_type: str
+    title: str
+    inputs: Callable[[PretrainedConfig, FeatureExtractionMixin, float], Inputs]
+    blocks: str
+    body: str = ""
+    is_pretrained: bool = True
+    is_fixed: bool = False
+    takes_whole_seconds: bool = False
+    ends_with_norm: Callable[[PretrainedConfig], bool] = lambda config: False
+    padding: Callable[[PretrainedConfig], str] = lambda config: ""
+    masks: Callable[[Batch, Batch], Batch] | None = None
+    unused_masks: Callable[[PretrainedConfig], str] = lambda config: ""
+    fit_extractor: Callable[[FeatureExtractionMixin, float], FeatureExtractionMixin] = lambda extractor, _: extractor
+    fit_encoder: Callable[[nn.Module, PretrainedConfig, float], None] = lambda encoder, config, seconds: None
+    take_encoder: Callable[[PreTrainedModel], PreTrainedModel] = lambda model: model
+    load_encoder_class: Callable[[], type[PreTrainedModel]] = _load_auto_model
+    count_frames: Callable[[PreTrainedModel, Tensor], Tensor] = _ask_for_frames
 
 
-def uses_attention_mask(config: Any) -> bool:
-    """Whether a checkpoint of `WAVEFORM_FAMILIES` wants a mask: those with layer norm in their convolutions do.
+# ---- Whisper ----
+
+
+def _whisper_inputs(config: PretrainedConfig, extractor: FeatureExtractionMixin, max_seconds: float) -> Inputs:
+    whisper = cast("WhisperFeatureExtractor", extractor)
+    samples = int(max_seconds) * whisper.sampling_rate
+    return WhisperInputs(whisper.mel_filters, whisper.n_fft, whisper.hop_length, samples)
+
+
+def _fit_whisper_extractor(extractor: FeatureExtractionMixin, max_seconds: float) -> FeatureExtractionMixin:
+    from transformers import WhisperFeatureExtractor
+
+    settings = extractor.to_dict()
+    kept = ("feature_size", "sampling_rate", "hop_length", "n_fft", "padding_value", "dither")
+    settings = {name: settings[name] for name in kept if name in settings}
+    return WhisperFeatureExtractor(**settings, chunk_length=int(max_seconds))
+
+
+def _cut_positions(encoder: nn.Module, config: PretrainedConfig, max_seconds: float) -> None:
+    """The first positions, 50 a second, instead of 30 s of them."""
+    positions = WHISPER_POSITIONS * int(max_seconds)
+    weight = cast(nn.Embedding, encoder.embed_positions).weight
+    if len(weight) < positions:
+        most = len(weight) // WHISPER_POSITIONS
+        raise InputError(f"model.max_seconds={max_seconds}: the checkpoint has positions for {most} s")
+    cut = nn.Embedding(positions, weight.shape[1], _weight=weight.detach()[:positions].clone())
+    cut.weight.requires_grad = weight.requires_grad
+    encoder.embed_positions, encoder.max_source_positions = cut, positions  # type: ignore[assignment]
+    config.max_source_positions = positions
+
+
+def _mask_features(inputs: Batch, masks: Batch) -> Batch:
+    features = inputs["input_features"]
+    masked = mask_spectrogram(features, masks["mask_bands"], masks["mask_times"], MASK_BINS, MASK_FRAMES)
+    return inputs | {"input_features": masked}
+
+
+def _load_whisper_encoder() -> type[PreTrainedModel]:
+    from transformers.models.whisper.modeling_whisper import WhisperEncoder
+
+    return WhisperEncoder
+
+
+# ---- wav2vec 2.0 and its kind ----
+
+
+def uses_attention_mask(config: PretrainedConfig) -> bool:
+    """Whether a checkpoint of the kind of wav2vec 2.0 wants a mask: those with layer norm in their convolutions do.
 
     Those with group norm (`feat_extract_norm="group"`: wav2vec2-base, hubert-base, wavlm-base) were trained on zeros
     after the clip and no mask; their statistics run over the padding, so that it changes their answer a little.
@@ -83,104 +148,229 @@ def uses_attention_mask(config: Any) -> bool:
     return config.feat_extract_norm == "layer"
 
 
-def build_features(config: Any, feature_extractor: Any, max_seconds: float) -> WhisperFront | WaveformFront:
-    """The front of a stock model.
+def _waveform_inputs(config: PretrainedConfig, extractor: FeatureExtractionMixin, max_seconds: float) -> Inputs:
+    normalizes = bool(cast("Wav2Vec2FeatureExtractor", extractor).do_normalize)
+    return WaveformInputs(normalizes, uses_attention_mask(config))
 
-    Args:
-        config: the model's configuration; its `model_type` is whisper or one of `WAVEFORM_FAMILIES`.
-        max_seconds: what Whisper's clips are padded or cut to; the others take any length.
+
+def _masked_inputs(config: PretrainedConfig, extractor: FeatureExtractionMixin, max_seconds: float) -> Inputs:
+    return WaveformInputs(bool(cast("Wav2Vec2FeatureExtractor", extractor).do_normalize), uses_mask=True)
+
+
+def _own_masks(config: PretrainedConfig) -> str:
+    share = getattr(config, "mask_time_prob", 0)
+    return f"not used; a {config.model_type} masks its own frames (mask_time_prob {share:g})"
+
+
+def _wav2vec2_kind(model_type: str, title: str) -> Family:
+    return Family(
+        model_type=model_type,
+        title=title,
+        inputs=_waveform_inputs,
+        blocks="encoder.layers",
+        ends_with_norm=lambda config: config.do_stable_layer_norm,  # norms inside the blocks, and so one at the end
+        padding=lambda config: "" if uses_attention_mask(config) else "this checkpoint was pretrained without masks",
+        unused_masks=_own_masks,
+    )
+
+
+# ---- the entries ----
+
+
+def _unmasked_width(config: PretrainedConfig) -> str:
+    masks = config.mask_bins or config.mask_frames
+    return "" if masks else f"not used at width {config.width:g}, as in the paper of BC-ResNet"
+
+
+_ENTRIES = (
+    Family(
+        model_type="whisper",
+        title="Whisper",
+        inputs=_whisper_inputs,
+        blocks="layers",
+        body="encoder",  # its base_model_prefix names what a classifier does not have
+        is_fixed=True,
+        takes_whole_seconds=True,
+        ends_with_norm=lambda config: True,
+        masks=_mask_features,
+        fit_extractor=_fit_whisper_extractor,
+        fit_encoder=_cut_positions,
+        take_encoder=lambda model: model.get_encoder(),
+        load_encoder_class=_load_whisper_encoder,
+        count_frames=lambda encoder, lengths: (lengths + WHISPER_HOP - 1) // WHISPER_HOP,
+    ),
+    _wav2vec2_kind("wav2vec2", "wav2vec 2.0"),
+    _wav2vec2_kind("hubert", "HuBERT"),
+    _wav2vec2_kind("wavlm", "WavLM"),
+    Family(
+        model_type="data2vec-audio",
+        title="data2vec",
+        inputs=_masked_inputs,  # its convolutions always have layer norm
+        blocks="encoder.layers",
+        padding=lambda config: "a mask does not stop this family's convolutions over positions at a clip's end",
+        unused_masks=_own_masks,
+    ),
+    Family(
+        model_type="bcresnet",
+        title="BC-ResNet",
+        inputs=lambda config, extractor, max_seconds: PlainInputs(),
+        blocks="blocks",
+        is_pretrained=False,
+        is_fixed=True,
+        masks=lambda inputs, masks: inputs | masks,
+        unused_masks=_unmasked_width,
+    ),
+)
+FAMILIES = {family.model_type: family for family in _ENTRIES}
+
+
+def known_family(config: PretrainedConfig) -> Family | None:
+    """The family of a configuration; None where it has no entry, as networks of text."""
+    return FAMILIES.get(config.model_type)
+
+
+def is_own_network(model_type: object) -> bool:
+    """Whether a network of that type is written here, and so comes without a checkpoint."""
+    return any(family.model_type == model_type and not family.is_pretrained for family in FAMILIES.values())
+
+
+def body_of(model: PreTrainedModel) -> str:
+    """The attribute of a classifier that holds all but its head."""
+    family = known_family(model.config)
+    return (family and family.body) or model.base_model_prefix
+
+
+def find_family(config: PretrainedConfig, checkpoint: str = "") -> Family:
+    """The family of a configuration.
 
     Raises:
-        InputError: another family, or `max_seconds` is not whole for Whisper.
+        InputError: it has no entry, or, where a checkpoint is named, is none that comes as one.
     """
-    if config.model_type == "whisper":
-        return WhisperFront(feature_extractor, max_seconds)  # type: ignore[arg-type]
-    if config.model_type in WAVEFORM_FAMILIES:
-        return WaveformFront(feature_extractor, uses_attention_mask(config))
-    known = ", ".join(("whisper", *WAVEFORM_FAMILIES))
-    raise InputError(f"model.checkpoint: no features are known for model type {config.model_type!r}; known: {known}")
+    family = known_family(config)
+    if family is None or (checkpoint and not family.is_pretrained):
+        known = ", ".join(family.model_type for family in FAMILIES.values() if family.is_pretrained)
+        which = f"={checkpoint}" if checkpoint else ""
+        raise InputError(f"model.checkpoint{which}: a {config.model_type} model; there are {known}")
+    return family
 
 
-def frame_mask(model: Any, lengths: Tensor, frames: int) -> Tensor:
-    """bool [b, frames]: which frames of a stock model's last hidden state lie in a clip of `lengths` [b] samples.
+def build_inputs(config: PretrainedConfig, extractor: FeatureExtractionMixin, max_seconds: float) -> Inputs:
+    """The module that makes a network's inputs, for windows of `max_seconds`.
 
-    Whisper makes a frame of `WHISPER_HOP` samples; the other families' convolutions are asked. A clip has at least one.
+    Raises:
+        InputError: a family without an entry, or a length that it cannot have.
     """
-    if model.config.model_type == "whisper":
-        valid = (lengths + WHISPER_HOP - 1) // WHISPER_HOP
-    else:
-        valid = model._get_feat_extract_output_lengths(lengths).long()
+    family = find_family(config)
+    _check_seconds(family, max_seconds)
+    return family.inputs(config, extractor, max_seconds)
+
+
+def _check_seconds(family: Family, max_seconds: float) -> None:
+    if family.takes_whole_seconds and (max_seconds < 1 or max_seconds != int(max_seconds)):
+        raise InputError(f"model.max_seconds={max_seconds}: {family.title} takes whole seconds")
+
+
+def log_masks(config: PretrainedConfig) -> None:
+    """augment.masks is for those that mask their features by what was drawn; the log says where it does nothing."""
+    if reason := find_family(config).unused_masks(config):
+        logger.info("augment.masks: %s", reason)
+
+
+# ---- frames ----
+
+
+def frame_mask(encoder: PreTrainedModel, lengths: Tensor, frames: int) -> Tensor:
+    """bool `[b, frames]`: which frames of the last hidden state lie in a clip of `lengths` int64 `[b]` samples.
+
+    A clip has at least one.
+    """
+    valid = find_family(encoder.config).count_frames(encoder, lengths)
     return torch.arange(frames, device=lengths.device) < valid.clamp(1, frames)[:, None]
 
 
-def frame_amplitudes(model: Any, waveforms: Tensor, frames: int) -> Tensor:
-    """float32 [b, frames]: how loud each frame of a stock model's last hidden state is, from 1e-8 (silence) to 1.
+def frame_amplitudes(waveforms: Tensor, frames: int) -> Tensor:
+    """float32 `[b, frames]`: how loud each frame is, from 1e-8 (silence) to 1.
 
     The standard deviation of its share of the samples: the batch is cut evenly into as many parts as there are frames.
     Unlike the root mean square, it does not hear a constant offset. A model's frames overlap; these parts do not.
 
     Args:
-        waveforms: float32 [b, n], as given to the front.
+        waveforms: float32 `[b, n]`, as `Inputs.pad` gives them.
     """
-    whisper = model.config.model_type == "whisper"
-    samples = frames * WHISPER_HOP if whisper else max(waveforms.shape[1], LEAST_SAMPLES)
-    fitted = fit(waveforms, samples)
-    parts = functional.adaptive_avg_pool1d(torch.stack([fitted, fitted.square()], dim=1), frames)
+    parts = functional.adaptive_avg_pool1d(torch.stack([waveforms, waveforms.square()], dim=1), frames)
     return (parts[:, 1] - parts[:, 0].square()).clamp(min=1e-16).sqrt()
 
 
-FIXED = ("whisper", "bcresnet")  # families whose batches are as wide as a window; the others' as their longest clip
-INSTEAD = "use model=bcresnet, which needs no checkpoint, or model.checkpoint=DIR with a saved copy"
-FAMILIES = ("whisper", "wav2vec2", "hubert", "wavlm")
-MASKED = ("bcresnet", "whisper")  # families whose features are masked by what the collator drew
+# ---- checkpoints ----
 
 
-def load_feature_extractor(checkpoint: str, revision: str | None, max_seconds: float) -> Any:
-    """The checkpoint's feature extractor, Whisper's for windows of `max_seconds`.
+def load_config(checkpoint: str, revision: str | None, max_seconds: float, **settings: object) -> PretrainedConfig:
+    """A checkpoint's configuration with `settings`.
 
     Raises:
-        InputError: it reads another rate than 16 kHz.
+        InputError: there is none, it is of no known family, or cannot be used with `max_seconds`.
     """
-    from transformers import AutoFeatureExtractor, WhisperFeatureExtractor
+    from transformers import AutoConfig
 
-    processor = load_pretrained(AutoFeatureExtractor, checkpoint, revision, INSTEAD)
-    rate = getattr(processor, "sampling_rate", "no")
+    config: PretrainedConfig = load_pretrained(AutoConfig, checkpoint, revision, INSTEAD, **settings)
+    _check_seconds(find_family(config, checkpoint), max_seconds)
+    return config
+
+
+def load_feature_extractor(checkpoint: str, revision: str | None, max_seconds: float) -> FeatureExtractionMixin:
+    """A checkpoint's feature extractor, for windows of `max_seconds`.
+
+    Raises:
+        InputError: as `load_config`, or it reads another rate than 16 kHz.
+    """
+    from transformers import AutoFeatureExtractor
+
+    config = load_config(checkpoint, revision, max_seconds)
+    extractor = load_pretrained(AutoFeatureExtractor, checkpoint, revision, INSTEAD)
+    rate = getattr(extractor, "sampling_rate", "no")
     if rate != SAMPLING_RATE:
         raise InputError(f"model.checkpoint={checkpoint}: reads {rate} Hz; only {SAMPLING_RATE} Hz is supported")
-    if isinstance(processor, WhisperFeatureExtractor):
-        settings = processor.to_dict()
-        kept = ("feature_size", "sampling_rate", "hop_length", "n_fft", "padding_value", "dither")
-        processor = WhisperFeatureExtractor(
-            **{name: settings[name] for name in kept if name in settings}, chunk_length=int(max_seconds)
-        )
-    return processor
+    return find_family(config).fit_extractor(extractor, max_seconds)
 
 
-def check_family(checkpoint: str, model_type: str, max_seconds: float) -> None:
-    if model_type not in FAMILIES:
-        raise InputError(f"model.checkpoint={checkpoint}: a {model_type} model; there are {', '.join(FAMILIES)}")
-    if model_type == "whisper" and max_seconds != int(max_seconds):
-        raise InputError(f"model.max_seconds={max_seconds}: Whisper takes whole seconds")
+def load_classifier(
+    checkpoint: str, revision: str | None, max_seconds: float, labels: dict[str, object]
+) -> PreTrainedModel:
+    """A checkpoint with a new head, in float32, for windows of `max_seconds`.
+
+    Args:
+        labels: what its configuration says of the labels, `num_labels` and so on.
+
+    Raises:
+        InputError: as `load_config`.
+    """
+    from transformers import AutoModelForAudioClassification
+
+    config = load_config(checkpoint, revision, max_seconds, **labels)
+    model: PreTrainedModel = load_pretrained(
+        AutoModelForAudioClassification,
+        checkpoint,
+        revision,
+        INSTEAD,
+        config=config,
+        dtype=torch.float32,
+        ignore_mismatched_sizes=True,  # a head for other labels is replaced
+    )
+    family = find_family(config)
+    family.fit_encoder(model.get_submodule(body_of(model)), model.config, max_seconds)
+    model.name_or_path = model.config._name_or_path = public_name(checkpoint)
+    return model
 
 
-def cut_positions(encoder: Any, config: Any, max_seconds: float) -> None:
-    """Whisper's encoder for windows of `max_seconds`: its first positions, 50 a second, instead of 30 s of them."""
-    from torch import nn
+def load_encoder(checkpoint: str, revision: str | None, max_seconds: float) -> PreTrainedModel:
+    """The part of a checkpoint that makes its frames, in float32, for windows of `max_seconds`.
 
-    positions = 50 * int(max_seconds)
-    weight = encoder.embed_positions.weight
-    if len(weight) < positions:
-        raise InputError(f"model.max_seconds={max_seconds}: the checkpoint has positions for {len(weight) // 50} s")
-    cut = nn.Embedding(positions, weight.shape[1], _weight=weight.detach()[:positions].clone())
-    cut.weight.requires_grad = weight.requires_grad
-    encoder.embed_positions, encoder.max_source_positions = cut, positions
-    config.max_source_positions = positions
-
-
-def log_masks(config: Any) -> None:
-    """`augment.masks` is for those that mask their features by it; the log says where it does nothing."""
-    if config.model_type == "bcresnet" and not config.mask_bins and not config.mask_frames:
-        logger.info("augment.masks: not used at width %g, as in the paper of BC-ResNet", config.width)
-    elif config.model_type not in MASKED:
-        share = getattr(config, "mask_time_prob", 0)
-        logger.info("augment.masks: not used; a %s masks its own frames (mask_time_prob %g)", config.model_type, share)
+    Raises:
+        InputError: as `load_config`.
+    """
+    family = find_family(load_config(checkpoint, revision, max_seconds))
+    model = load_pretrained(_load_auto_model(), checkpoint, revision, INSTEAD, dtype=torch.float32)
+    encoder = family.take_encoder(model)
+    family.fit_encoder(encoder, encoder.config, max_seconds)
+    encoder.name_or_path = encoder.config._name_or_path = public_name(checkpoint)
+    return encoder

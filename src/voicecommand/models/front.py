@@ -1,4 +1,4 @@
-"""From clips to what a model of sound takes: windows on the loader's side, augmentation and features on the device.
+"""From clips to what a speech network takes: windows on the loader's side, augmentation and features on the device.
 
 The loader moves int16 samples and a few drawn numbers, nothing else. `Windows` is the collator, `Front` the part
 on the device; training, evaluation and `voicecommand.load` all go through them.
@@ -6,52 +6,52 @@ on the device; training, evaluation and `voicecommand.load` all go through them.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from voicecommand.audio.clips import SAMPLING_RATE
-from voicecommand.audio.effects import mask_spectrogram
+from voicecommand.audio.features import Inputs
 from voicecommand.audio.windows import DRAW, Windows
-from voicecommand.models import families
-from voicecommand.models.families import FIXED
+from voicecommand.models.families import Family, build_inputs, find_family
 
-# The widest masks of SpecAugment for pretrained encoders, of 80 mel bins and 100 frames a second.
-MASK_BINS, MASK_FRAMES = 16, 20
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
+    from transformers.feature_extraction_utils import FeatureExtractionMixin
 
-
-class _Waveforms(nn.Module):
-    """The inputs of a network whose features are its own."""
-
-    def forward(self, waveforms: Tensor, lengths: Tensor) -> dict[str, Tensor]:
-        return {"input_values": waveforms}
+    from voicecommand.audio.augmentation import Augmentation
 
 
-def build_front(config: Any, processor: Any, max_seconds: float, augmenter: nn.Module | None = None) -> Front:
+def build_front(
+    config: PretrainedConfig,
+    processor: FeatureExtractionMixin,
+    max_seconds: float,
+    augmenter: nn.Module | None = None,
+) -> Front:
     """The `Front` of a network of that configuration."""
-    if config.model_type == "bcresnet":
-        return Front(_Waveforms(), augmenter, masks_itself=True)
-    return Front(families.build_features(config, processor, max_seconds), augmenter)
+    return Front(find_family(config), build_inputs(config, processor, max_seconds), augmenter)
 
 
-def build_windows(config: Any, max_seconds: float, augmentation: Any = None, seed: int = 0) -> Windows:
+def build_windows(
+    config: PretrainedConfig, max_seconds: float, augmentation: Augmentation | None = None, seed: int = 0
+) -> Windows:
     """The `Windows` of a network of that configuration."""
-    return Windows(round(max_seconds * SAMPLING_RATE), config.model_type in FIXED, augmentation, seed)
+    return Windows(round(max_seconds * SAMPLING_RATE), find_family(config).is_fixed, augmentation, seed)
 
 
 class Front(nn.Module):
     """A batch of `Windows` -> the model's inputs, on the device, in float32.
 
     Args:
+        family: says who masks in training.
         features: waveforms float32 `[b, n]`, lengths int64 `[b]` -> the model's inputs.
         augmenter: does what was drawn (`voicecommand.audio.augmentation.Augmenter`), or None.
-        masks_itself: whether the model takes `mask_bands` and `mask_times` and masks its own features.
     """
 
-    def __init__(self, features: nn.Module, augmenter: nn.Module | None = None, masks_itself: bool = False) -> None:
+    def __init__(self, family: Family, features: Inputs, augmenter: nn.Module | None = None) -> None:
         super().__init__()
-        self.features, self.augmenter, self.masks_itself = features, augmenter, masks_itself
+        self.masks, self.features, self.augmenter = family.masks, features, augmenter
 
     @staticmethod
     def take_draws(batch: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -62,7 +62,9 @@ class Front(nn.Module):
         """The network's inputs, and the waveforms that it heard, float32 `[b, n]`."""
         draws = {name.removeprefix(DRAW): value for name, value in self.take_draws(batch).items()}
         device = batch["waveforms"].device
-        masks = {name: draws.pop(name).to(device) for name in ("mask_bands", "mask_times") if name in draws}
+        masks: dict[str, Tensor] = {
+            name: draws.pop(name).to(device) for name in ("mask_bands", "mask_times") if name in draws
+        }
         lengths = batch["lengths"]
         with torch.autocast(lengths.device.type, enabled=False), torch.no_grad():
             waveforms = batch["waveforms"].float() / 32768
@@ -70,18 +72,14 @@ class Front(nn.Module):
                 waveforms = self.augmenter(waveforms, lengths, draws)
                 lengths = torch.full_like(lengths, waveforms.shape[1])  # noise fills the window
             inputs = self.features(waveforms, lengths)
-            if masks and self.masks_itself:
-                inputs |= masks
-            elif masks and "input_features" in inputs:
-                inputs["input_features"] = mask_spectrogram(
-                    inputs["input_features"], masks["mask_bands"], masks["mask_times"], MASK_BINS, MASK_FRAMES
-                )
+            if masks and self.masks is not None:
+                inputs = self.masks(inputs, masks)
         return inputs, waveforms
 
     def average(self, model: Any, batch: dict[str, Tensor], most: int = 64) -> Tensor:
         """Logits `[clips, labels]`, the mean over the windows of each clip; `most` windows go through at a time.
 
-        A window weighs as much as its energy (the variance of its samples): training has seen the loudest alone, and
+        A window weighs as much as its energy (the variance of its samples): training has seen only the loudest, and
         what a network makes of silence is no answer. Chosen on held-out speakers of keywords' train (docs/results.md).
         """
         names = ("waveforms", "lengths")

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 from torch import nn
 
 from voicecommand.errors import InputError
+from voicecommand.models.embeddings import SeenRowsEmbedding
+from voicecommand.models.families import body_of, known_family
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
-from voicecommand.models.embeddings import SeenRowsEmbedding
 
 
 def count_parameters(model: nn.Module) -> tuple[int, int]:
@@ -28,36 +29,34 @@ def count_parameters(model: nn.Module) -> tuple[int, int]:
 
 def _head_names(model: Any) -> set[str]:
     """Names of parameters outside the pretrained body, the pooler counted with the head."""
-    # a stock class may have its body elsewhere than its prefix says: Whisper's is `encoder`
-    body = f"{model.base_model_prefix if hasattr(model, model.base_model_prefix) else 'encoder'}."
+    body = f"{body_of(model)}."
     names = {name for name, _ in model.named_parameters()}
     return {n for n in names if not n.startswith(body) or ".pooler." in n}
 
 
 def _layers(model: Any) -> list[tuple[str, nn.Module]]:
-    """The body's blocks in order: the longest `ModuleList` of the model, as (name, module).
-
-    The convolutions that make the frames of wav2vec 2.0 and its kind come before them and are none, though a small
-    checkpoint has more of those.
-    """
-    lists = [(name, m) for name, m in model.named_modules() if isinstance(m, nn.ModuleList)]
-    lists = [(name, m) for name, m in lists if "feature_extractor" not in name.split(".")]
-    if not lists:
-        raise InputError(f"tuning: {type(model).__name__} has no stack of layers to choose from; use tuning=full")
-    name, stack = max(lists, key=lambda pair: len(pair[1]))
+    """The body's blocks in order, as (name, module): where its family has them, otherwise the longest `ModuleList`."""
+    if family := known_family(model.config):
+        name = f"{body_of(model)}.{family.blocks}"
+        stack = model.get_submodule(name)
+    else:
+        lists = [(name, m) for name, m in model.named_modules() if isinstance(m, nn.ModuleList)]
+        if not lists:
+            raise InputError(f"tuning: {type(model).__name__} has no stack of layers to choose from; use tuning=full")
+        name, stack = max(lists, key=lambda pair: len(pair[1]))
     return [(f"{name}.{i}", block) for i, block in enumerate(stack)]
 
 
 def _after(model: Any, name: str) -> bool:
     """Whether a parameter of the body comes after its blocks: the norm at the end of the stack, where there is one.
 
-    Whisper's `encoder.layer_norm` is one; that of wav2vec 2.0 and its kind only in those with norms inside the blocks
-    (`do_stable_layer_norm`), in the others it is before the first block.
+    A `layer_norm` beside the blocks of a speech encoder comes after them or before the first, as its family says.
     """
     parent = name.split(".")[-2].lower() if "." in name else ""
     stack = _layers(model)[0][0].rpartition(".")[0].rpartition(".")[0]
     if parent == "layer_norm" and name.startswith(f"{stack}.layer_norm."):
-        return model.config.model_type == "whisper" or getattr(model.config, "do_stable_layer_norm", False)
+        family = known_family(model.config)
+        return family is not None and family.ends_with_norm(model.config)
     return parent in {"ln_f", "final_norm"}
 
 

@@ -22,16 +22,13 @@ from voicecommand.audio.noise import read_noise_folder
 from voicecommand.audio.windows import Windows
 from voicecommand.errors import InputError
 from voicecommand.models.families import (
-    INSTEAD,
-    WAVEFORM_FAMILIES,
-    check_family,
-    cut_positions,
+    find_family,
+    load_classifier,
+    load_encoder,
     load_feature_extractor,
     log_masks,
-    uses_attention_mask,
 )
 from voicecommand.models.front import Front, build_front, build_windows
-from voicecommand.models.pretrained import load_pretrained, public_name
 from voicecommand.tasks.base import Batch, Collator, Columns, Draws, Encoded, Raw, Row, Vocabulary, column_names
 from voicecommand.tasks.classification import (
     LabelEstimator,
@@ -121,14 +118,15 @@ class _AudioNetwork(LabelNetwork, _AudioTask):
     def prepare(
         self, model: PreTrainedModel, tuning: Tuning, train: Encoded, processor: FeatureExtractionMixin
     ) -> nn.Module:
-        """As `tuning` says; the log says how much padding changes a checkpoint that was pretrained without masks."""
-        if model.config.model_type in WAVEFORM_FAMILIES and not uses_attention_mask(model.config):
+        """As `tuning` says; the log says how much padding changes the answers of a checkpoint that hears it."""
+        if reason := find_family(model.config).padding(model.config):
             clips = Clips(train.rows)
             some = [clips[int(i)] for i in np.linspace(0, len(clips) - 1, min(PADDED, len(clips)))]
             front = build_front(model.config, processor, self.max_seconds)
             logger.info(
-                "padding: this checkpoint was pretrained without masks; %d train clips padded to %g s have logits that"
-                " differ by %.1f %% from those of the clips alone",
+                "padding: %s; %d train clips padded to %g s have logits that differ by %.1f %% from those of the clips"
+                " alone",
+                reason,
                 len(some),
                 self.max_seconds,
                 100 * measure_padding(model, front, some, round(self.max_seconds * SAMPLING_RATE)),
@@ -175,14 +173,14 @@ def measure_padding(model: PreTrainedModel, front: Front, clips: Sequence[NDArra
 
 @dataclass(frozen=True)
 class AudioClassification(_AudioNetwork):
-    """A pretrained speech encoder (Whisper, wav2vec 2.0, HuBERT, WavLM) tuned on the commands.
+    """A pretrained speech encoder of one of `voicecommand.models.families`, tuned on the commands.
 
-    The hub has HuBERT and WavLM as .bin alone, which the library reads with `weights_only`; we save safetensors.
+    The hub has some checkpoints only as .bin, which the library reads with `weights_only`; we save safetensors.
 
     Args:
         checkpoint: hub id, directory, or `package://NAME/PATH`.
         revision: commit of the hub repository.
-        max_seconds: of a window. Whisper's positions are cut to it, where the stock way pads to 30 s.
+        max_seconds: of a window. A checkpoint with fixed positions is cut to it, where the stock way pads to 30 s.
         class_weights: see `voicecommand.tasks.classification.class_weights`.
         licence: of the weights, for the model card.
     """
@@ -200,23 +198,7 @@ class AudioClassification(_AudioNetwork):
         return load_feature_extractor(self.checkpoint, self.revision, self.max_seconds)
 
     def load_model(self, vocabulary: Vocabulary, processor: FeatureExtractionMixin) -> PreTrainedModel:
-        from transformers import AutoConfig, AutoModelForAudioClassification
-
-        config = load_pretrained(AutoConfig, self.checkpoint, self.revision, INSTEAD, **name_labels(vocabulary.labels))
-        check_family(self.checkpoint, config.model_type, self.max_seconds)
-        model = load_pretrained(
-            AutoModelForAudioClassification,
-            self.checkpoint,
-            self.revision,
-            INSTEAD,
-            config=config,
-            dtype=torch.float32,
-            ignore_mismatched_sizes=True,  # a head for other labels is replaced
-        )
-        if config.model_type == "whisper":
-            cut_positions(model.encoder, model.config, self.max_seconds)
-        model.name_or_path = model.config._name_or_path = public_name(self.checkpoint)
-        return model
+        return load_classifier(self.checkpoint, self.revision, self.max_seconds, name_labels(vocabulary.labels))
 
 
 @dataclass(frozen=True)
@@ -314,17 +296,9 @@ class SpeechEmbeddingSvm(LabelEstimator, _AudioTask):
         return load_feature_extractor(self.checkpoint, self.revision, self.max_seconds)
 
     def load_model(self, vocabulary: Vocabulary, processor: FeatureExtractionMixin) -> SpeechFeatures:
-        from transformers import AutoConfig, AutoModel
-
         from voicecommand.models.audio_features import SpeechFeatures
 
-        config = load_pretrained(AutoConfig, self.checkpoint, self.revision, INSTEAD)
-        check_family(self.checkpoint, config.model_type, self.max_seconds)
-        encoder = load_pretrained(AutoModel, self.checkpoint, self.revision, INSTEAD, dtype=torch.float32)
-        if config.model_type == "whisper":
-            encoder = encoder.get_encoder()
-            cut_positions(encoder, encoder.config, self.max_seconds)
-        encoder.name_or_path = encoder.config._name_or_path = public_name(self.checkpoint)
+        encoder = load_encoder(self.checkpoint, self.revision, self.max_seconds)
         return SpeechFeatures(encoder, processor, self.max_seconds)
 
     def load_features(self, directory: Path, tensors: dict[str, NDArray]) -> SpeechFeatures:

@@ -18,6 +18,7 @@ from voicecommand import files
 from voicecommand.audio.clips import Clips, to_int16
 from voicecommand.audio.decode import read_audio
 from voicecommand.errors import InputError
+from voicecommand.models.families import is_own_network
 from voicecommand.models.pretrained import public_name
 from voicecommand.tasks.base import Decoding, NetworkTask, Task, Vocabulary
 from voicecommand.tasks.predicting import Answered, Answerer
@@ -248,7 +249,7 @@ def _as_now(content: dict, path: Path) -> dict:
     file, name = OF_THEN[key]
     config = path / "config.json"
     is_network = key == ("audio_classification", "network")
-    if is_network and json.loads(config.read_text(encoding="utf-8")).get("model_type") == "bcresnet":
+    if is_network and is_own_network(json.loads(config.read_text(encoding="utf-8")).get("model_type")):
         name = "BCResNet"
     settings = {k: content[k] for k in ("max_length", "max_seconds") if content.get(k) is not None}
     if name in ("TextClassification", "EmbeddingSvm", "AudioClassification", "SpeechEmbeddingSvm"):
