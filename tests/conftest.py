@@ -159,7 +159,10 @@ def _build_tokenizer(family: str) -> Any:
             cls_token="[CLS]", sep_token="[SEP]", mask_token="[MASK]", model_max_length=64,
             model_input_names=["input_ids", "attention_mask"],
         )  # fmt: skip
-    trained = tk.BertWordPieceTokenizer(lowercase=family != "bert_cased")
-    trained.train_from_iterator(SENTENCES, vocab_size=400, min_frequency=1, show_progress=False)
+    # Not trained: BertWordPieceTokenizer draws among pairs that are as frequent anew in each process.
+    words = sorted({word for sentence in SENTENCES for word in sentence.split()})
+    letters = sorted(set("".join(words)))
+    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *words, *letters, *(f"##{letter}" for letter in letters)]
+    vocab = {piece: i for i, piece in enumerate(dict.fromkeys(pieces))}
     cls = t.DistilBertTokenizer if family == "distilbert" else t.BertTokenizer
-    return cls(vocab=trained.get_vocab(), do_lower_case=family != "bert_cased", model_max_length=64)
+    return cls(vocab=vocab, do_lower_case=family != "bert_cased", model_max_length=64)

