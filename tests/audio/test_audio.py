@@ -217,7 +217,7 @@ import resource, sys
 import pyarrow as pa
 import numpy as np
 from datasets import Dataset
-from voicecommand import audio
+from voicecommand.audio import clips as audio
 count, path = int(sys.argv[1]), sys.argv[2]
 clip = np.arange(16000, dtype=np.int16)
 offsets = pa.array(np.arange(101) * 16000, pa.int32())

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 import numpy as np
 
@@ -136,7 +136,7 @@ def _collect(
     function: Callable[[tuple[str, str]], Made | InputError],
     sources: list[tuple[str, str]],
     what: str,
-    take: Callable[[list[Made]], Any] | None = None,
+    take: Callable[[list[Made]], None] | None = None,
     delay: float = 0.0,
 ) -> tuple[list[list[Made]], list[str]]:
     """Work through the rows under a progress bar, some at a time, and answer (results, problems).
@@ -209,7 +209,7 @@ def _make(
 
 
 def _write(
-    sink: Any,
+    sink: BinaryIO,
     sources: list[tuple[str, str]],
     contents: list[str],
     run: Callable[..., list[Any]],

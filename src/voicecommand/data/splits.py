@@ -169,13 +169,13 @@ def build(splits: dict[str, Rows]) -> DatasetDict:
     return DatasetDict({name: Dataset(table(splits[name])) for name in SPLITS if name in splits})
 
 
-def choose_splits(dataset: Any, with_test: bool) -> list[str]:
+def choose_splits(dataset: DatasetDict, with_test: bool) -> list[str]:
     """The splits that a run reports: validation, and test where it may be read (never in a multirun)."""
     wanted = ["validation", "out_of_scope_validation"] + (["test", "out_of_scope_test"] if with_test else [])
     return [name for name in wanted if name in dataset]
 
 
-def choose_evaluation(dataset: Any, split: str) -> Any:
+def choose_evaluation(dataset: DatasetDict, split: str) -> DatasetDict:
     """The split to measure a saved run on, with the out-of-scope split of the same name where there is one.
 
     Raises:

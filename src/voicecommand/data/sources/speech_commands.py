@@ -16,7 +16,7 @@ import os
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -224,7 +224,7 @@ def _label(folder: str, classes: int) -> str:
 
 def _log_test_set(name: str, ids: list[str]) -> None:
     """Name the test set, so that nobody compares two."""
-    digest: Any = hashlib.sha256("\n".join(sorted(ids)).encode("utf-8")).hexdigest()
+    digest = hashlib.sha256("\n".join(sorted(ids)).encode("utf-8")).hexdigest()
     logger.info("test set %s: %s clips, sha256 of its sorted ids %s", name, f"{len(ids):,}", digest)
     official = TEST_CLIPS.get(name)
     if official not in (None, len(ids)):
