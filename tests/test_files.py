@@ -87,8 +87,12 @@ def place(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("kind", WRITERS)
 def test_what_is_written_can_be_read_by_all_and_replaces_the_old(kind: str, place: Path) -> None:
-    for content in ("old", "newer ü"):
-        WRITERS[kind](place / "new folder" / "a", content)
+    mask = os.umask(0o077)
+    try:
+        for content in ("old", "newer ü"):
+            WRITERS[kind](place / "new folder" / "a", content)
+    finally:
+        os.umask(mask)
     path = place / "new folder" / "a"
     written = content_of(path)
     assert written == ('"newer ü"\n' if kind == "json" else "newer ü").encode()

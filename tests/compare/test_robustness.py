@@ -159,6 +159,30 @@ def test_a_recording_is_a_kind_of_noise_of_its_own(tmp_path: Path) -> None:
         audio_noise.read_recording("kitchen", ("text", "label"))
 
 
+@pytest.mark.parametrize("key", ["noise", "augment.noise_folder"])
+def test_a_folder_of_noise_is_read_by_one_rule_and_what_is_skipped_is_counted(
+    key: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    import soundfile
+
+    (tmp_path / "deep").mkdir()
+    for name in ("b.WAV", "a.flac", "deep/c.oga"):
+        kind = "OGG" if name.endswith("oga") else None
+        soundfile.write(tmp_path / name, np.random.default_rng(0).normal(0, 0.1, RATE), RATE, format=kind)
+    for name in ("README.txt", "d.m4a", ".hidden.wav"):
+        (tmp_path / name).write_text("no recording")
+    with caplog.at_level("INFO"):
+        if key == "noise":
+            _, samples = audio_noise.read_recording(str(tmp_path)) or ("", np.empty(0))
+        else:
+            samples = np.concatenate(audio_noise.read_noise_folder(str(tmp_path)))
+    assert len(samples) == 3 * RATE
+    assert f"{key}={tmp_path}: 2 files skipped, " in caplog.text and "README.txt, d.m4a" in caplog.text
+    (tmp_path / "cut.wav").write_bytes(b"RIFF")
+    with pytest.raises(InputError, match=rf"^{key}=\S+/cut\.wav: "):
+        audio_noise.read_noise_folder(str(tmp_path)) if key != "noise" else audio_noise.read_recording(str(tmp_path))
+
+
 def right_until(
     worst: Callable[[int], float],
 ) -> tuple[list[compare_conditions.Condition], Callable[[list], np.ndarray]]:

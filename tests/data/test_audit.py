@@ -465,12 +465,15 @@ def test_sound_is_judged_by_its_sound_and_text_by_its_text() -> None:
 
 
 def test_a_recording_without_its_transcript_is_an_error() -> None:
-    said = {"train": ["word"] * 8, "validation": ["word", " ", "NULL", "word"]}
-    found = inspect(sounds(CLEAN_SOUND, transcript=said), ("audio", "transcript"))
-    assert lines(found) == [
-        ("error", "empty", "1 empty transcript(s) in validation (validation.csv:3)"),
-        ("warning", "null_like", "1 transcript(s) in validation look like a missing value: 'NULL' (validation.csv:4)"),
-    ]
+    said = {"train": ["word"] * 8, "validation": ["word", " \u200b", "NULL", "word"]}
+    for column in ("transcript", "text"):
+        found = inspect(sounds(CLEAN_SOUND, **{column: said}), ("audio", column))
+        (error, warning) = lines(found)
+        assert error == ("error", "empty", f"1 empty {column}(s) in validation (validation.csv:3)")
+        assert warning[1:] == (
+            "null_like",
+            f"1 {column}(s) in validation look like a missing value: 'NULL' (validation.csv:4)",
+        )
 
 
 def test_the_fingerprint_of_recordings_is_that_of_their_files() -> None:

@@ -14,7 +14,6 @@ import os
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -145,7 +144,7 @@ def _decode(file: File, mp3: Mp3 | None, max_seconds: float) -> tuple[np.ndarray
     import soundfile
 
     file.seek(0)
-    handle: Any = io.BytesIO(mp3.data) if mp3 else file if isinstance(file, io.BytesIO) else file.fileno()
+    handle: io.BytesIO | int = io.BytesIO(mp3.data) if mp3 else file if isinstance(file, io.BytesIO) else file.fileno()
     try:
         with soundfile.SoundFile(handle, closefd=False) as sound:
             # else soundfile seeks after each block, which fails in a FLAC stream and is inexact in an MP3

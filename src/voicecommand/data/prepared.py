@@ -136,7 +136,7 @@ def _collect(
     function: Callable[[tuple[str, str]], Made | InputError],
     sources: list[tuple[str, str]],
     what: str,
-    take: Callable[[list[Made]], Any] | None = None,
+    take: Callable[[list[Made]], None] | None = None,
     delay: float = 0.0,
 ) -> tuple[list[list[Made]], list[str]]:
     """Work through the rows under a progress bar, some at a time, and answer (results, problems).

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from itertools import combinations
-from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from voicecommand.columns import GROUP_COLUMNS
 from voicecommand.data.audit.problem import AuditedSplit, Problem, name_rows
@@ -20,8 +22,9 @@ class _Chosen:
     def __len__(self) -> int:
         return len(self.clips)
 
-    def __getitem__(self, number: int) -> Any:
+    def __getitem__(self, number: int) -> NDArray[np.int16]:
         split, row = self.clips[number]
+        assert split.clips is not None  # see find_near
         return split.clips[row]
 
 

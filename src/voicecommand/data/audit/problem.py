@@ -13,6 +13,7 @@ from voicecommand.data.text import normalise
 if TYPE_CHECKING:
     from datasets import Dataset
 
+    from voicecommand.audio.clips import Clips
 
 SHOWN = 5
 SOUND_COLUMNS = ("content", "length", "silent", "clipped")
@@ -73,7 +74,7 @@ class AuditedSplit:
     columns: dict[str, list[Any]]
     keys: list[str]
     exact: list[str]
-    clips: Any = None
+    clips: Clips | None = None
 
     @property
     def what(self) -> str:
@@ -95,18 +96,18 @@ def read_split(name: str, rows: Dataset, asked: tuple[str, ...]) -> AuditedSplit
     columns = {column: rows[column][:] for column in wanted if column in rows.column_names}
     origins = rows["origin"][:]
     if "audio" in asked and set(SOUND_COLUMNS) <= columns.keys():
-        from voicecommand.audio.clips import Clips
+        from voicecommand.audio import clips as audio_clips
 
-        clips = Clips(rows)
+        clips = audio_clips.Clips(rows)
         return AuditedSplit(name, origins, columns, _hash_samples(clips, columns), columns["content"], clips)
     texts = columns.get("text", []) if "text" in asked else []
     return AuditedSplit(name, origins, columns, [normalise(text) for text in texts], texts)
 
 
-def _hash_samples(clips: Any, columns: Mapping[str, list[Any]]) -> list[str]:
+def _hash_samples(clips: Clips, columns: Mapping[str, list[Any]]) -> list[str]:
     """Equal for recordings of equal samples, whatever their files; "" for silence, which is nobody's recording."""
     return [
-        "" if silent else hashlib.blake2b(clips[row], digest_size=16).hexdigest()
+        "" if silent else hashlib.blake2b(clips[row].data, digest_size=16).hexdigest()
         for row, silent in enumerate(columns["silent"])
     ]
 

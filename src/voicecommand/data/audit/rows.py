@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from voicecommand.data.audit.problem import AuditedSplit, Problem, name_rows
+from voicecommand.data.text import normalise
 
 # A spoken command has a dozen words; the longest of 13,000 SNIPS requests has 35. Longer than this, and it is
 # likely that a cell holds a paragraph or that a quote swallowed lines.
@@ -22,8 +23,7 @@ def check_rows(split: AuditedSplit, columns: tuple[str, ...]) -> list[Problem]:
         if column not in split.columns:
             continue
         values = split.columns[column]
-        blank = split.keys if column == "text" else [value.strip() for value in values]
-        empty = [row for row, value in enumerate(blank) if not value]
+        empty = [row for row, value in enumerate(values) if not _visible(value)]
         if empty:
             problems.append(
                 Problem("error", "empty", f"{len(empty):,} empty {column}(s) in {split.name}", name_rows(split, empty))
@@ -40,6 +40,11 @@ def check_rows(split: AuditedSplit, columns: tuple[str, ...]) -> list[Problem]:
             message = f"{len(long):,} texts in {split.name} have more than {LONG_WORDS} words"
             problems.append(Problem("warning", "over_long", message, name_rows(split, long)))
     return problems
+
+
+def _visible(text: str) -> str:
+    """What can be seen of a text; most texts need no folding to tell."""
+    return text.strip() if text.isascii() and text.isprintable() else normalise(text)
 
 
 def check_sounds(split: AuditedSplit) -> list[Problem]:

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,7 +32,14 @@ ALIKE = 0.88  # cosine of two pictures
 CORRELATED = 0.88  # of two waveforms
 BLOCK = 2048
 SHORTEST = SAMPLING_RATE // 10  # samples: too little to tell recordings apart
-Clips = Any  # len(clips), clips[i] -> int16 [samples]
+
+
+class Clips(Protocol):
+    """int16 [samples] each, as `audio.clips.Clips` has them."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, number: int, /) -> NDArray[np.int16]: ...
 
 
 def find_twins(clips: Clips, groups: Sequence[str] | None = None) -> list[list[int]]:
@@ -67,7 +74,7 @@ def find_twins(clips: Clips, groups: Sequence[str] | None = None) -> list[list[i
     return [numbers for numbers in sets.values() if len(numbers) > 1]
 
 
-def correlate(left: NDArray, right: NDArray) -> float:
+def correlate(left: NDArray[np.int16], right: NDArray[np.int16]) -> float:
     """The largest correlation of two waveforms over all shifts, from 0 to 1.
 
     It is that of their derivatives from 300 Hz to 3.4 kHz: hum is alike in all recordings of a room, and low notes

@@ -16,8 +16,9 @@ import re
 import shutil
 import tarfile
 import zlib
+from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, cast
 from urllib.parse import urlparse
 
 from voicecommand import files
@@ -119,13 +120,13 @@ def _extract_once(archive: Path, target: Path, sha256: str | None, what: str) ->
 class _Hashed:
     """A file that is hashed as it is read."""
 
-    def __init__(self, file: IO[bytes], bar: Any) -> None:
-        self.file, self.bar, self.digest = file, bar, hashlib.sha256()
+    def __init__(self, file: IO[bytes], count: Callable[[int], object]) -> None:
+        self.file, self.count, self.digest = file, count, hashlib.sha256()
 
     def read(self, size: int = -1) -> bytes:
         block = self.file.read(size)
         self.digest.update(block)
-        self.bar.update(len(block))
+        self.count(len(block))
         return block
 
 
@@ -140,9 +141,10 @@ def _extract(archive: Path, target: Path) -> tuple[str, int]:
     ):
         packed = file.read(2) == b"\x1f\x8b"
         file.seek(0)
-        stream: Any = _Hashed(file, bar)
+        hashed = _Hashed(file, bar.update)
+        stream = cast(IO[bytes], hashed)  # of which only `read` is called
         # Not tarfile's own: that one does not compare checksums, and takes a damaged header for the end.
-        plain: Any = gzip.GzipFile(fileobj=stream) if packed else stream
+        plain = cast(IO[bytes], gzip.GzipFile(fileobj=stream)) if packed else stream
         try:
             with tarfile.open(fileobj=plain, mode="r|") as members:
                 for member in members:
@@ -170,7 +172,7 @@ def _extract(archive: Path, target: Path) -> tuple[str, int]:
             raise  # the disk's fault
         while stream.read(BLOCK):  # what lies behind the end belongs to its sha256
             pass
-        return stream.digest.hexdigest(), count
+        return hashed.digest.hexdigest(), count
 
 
 def _check_member(archive: Path, member: tarfile.TarInfo, count: int, total: int) -> str:

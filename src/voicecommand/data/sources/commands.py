@@ -9,7 +9,7 @@ import hashlib
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict, cast
 
 import yaml
 
@@ -59,6 +59,20 @@ class Phrasing:
     is_request: bool
     weight: int
     responses: tuple[str, ...]
+
+
+class Speech(TypedDict):
+    """corpus/speech.yaml: how people say a phrasing, and what a recogniser makes of it."""
+
+    openers: list[str]
+    asks: list[str]
+    closers: list[str]
+    restarts: list[str]
+    fillers: list[str]
+    droppable: list[str]
+    merged: dict[str, str]
+    misheard: dict[str, list[str]]
+    split: dict[str, str]
 
 
 class _Draws:
@@ -135,7 +149,7 @@ def assign_speakers() -> dict[str, list[Speaker]]:
 
 def render_splits() -> dict[str, list[Row]]:
     """Returns the rows of every split; no normalised text occurs twice in all of them."""
-    speech, slots = read_corpus("speech.yaml"), read_corpus("slots.yaml")
+    speech, slots = cast(Speech, read_corpus("speech.yaml")), read_corpus("slots.yaml")
     seen: set[str] = set()
     splits: dict[str, list[Row]] = {}
     groups = {label: assign_splits(read_phrasings(label)) for label in LABELS}
@@ -209,7 +223,7 @@ def assign_splits(phrasings: Sequence[Phrasing]) -> dict[str, list[Phrasing]]:
     return splits
 
 
-def _render_new(phrasing: Phrasing, number: int, values: dict[str, list[str]], speech: Any, seen: set[str]) -> Row:
+def _render_new(phrasing: Phrasing, number: int, values: dict[str, list[str]], speech: Speech, seen: set[str]) -> Row:
     for attempt in range(100):
         draws = _Draws(phrasing.template, number, attempt)
         filled = {slot: draws.pick(values[slot]) for slot in _slots_of(phrasing.text)}
@@ -228,7 +242,7 @@ def _render_new(phrasing: Phrasing, number: int, values: dict[str, list[str]], s
     }
 
 
-def _say(phrasing: Phrasing, filled: dict[str, str], speech: Any, draws: _Draws) -> str:
+def _say(phrasing: Phrasing, filled: dict[str, str], speech: Speech, draws: _Draws) -> str:
     """One person's version: politeness around it, then typed, or as a recogniser heard it."""
     text, is_question = phrasing.text.format_map(filled), phrasing.text.endswith("?")
     # A name, a title or "I" keeps its capital in mid-sentence.
@@ -250,7 +264,7 @@ def _say(phrasing: Phrasing, filled: dict[str, str], speech: Any, draws: _Draws)
     return " ".join(_hear(normalise(text).split(), speech, draws))
 
 
-def _hear(words: list[str], speech: Any, draws: _Draws) -> list[str]:
+def _hear(words: list[str], speech: Speech, draws: _Draws) -> list[str]:
     """What a recogniser writes down: hesitations stay, some words are lost or misheard."""
     if draws.chance(14):
         again = 1 + draws.below(min(3, len(words)))
@@ -305,12 +319,14 @@ def _hash(text: str) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
 
 
-def _read_lines(name: str) -> Any:
+def _read_lines(name: str) -> dict[str, Any]:
     """The file as dicts and lists, with every string as (string, its line number from 1)."""
-    return _with_lines(yaml.compose(read_corpus_text(name), Loader=YamlLoader))
+    node = yaml.compose(read_corpus_text(name), Loader=YamlLoader)
+    assert node is not None  # no file of the corpus is empty
+    return cast(dict[str, Any], _with_lines(node))
 
 
-def _with_lines(node: Any) -> Any:
+def _with_lines(node: yaml.Node) -> object:
     if isinstance(node, yaml.MappingNode):
         return {key.value: _with_lines(value) for key, value in node.value}
     if isinstance(node, yaml.SequenceNode):

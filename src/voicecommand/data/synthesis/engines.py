@@ -12,7 +12,6 @@ from __future__ import annotations
 import ctypes
 import functools
 import hashlib
-import json
 import os
 import re
 import shutil
@@ -24,14 +23,16 @@ from dataclasses import dataclass
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
+from voicecommand import files
 from voicecommand.data.table import quote
 from voicecommand.errors import InputError, RunError
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+    from piper import PiperVoice
 
 WORDS_A_MINUTE = 175  # what every engine's own pace comes near to
 # Variants of eSpeak NG that no person sounds like (robots, effects, whispers), and one that is overdriven.
@@ -149,7 +150,7 @@ class FreshEspeak:
     _Callback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p)
 
     def __init__(self, parts: list[bytes]) -> None:
-        def take(samples: int | None, count: int, events: Any) -> int:
+        def take(samples: int | None, count: int, events: int | None) -> int:
             if samples and count > 0:
                 parts.append(ctypes.string_at(samples, 2 * count))
             return 0
@@ -181,7 +182,7 @@ class FreshEspeak:
         self._library.espeak_Terminate()
         _ctypes.dlclose(self._library._handle)
 
-    def call(self, function: str, *arguments: Any) -> None:
+    def call(self, function: str, *arguments: object) -> None:
         status = getattr(self._library, function)(*arguments)
         if status:
             raise RunError(f"eSpeak NG: {function} answered {status}")
@@ -283,7 +284,7 @@ class Piper:
     def voices(self) -> list[Voice]:
         found = []
         for name, path in sorted(_piper_models().items()):
-            config = json.loads(Path(f"{path}.json").read_text(encoding="utf-8"))
+            config = files.read_json(Path(f"{path}.json"))
             count = config.get("num_speakers", 1)
             accent = config.get("espeak", {}).get("voice", "?").lower()
             found += [Voice(self.name, name, str(n) if count > 1 else "", accent) for n in range(count)]
@@ -318,19 +319,19 @@ def _piper_models() -> dict[str, str]:
     folders = [Path(spec.origin).parent / "data" for p in PIPER_PACKAGES if (spec := find_spec(p)) and spec.origin]
     if os.environ.get(PIPER_FOLDER):
         folders.append(Path(os.environ[PIPER_FOLDER]))
-    files = [path for folder in folders if folder.is_dir() for path in sorted(folder.glob("*.onnx"))]
-    return {path.stem: str(path) for path in files if Path(f"{path}.json").is_file()}
+    found = [path for folder in folders if folder.is_dir() for path in sorted(folder.glob("*.onnx"))]
+    return {path.stem: str(path) for path in found if Path(f"{path}.json").is_file()}
 
 
 @functools.cache
-def _load_piper(path: str) -> Any:
+def _load_piper(path: str) -> PiperVoice:
     import onnxruntime
     from piper import PiperVoice
     from piper.config import PiperConfig
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1  # one child, one core
-    config = PiperConfig.from_dict(json.loads(Path(f"{path}.json").read_text(encoding="utf-8")))
+    config = PiperConfig.from_dict(files.read_json(Path(f"{path}.json")))
     return PiperVoice(onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"]), config)
 
 

@@ -28,5 +28,6 @@ def read_corpus_text(name: str) -> str:
     return corpus.read_text(encoding="utf-8")
 
 
-def read_corpus(name: str) -> Any:
-    return yaml.load(read_corpus_text(name), Loader=YamlLoader)
+def read_corpus(name: str) -> dict[str, Any]:
+    content: dict[str, Any] = yaml.load(read_corpus_text(name), Loader=YamlLoader)
+    return content
