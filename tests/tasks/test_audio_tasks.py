@@ -27,10 +27,12 @@ from voicecommand.errors import InputError
 from voicecommand.models import bcresnet
 from voicecommand.models.front import Front, build_front, build_windows
 from voicecommand.models.tuning import Full, Head, LastLayers, Lora
+from voicecommand.run import device
 from voicecommand.tasks import saved
 from voicecommand.tasks.audio_classification import AudioClassification, BCResNet, MfccSvm, measure_padding
 from voicecommand.tasks.base import Vocabulary
 from voicecommand.tasks.predicting import Answerer
+from voicecommand.tasks.teacher import load_teacher
 from voicecommand.training import fit, save
 
 RATE = 16_000
@@ -300,6 +302,29 @@ def test_a_teacher_hears_what_the_student_hears_and_its_answers_are_learnt(
             (-logits / 2).log_softmax(1), (logits / 2).log_softmax(1), log_target=True, reduction="none"
         ).sum(1)
         torch.testing.assert_close(trainer.step_loss._divergence(-logits, clips), expected, rtol=1e-2, atol=1e-3)
+
+
+@pytest.mark.parametrize(("precision", "dtype"), [("bf16", torch.bfloat16), ("fp16", torch.float32)])
+def test_a_teacher_answers_in_bf16_where_the_device_has_it_and_the_log_says_so(
+    precision: str,
+    dtype: torch.dtype,
+    sounds: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    train_small(sounds, tmp_path / "teacher")
+    monkeypatch.setattr(device, "native_precision", lambda: (precision, ""))
+    with caplog.at_level(logging.INFO):
+        teach = load_teacher(str(tmp_path / "teacher"), LABELS)
+    assert f", in {'bf16' if precision == 'bf16' else 'fp32'}" in caplog.text
+    found: list[torch.dtype] = []
+    handle = torch.nn.modules.module.register_module_forward_hook(
+        lambda module, given, output: found.append(output.dtype) if isinstance(module, torch.nn.Linear) else None
+    )
+    with handle, torch.autocast("cpu", torch.bfloat16):  # that of a student's step
+        teach(np.zeros((2, 4800), np.float32))
+    assert found == [dtype]
 
 
 def test_a_teacher_that_cannot_teach_is_refused(sounds: Path, tmp_path: Path) -> None:

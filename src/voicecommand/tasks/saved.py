@@ -197,8 +197,11 @@ def read_settings(directory: str | Path) -> Settings:
     return Settings(task, vocabulary, threshold)
 
 
-def load(directory: str | Path) -> CommandModel:
+def load(directory: str | Path, precision: str = "fp32") -> CommandModel:
     """Open the saved model of a run.
+
+    Args:
+        precision: fp32, bf16 or fp16, in which a network answers.
 
     Raises:
         InputError: not a saved model, or one that does not open.
@@ -211,7 +214,8 @@ def load(directory: str | Path) -> CommandModel:
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
         raise _unopened(path, error) from error
     decoding = Decoding(settings.threshold)
-    return CommandModel(Answerer(settings.task, model, processor, settings.vocabulary, decoding), settings.threshold)
+    answerer = Answerer(settings.task, model, processor, settings.vocabulary, decoding, precision=precision)
+    return CommandModel(answerer, settings.threshold)
 
 
 def _build_task(named: dict) -> Task:

@@ -33,22 +33,19 @@ def load_teacher(run: str, label_names: list[str]) -> Any:
     Raises:
         InputError: it does not open, or knows other labels.
     """
-    import torch
-
     from voicecommand.run import device
     from voicecommand.tasks import saved
 
+    precision = "bf16" if device.native_precision()[0] == "bf16" else "fp32"
     try:
-        teacher = saved.load(run)
+        teacher = saved.load(run, precision)
     except InputError as error:
         raise InputError(f"model.teacher={error}") from error
     if teacher.label_names != label_names:
         raise InputError(f"model.teacher={run}: knows {teacher.label_names}, train has {label_names}")
-    precision = "bf16" if device.native_precision()[0] == "bf16" else "fp32"
     logger.info("teacher: %s, %s parameters, in %s", run, f"{teacher.model.num_parameters():,}", precision)
 
     def answer(waveforms: np.ndarray) -> np.ndarray:
-        with torch.autocast(teacher.model.device.type, torch.bfloat16, enabled=precision == "bf16"):
-            return teacher.probabilities(list(waveforms))
+        return teacher.probabilities(list(waveforms))
 
     return answer
