@@ -21,8 +21,7 @@ def main(config):
     from voicecommand.tasks import saved
     from voicecommand.training import fit
 
-    found = saved.find_model(config.run)
-    run = found.parent if found.name == "model" else found
+    run = saved.find_run(config.run)
     overrides.check_saved_config(run)
     processes.set_threads(config.threads)
     model = voicecommand.load(run)

@@ -127,6 +127,24 @@ def fit_estimator(task: Any, rows: Any, labels: Sequence[str] | None = None, see
     return Parts(task, vocabulary, processor, encoded, model, None)
 
 
+def write_tones(folder: Path, count: int, samples: int, speakers: int) -> None:
+    """`count` recordings of two labels, tones that rise or fall, by so many speakers, and metadata.csv."""
+    import numpy as np
+
+    from voicecommand.audio.clips import write_wav
+
+    folder.mkdir()
+    rows = ["file_name,label,speaker"]
+    times = np.arange(samples) / 16_000
+    for number in range(count):
+        label, speaker = ("up", "down")[number % 2], number * speakers // count
+        pitch = (300 + 40 * speaker) * 2.0 ** (times * (2 if label == "up" else -2))
+        tone = 9000 * np.sin(2 * np.pi * np.cumsum(pitch) / 16_000 + number)
+        write_wav(folder / f"{number}.wav", tone.astype(np.int16))
+        rows.append(f"{number}.wav,{label},speaker {speaker}")
+    (folder / "metadata.csv").write_text("\n".join(rows) + "\n")
+
+
 def write_finished_run(
     directory: Path, config: dict[str, Any], seed: int, wrong: list[int], groups: list[str] | None = None
 ) -> Path:

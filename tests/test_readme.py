@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from support import write_tones
+
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 COMMANDS = [
@@ -121,24 +123,6 @@ def test_the_packaged_weights_are_the_published_ones() -> None:
     )
 
 
-def write_recordings(folder: Path) -> None:
-    """Two labels by eight speakers: tones that rise or fall."""
-    import numpy as np
-
-    from voicecommand.audio.clips import write_wav
-
-    folder.mkdir()
-    rows = ["file_name,label,speaker"]
-    times = np.arange(8000) / 16_000
-    for number in range(64):
-        label, speaker = ("up", "down")[number % 2], number // 8
-        pitch = (300 + 40 * speaker) * 2.0 ** (times * (2 if label == "up" else -2))
-        tone = 9000 * np.sin(2 * np.pi * np.cumsum(pitch) / 16_000 + number)
-        write_wav(folder / f"{number}.wav", tone.astype(np.int16), 16_000)
-        rows.append(f"{number}.wav,{label},speaker {speaker}")
-    (folder / "metadata.csv").write_text("\n".join(rows) + "\n")
-
-
 def cut_short(command: str) -> str:
     """The same command with two optimizer steps; models that are not networks have none to cut."""
     if not command.startswith("make train") or "_svm" in command or "training=smoke" in command:
@@ -164,7 +148,7 @@ def test_the_commands_run(tmp_path: Path) -> None:
     rows = [f"{text}{e},{label}" for label, texts in REQUESTS.items() for text in texts for e in ENDINGS]
     (tmp_path / "requests.csv").write_text("\n".join(["text,label", *rows, ""]), encoding="utf-8")
 
-    write_recordings(tmp_path / "recordings")
+    write_tones(tmp_path / "recordings", count=64, samples=8000, speakers=8)
     commands = [command for command in COMMANDS if command != "make test"]  # it would start these tests
     assert len(commands) == len(COMMANDS) - 1
     said = [f"echo {shlex.quote(f'README: {command}')}\n{cut_short(command)}" for command in commands]

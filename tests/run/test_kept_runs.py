@@ -11,13 +11,11 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
 import voicecommand
-from support import read_json, run_and_read
-from voicecommand.audio.clips import write_wav
+from support import read_json, run_and_read, write_tones
 
 KEPT = Path(__file__).parent / "kept"
 FINISHED = {
@@ -55,16 +53,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The working directory: the kept runs, what they were made from, and their recordings made again."""
     shutil.copytree(KEPT, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "recordings").mkdir()
-    rows = ["file_name,label,speaker"]
-    times = np.arange(4800) / 16_000
-    for number in range(40):
-        label, speaker = ("up", "down")[number % 2], number // 4
-        pitch = (300 + 40 * speaker) * 2.0 ** (times * (2 if label == "up" else -2))
-        tone = 9000 * np.sin(2 * np.pi * np.cumsum(pitch) / 16_000 + number)
-        write_wav(tmp_path / "recordings" / f"{number}.wav", tone.astype(np.int16))
-        rows.append(f"{number}.wav,{label},speaker {speaker}")
-    (tmp_path / "recordings" / "metadata.csv").write_text("\n".join(rows) + "\n")
+    write_tones(tmp_path / "recordings", count=40, samples=4800, speakers=10)
     return tmp_path
 
 

@@ -25,12 +25,12 @@ from voicecommand.config import arguments as config_arguments
 from voicecommand.config import groups, program
 from voicecommand.errors import InputError
 from voicecommand.models import bcresnet
-from voicecommand.models.front import Front, build_front, build_windows
+from voicecommand.models.front import build_front, build_windows
 from voicecommand.models.tuning import Full, Head, LastLayers, Lora
 from voicecommand.run import device
 from voicecommand.tasks import saved
 from voicecommand.tasks.audio_classification import AudioClassification, BCResNet, MfccSvm, measure_padding
-from voicecommand.tasks.base import Vocabulary
+from voicecommand.tasks.base import Draws, Vocabulary
 from voicecommand.tasks.predicting import Answerer
 from voicecommand.tasks.teacher import load_teacher
 from voicecommand.training import fit, save
@@ -160,7 +160,7 @@ def test_the_answer_to_a_long_clip_is_the_mean_over_its_windows_by_their_energy(
 
 def test_augmentation_is_drawn_for_an_example_and_an_epoch_whatever_batch_it_is_in() -> None:
     augmentation = Augmentation(noise=1.0, shift=1.0, masks=1)
-    windows = Windows(800, augmentation=augmentation, seed=5)
+    windows = Windows(800, draws=Draws(augmentation, seed=5))
     rows = [{"audio": sweep("flat", i, 0.05), "labels": 0, "epoch": 2, "example": i} for i in range(4)]
     together, alone = windows(rows), windows(rows[2:3])
     draws = [name for name in together if name.startswith("draw_")]
@@ -486,9 +486,9 @@ def test_the_log_says_where_masks_do_nothing(sounds: Path, tmp_path: Path, caplo
 
 
 def test_what_was_drawn_is_all_that_the_augmentation_reads() -> None:
-    windows = Windows(800, augmentation=Augmentation(masks=1, noise=1.0))
+    windows = Windows(800, draws=Draws(Augmentation(masks=1, noise=1.0), seed=0))
     batch = windows([{"audio": sweep("flat", i, 0.05), "labels": 0, "epoch": 2, "example": i} for i in range(4)])
-    draws = Front.take_draws(batch)
+    draws = audio_windows.take_draws(batch)
     assert len(draws) >= 5 and not {"waveforms", "lengths", "labels"} & set(draws)
 
 

@@ -1,4 +1,4 @@
-"""Sound files -> waveforms, and prepared waveforms -> numpy views. numpy in, numpy out.
+"""Sound files -> waveforms, as numpy arrays.
 
 Files are checked before they are decoded: libsndfile reads half a WAV, a WAV that claims more than it holds, NaN, or
 hours of silence out of a few megabytes without a word, and opening a pipe that is named like a sound file waits for

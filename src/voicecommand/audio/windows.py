@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 
@@ -31,7 +32,7 @@ DRAW = "draw_"
 
 @dataclass
 class Windows:
-    """Rows -> a batch: `waveforms` int16 `[windows, samples]`, `lengths` int64 `[windows]`, `labels` int64 `[clips]`.
+    """Rows -> a batch: `waveforms` int16 `[windows, samples]` and `lengths` int64 `[windows]`.
 
     A training example (it names its `epoch`) gives one window, the loudest where the clip is longer, and
     `draw_*` float32 `[clips, ...]`, what was drawn for its augmentation. In evaluation a longer clip gives
@@ -40,18 +41,15 @@ class Windows:
     Args:
         samples: of a window.
         is_fixed: whether every batch has that width; else it is as wide as its longest clip.
-        augmentation: draws for a seed, an epoch and examples; or None.
+        draws: epoch, examples -> what augmentation draws for them, by name; or None.
     """
 
     samples: int
     is_fixed: bool = True
-    augmentation: Any = None
-    seed: int = 0
+    draws: Callable[[int, Sequence[int]], dict[str, NDArray[np.float32]]] | None = None
 
     def __call__(self, rows: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
         batch: dict[str, Tensor] = {}
-        if "labels" in rows[0]:
-            batch["labels"] = torch.tensor([int(row["labels"]) for row in rows])
         training = "epoch" in rows[0]
         cuts: list[np.ndarray] = []
         counts = []
@@ -71,7 +69,12 @@ class Windows:
             waveform[: len(cut)] = cut
         batch["waveforms"] = torch.from_numpy(waveforms)
         batch["lengths"] = torch.tensor([len(cut) for cut in cuts])
-        if training and self.augmentation is not None:
-            draws = self.augmentation.draw(self.seed, int(rows[0]["epoch"]), [int(row["example"]) for row in rows])
-            batch |= {DRAW + name: torch.from_numpy(values) for name, values in draws.items()}
+        if training and self.draws is not None:
+            drawn = self.draws(int(rows[0]["epoch"]), [int(row["example"]) for row in rows])
+            batch |= {DRAW + name: torch.from_numpy(values) for name, values in drawn.items()}
         return batch
+
+
+def take_draws(batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    """What was drawn for a batch; augmentation reads it on the CPU, and so it best stays there."""
+    return {name: value for name, value in batch.items() if name.startswith(DRAW)}

@@ -15,13 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from voicecommand.compare.tables import Share, markdown_table, points, with_interval
-from voicecommand.evaluation.confidence import auroc
+from voicecommand.evaluation.confidence import KEEP, auroc
+from voicecommand.evaluation.confidence import threshold_of_scores as threshold
 
 if TYPE_CHECKING:
     from voicecommand.compare.pool import Fitted, Pool, Rows
 
 UNKNOWN = 2  # labels that training does not know
-KEEP = 0.95  # of the known commands are to be accepted
 NEIGHBOURS = 5
 SCORES = {
     "probability": "the highest probability",
@@ -119,11 +119,6 @@ def score_apart(pool: Pool, is_known: NDArray[np.bool_]) -> tuple[Scores, Scores
         for score, values in Scorer.of(fitted).score(pool.held[out]).items():
             held[score][out] = values
     return held, Scorer.of(last).score(pool.test)
-
-
-def threshold(scores: NDArray[np.float64], keep: float = KEEP) -> float:
-    """The highest that at least `keep` of the scores reach."""
-    return float(np.sort(scores)[::-1][max(1, int(np.ceil(keep * len(scores) - 1e-9))) - 1])
 
 
 # ---- figures ----

@@ -12,7 +12,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from voicecommand.config.objects import plain
-from voicecommand.run import processes
+from voicecommand.run import device, processes
 from voicecommand.run.directory import Run
 
 # What cannot change a weight, and so is no part of a run's identity.
@@ -100,7 +100,7 @@ def record(config: DictConfig, args: Any) -> dict[str, Any]:
         "seed": config.seed,
         "world_size": processes.WORLD_SIZE,
         "threads": torch.get_num_threads(),
-        "precision": None if args is None else "bf16" if args.bf16 else "fp16" if args.fp16 else "fp32",
+        "precision": None if args is None else device.name_precision(args.bf16, args.fp16),
         "precision_reason": None if args is None else args.precision_reason,
         "model": config.choices.model,
         "tuning": config.choices.get("tuning"),

@@ -35,16 +35,10 @@ def answer_columns(answers: Answers, threshold: float | None) -> dict[str, list[
 
 def _label_columns(answers: Answers, threshold: float | None) -> dict[str, list[Any]]:
     scores, names = arrays.confidence(answers.probabilities), answers.label_names
-    order = np.argsort(-answers.probabilities, axis=1, kind="stable")[:, :5]
-    values = np.take_along_axis(answers.probabilities, order, axis=1)
-    top = [
-        [{"label": names[i], "probability": float(v)} for i, v in zip(ids, row, strict=True)]
-        for ids, row in zip(order, values, strict=True)
-    ]
     return {
         "label": [OUT_OF_SCOPE if i < 0 else names[i] for i in answers.label_ids],
         "prediction": [names[i] for i in answers.predicted],
         "probability": scores.tolist(),
-        "top_5": top,
+        "top_5": arrays.rank_labels(answers.probabilities, names),
         "accepted": [None if threshold is None else bool(score >= threshold) for score in scores],
     }

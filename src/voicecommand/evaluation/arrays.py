@@ -7,9 +7,28 @@ are float [n, K] with rows that sum to 1; an empty input gives a ValueError, nev
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypedDict
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+TOP = 5  # labels that an answer names
+
+
+class RankedLabel(TypedDict):
+    """A label and its probability."""
+
+    label: str
+    probability: float
+
+
+def rank_labels(probabilities: NDArray, label_names: Sequence[str]) -> list[list[RankedLabel]]:
+    """The TOP most probable labels of each row [n, K], the first of equals before the others."""
+    order = np.argsort(-probabilities, axis=1, kind="stable")[:, :TOP]
+    return [
+        [{"label": label_names[i], "probability": float(row[i])} for i in best]
+        for best, row in zip(order, probabilities, strict=True)
+    ]
 
 
 def label_counts(matrix: NDArray) -> tuple[NDArray, NDArray, NDArray]:

@@ -82,7 +82,7 @@ class Answers:
         """Float64 `[n, labels]`, rows that sum to 1."""
         return np.asarray(self.columns["probabilities"], dtype=np.float64)
 
-    @property
+    @cached_property
     def predicted(self) -> NDArray[np.int64]:
         """The number of the most probable label of each example `[n]`; the first of equals."""
         return self.probabilities.argmax(axis=1)

@@ -38,12 +38,17 @@ def measure_rejection(p: Answers, threshold: float, in_scope: dict[str, Answers]
 ECE_BINS = 15
 
 
-def acceptance_threshold(probabilities: ArrayLike, keep: float = 0.95) -> float:
+def acceptance_threshold(probabilities: ArrayLike, keep: float = KEEP) -> float:
     """The highest threshold that the confidence of at least `keep` of these in-scope examples reaches."""
-    scores = np.sort(confidence(probabilities))[::-1]
+    return threshold_of_scores(confidence(probabilities), keep)
+
+
+def threshold_of_scores(scores: ArrayLike, keep: float = KEEP) -> float:
+    """The highest number that at least `keep` of the scores [n] reach."""
     if not 0 < keep <= 1:
         raise ValueError(f"keep must be above 0 and at most 1, not {keep}")
-    return float(scores[max(1, math.ceil(keep * len(scores) - 1e-9)) - 1])
+    falling = np.sort(np.asarray(scores))[::-1]
+    return float(falling[max(1, math.ceil(keep * len(falling) - 1e-9)) - 1])
 
 
 def auroc(in_scope: ArrayLike, out_of_scope: ArrayLike) -> float:

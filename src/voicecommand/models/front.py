@@ -6,21 +6,22 @@ on the device; training, evaluation and `voicecommand.load` all go through them.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from voicecommand.audio.clips import SAMPLING_RATE
 from voicecommand.audio.features import Inputs
-from voicecommand.audio.windows import DRAW, Windows
+from voicecommand.audio.windows import DRAW, Windows, take_draws
 from voicecommand.models.families import Family, build_inputs, find_family
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
     from transformers.feature_extraction_utils import FeatureExtractionMixin
-
-    from voicecommand.audio.augmentation import Augmentation
 
 
 def build_front(
@@ -34,10 +35,12 @@ def build_front(
 
 
 def build_windows(
-    config: PretrainedConfig, max_seconds: float, augmentation: Augmentation | None = None, seed: int = 0
+    config: PretrainedConfig,
+    max_seconds: float,
+    draws: Callable[[int, Sequence[int]], dict[str, NDArray[np.float32]]] | None = None,
 ) -> Windows:
     """The `Windows` of a network of that configuration."""
-    return Windows(round(max_seconds * SAMPLING_RATE), find_family(config).is_fixed, augmentation, seed)
+    return Windows(round(max_seconds * SAMPLING_RATE), find_family(config).is_fixed, draws)
 
 
 class Front(nn.Module):
@@ -53,14 +56,9 @@ class Front(nn.Module):
         super().__init__()
         self.masks, self.features, self.augmenter = family.masks, features, augmenter
 
-    @staticmethod
-    def take_draws(batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """What was drawn for a batch; it is read on the CPU, and so best stays there."""
-        return {name: value for name, value in batch.items() if name.startswith(DRAW)}
-
     def forward(self, batch: dict[str, Tensor]) -> tuple[dict[str, Tensor], Tensor]:
         """The network's inputs, and the waveforms that it heard, float32 `[b, n]`."""
-        draws = {name.removeprefix(DRAW): value for name, value in self.take_draws(batch).items()}
+        draws = {name.removeprefix(DRAW): value for name, value in take_draws(batch).items()}
         device = batch["waveforms"].device
         masks: dict[str, Tensor] = {
             name: draws.pop(name).to(device) for name in ("mask_bands", "mask_times") if name in draws

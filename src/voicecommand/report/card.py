@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 from typing import Any
 
+from voicecommand.files import read_json
 from voicecommand.report.facts import is_speech, report_warnings, run_facts, run_title
 from voicecommand.report.terminal import figures_of, format_by_group, format_figure, percent
 
@@ -107,7 +107,7 @@ def _pipeline_tag(saved: dict[str, Any]) -> str:
 def _is_own_network(directory: Path) -> bool:
     """Whether the saved model is of a type that only `import voicecommand.models` makes known to transformers."""
     try:
-        kind = json.loads((directory / "model" / "config.json").read_text(encoding="utf-8"))["model_type"]
+        kind = read_json(directory / "model" / "config.json")["model_type"]
     except (OSError, ValueError, KeyError):
         return False
     return (Path(__file__).parents[1] / "models" / f"{kind}.py").is_file()

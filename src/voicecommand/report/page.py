@@ -139,7 +139,10 @@ def report_context(
 
 
 def read_predictions(directory: Path) -> list[dict[str, Any]]:
-    """The rows of predictions.parquet, less the top five; `seconds` of clips only. None if the file is not there."""
+    """The rows of predictions.parquet, less the top five; `seconds` of clips only.
+
+    None of them where the file is not there, or where the task has no labels.
+    """
     import pyarrow.parquet
 
     path = Path(directory) / "predictions.parquet"
@@ -147,7 +150,7 @@ def read_predictions(directory: Path) -> list[dict[str, Any]]:
         return []
     names = ["split", "id", "origin", "text", "label", "prediction", "probability", "accepted"]
     there = pyarrow.parquet.read_schema(path).names
-    if "prediction" not in there:  # no labels
+    if "prediction" not in there:
         return []
     if "seconds" in there:
         names.append("seconds")

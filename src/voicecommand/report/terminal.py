@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from voicecommand.evaluation import arrays
+from voicecommand.files import read_json
 
 LINE_WIDTH = 120
 MATRIX_LABELS = 30
@@ -133,8 +133,7 @@ def _pair_lines(matrix: Sequence[Sequence[int]], names: Sequence[str], split: st
 
 def format_result(directory: Path) -> str:
     """The last lines of a run on the terminal, read from its files."""
-    metrics = json.loads((directory / "metrics.json").read_text(encoding="utf-8"))
-    model = json.loads((directory / "run.json").read_text(encoding="utf-8"))["model"]
+    metrics, model = read_json(directory / "metrics.json"), read_json(directory / "run.json")["model"]
     at = f" at {model['revision'][:12]}" if model["revision"] else ""
     what = f"{model['checkpoint']}{at}" if model["checkpoint"] else "fitted on this data alone"
     if model.get("teacher"):

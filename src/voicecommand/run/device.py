@@ -40,6 +40,11 @@ def native_precision() -> tuple[str, str]:
     return "fp32", "fp32: this processor has no bf16 units"
 
 
+def name_precision(bf16: bool | None, fp16: bool | None) -> str:
+    """bf16, fp16 or fp32, by the two switches of transformers.TrainingArguments."""
+    return "bf16" if bf16 else "fp16" if fp16 else "fp32"
+
+
 def choose_precision(asked: str, bf16: bool | None, fp16: bool | None) -> tuple[bool, bool, str]:
     """(bf16, fp16, why). `auto` takes the quickest precision that this device computes natively.
 
@@ -54,8 +59,7 @@ def choose_precision(asked: str, bf16: bool | None, fp16: bool | None) -> tuple[
     if bf16 is not None or fp16 is not None:
         if asked != "auto":
             raise InputError(f"precision={asked} beside training.bf16 or training.fp16: give one of them")
-        name = "bf16" if bf16 else "fp16" if fp16 else "fp32"
-        return bool(bf16), bool(fp16), f"{name}: asked for by training.bf16 or training.fp16"
+        return bool(bf16), bool(fp16), f"{name_precision(bf16, fp16)}: asked for by training.bf16 or training.fp16"
     reason = f"{asked}: asked for"
     if asked == "auto":
         asked, reason = native_precision()

@@ -145,8 +145,7 @@ class _AudioNetwork(LabelNetwork, _AudioTask):
     def build_collator(
         self, model: PreTrainedModel, processor: FeatureExtractionMixin, draws: Draws | None = None
     ) -> Collator:
-        drawn = () if draws is None else (draws.augmentation, draws.seed)
-        return _WindowCollator(build_windows(model.config, self.max_seconds, *drawn))
+        return _WindowCollator(build_windows(model.config, self.max_seconds, draws))
 
     def build_inputs(
         self, model: PreTrainedModel, processor: FeatureExtractionMixin, augmenter: nn.Module | None = None

@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from voicecommand.columns import GROUP_COLUMNS, OUT_OF_SCOPE
 from voicecommand.errors import InputError
+from voicecommand.evaluation.arrays import rank_labels
 from voicecommand.evaluation.classification import Classification
 from voicecommand.tasks.base import (
     Batch,
@@ -39,8 +40,6 @@ if TYPE_CHECKING:
     from voicecommand.evaluation.base import Evaluator
     from voicecommand.models.estimator import Estimator, Features
     from voicecommand.tasks.base import Rows
-
-TOP = 5  # labels that an answer names
 
 
 def class_weights(setting: object, labels: ArrayLike, label_names: Sequence[str]) -> NDArray[np.float32] | None:
@@ -147,14 +146,9 @@ class LabelTask(Task[ModelT, ProcessorT]):
     def decode(self, raw: Raw | NDArray, vocabulary: Vocabulary, decoding: Decoding) -> dict[str, Column]:
         """Logits `[n, labels]` -> label, probability, top_5, accepted (None without a threshold), and all
         `probabilities`, float64 `[n, labels]`."""
-        names = vocabulary.labels
         logits = raw.numpy() if isinstance(raw, Tensor) else raw
         probabilities = to_probabilities(logits)
-        order = np.argsort(-probabilities, axis=1, kind="stable")[:, :TOP]
-        top = [
-            [{"label": names[i], "probability": float(row[i])} for i in best]
-            for best, row in zip(order, probabilities, strict=True)
-        ]
+        top = rank_labels(probabilities, vocabulary.labels)
         threshold = decoding.threshold
         return {
             "label": [answers[0]["label"] for answers in top],

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import inspect
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -149,7 +148,7 @@ def write_threshold(directory: Path, rejection: Mapping[str, object] | None) -> 
     """Keep the rejection threshold, if one was found, with the model, so that predict and evaluate use it."""
     if rejection is not None:
         path = directory / SETTINGS
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = files.read_json(path)
         threshold = {"threshold": rejection["threshold"], "threshold_keeps": rejection["keeps"]}
         files.write_json(path, content | threshold)
 
@@ -166,6 +165,16 @@ def find_model(directory: str | Path) -> Path:
             return path
     what = "no such directory" if not directory.exists() else f"has no model/{SETTINGS}: not a finished run"
     raise InputError(f"{directory}: {what}; give the directory that a training run printed")
+
+
+def find_run(directory: str | Path) -> Path:
+    """The run directory of `find_model`; where the model folder was moved elsewhere, that folder.
+
+    Raises:
+        InputError: as `find_model`.
+    """
+    found = find_model(directory)
+    return found.parent if found.name == "model" else found
 
 
 @dataclass(frozen=True)
@@ -185,7 +194,7 @@ def read_settings(directory: str | Path) -> Settings:
     """
     path = find_model(directory)
     try:
-        content = json.loads((path / SETTINGS).read_text(encoding="utf-8"))
+        content = files.read_json(path / SETTINGS)
         if content.get("format") != 2:
             content = _as_now(content, path)
         threshold = content.get("threshold")
@@ -225,10 +234,11 @@ def _build_task(named: dict) -> Task:
         raise ValueError(f"{SETTINGS}: task file {named['file']!r} is none of {', '.join(sorted(known))}")
     module = importlib.import_module(f"voicecommand.tasks.{named['file']}")
     kind = getattr(module, str(named["class"]), None)
+    refused = ValueError(f"{SETTINGS}: {named['class']!r} is no task of {named['file']}.py")
     if not (inspect.isclass(kind) and issubclass(kind, Task) and kind.__module__ == module.__name__):
-        raise ValueError(f"{SETTINGS}: {named['class']!r} is no task of {named['file']}.py")
+        raise refused
     if inspect.isabstract(kind) or not dataclasses.is_dataclass(kind):
-        raise ValueError(f"{SETTINGS}: {named['class']!r} is no task of {named['file']}.py")
+        raise refused
     settings = {name: tuple(v) if isinstance(v, list) else v for name, v in named["settings"].items()}
     unknown = set(settings) - {field.name for field in dataclasses.fields(kind)}
     if unknown:
@@ -251,9 +261,8 @@ def _as_now(content: dict, path: Path) -> dict:
     if key not in OF_THEN:
         raise ValueError(f"{SETTINGS}: task {key[0]!r} and kind {key[1]!r} are none of {sorted(OF_THEN)}")
     file, name = OF_THEN[key]
-    config = path / "config.json"
     is_network = key == ("audio_classification", "network")
-    if is_network and is_own_network(json.loads(config.read_text(encoding="utf-8")).get("model_type")):
+    if is_network and is_own_network(files.read_json(path / "config.json").get("model_type")):
         name = "BCResNet"
     settings = {k: content[k] for k in ("max_length", "max_seconds") if content.get(k) is not None}
     if name in ("TextClassification", "EmbeddingSvm", "AudioClassification", "SpeechEmbeddingSvm"):

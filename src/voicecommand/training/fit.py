@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
+from voicecommand import files
 from voicecommand.data.audit import findings
 from voicecommand.errors import InputError
-from voicecommand.run import machine, processes
+from voicecommand.run import device, machine, processes
 from voicecommand.tasks.base import Columns, Draws, Encoded, EstimatorTask, NetworkTask, Stage, Task, Vocabulary
 from voicecommand.tasks.predicting import Answerer, collect_answers
 from voicecommand.training import checkpoints, progress
@@ -125,6 +126,9 @@ def fit(
     if isinstance(task, EstimatorTask):
         return _fit_estimator(task, cast("Features", model), vocabulary, encoded["train"], run, seed, startup)
     assert isinstance(task, NetworkTask) and args is not None and tuning is not None
+    from voicecommand.models.embeddings import count_unseen
+    from voicecommand.models.tuning import count_parameters
+
     network = cast("PreTrainedModel", model)
     callbacks = _build_callbacks(run, args, early_stopping)
     validate = build_validation(task, processor, vocabulary, dataset["validation"], encoded["validation"], args)
@@ -138,7 +142,7 @@ def fit(
             validation=encoded["validation"], validate=validate, callbacks=callbacks, unprepared=network,
         )  # fmt: skip
         progress.show_progress(trainer)
-        log_parameters(trainer.model)
+        log_parameters(*count_parameters(trainer.model), count_unseen(trainer.model))
         if _is_done(stage, trainer):
             continue
         newest = checkpoints.find_newest(Path(str(trainer.args.output_dir))) if run.resume else None
@@ -147,8 +151,7 @@ def fit(
         output = trainer.train(resume_from_checkpoint=str(newest) if newest else None)
         run.check_stop()
         steps += output.global_step
-        if len(stages) > 1:
-            _keep(stage, trainer)
+        _keep(stage, trainer)
     total, trainable = task.count_parameters(trainer.model)
     figures: dict[str, float | int | None] = {
         "parameters": total,
@@ -179,7 +182,7 @@ def _fit_estimator(
     seconds = time.perf_counter() - start
     run.check_stop()
     total, fitted = task.count_parameters(model)
-    logger.info("parameters %s, trainable %s (%.2f %%)", f"{total:,}", f"{fitted:,}", 100 * fitted / max(total, 1))
+    log_parameters(total, fitted)
     figures: dict[str, float | int | None] = {
         "parameters": total,
         "trainable_parameters": fitted,
@@ -203,7 +206,7 @@ def build_validation(
     """A network -> the figures of the validation split: those of the first evaluator, and the loss."""
     import numpy as np
 
-    precision = "bf16" if args.bf16 else "fp16" if args.fp16 else "fp32"
+    precision = device.name_precision(args.bf16, args.fp16)
     answerer: Answerer | None = None
 
     def validate(model: nn.Module) -> dict[str, float]:
@@ -305,34 +308,34 @@ def _arguments_of(stage: Stage, args: TrainingArguments) -> TrainingArguments:
 
 def _is_done(stage: Stage, trainer: CommandTrainer) -> bool:
     """Whether an earlier process finished this stage; its weights are taken over then."""
-    from safetensors.torch import load_model
+    from safetensors.torch import load_file
 
-    file = Path(str(trainer.args.output_dir)) / "stage.safetensors"
-    if not stage.name or not file.is_file():
+    if not stage.name or not _finished_weights(trainer).is_file():
         return False
-    load_model(trainer.model, file)
+    trainer.model.load_state_dict(load_file(_finished_weights(trainer)))
     logger.info("stage %s was finished before", stage.name)
     return True
 
 
 def _keep(stage: Stage, trainer: CommandTrainer) -> None:
-    """The weights that a finished stage leaves to the next."""
-    from safetensors.torch import save_model
+    """The weights that a finished stage leaves to the next; a single one leaves them to the run."""
+    from safetensors.torch import save
 
+    if not stage.name:
+        return
     if processes.RANK == 0:
-        file = Path(str(trainer.args.output_dir)) / "stage.safetensors"
-        save_model(trainer.accelerator.unwrap_model(trainer.model), str(file.with_suffix(".part")))
-        file.with_suffix(".part").replace(file)
+        weights = trainer.accelerator.unwrap_model(trainer.model).state_dict()
+        whole = {name: tensor.contiguous().clone() for name, tensor in weights.items()}  # tied ones would share memory
+        files.write_bytes(_finished_weights(trainer), save(whole))
     processes.wait_for_all()
 
 
-def log_parameters(model: nn.Module) -> None:
-    """How many parameters a network has, how many move, and why the others of an embedding do not."""
-    from voicecommand.models.embeddings import count_unseen
-    from voicecommand.models.tuning import count_parameters
+def _finished_weights(trainer: CommandTrainer) -> Path:
+    return Path(str(trainer.args.output_dir)) / "stage.safetensors"
 
-    total, trainable = count_parameters(model)
-    unseen = count_unseen(model)
+
+def log_parameters(total: int, trainable: int, unseen: int = 0) -> None:
+    """How many parameters a model has, how many move, and how many of an embedding do not."""
     rest = f"; {unseen:,} are of tokens that train lacks and stay as they are" if unseen else ""
     share = 100 * trainable / max(total, 1)
     logger.info("parameters %s, trainable %s (%.2f %%)%s", f"{total:,}", f"{trainable:,}", share, rest)

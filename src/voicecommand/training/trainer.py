@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 from transformers import Trainer
 from transformers.trainer_utils import speed_metrics
 
-from voicecommand.audio.windows import DRAW
+from voicecommand.audio.windows import take_draws
 from voicecommand.errors import InputError, NonFiniteLoss
 from voicecommand.tasks.base import Batch, Encoded, NetworkTask
 from voicecommand.training.batches import GroupedBatches, TrainingExamples
@@ -156,7 +156,7 @@ class CommandTrainer(Trainer):
 
     def _prepare_inputs(self, inputs: Batch) -> Batch:
         """To the device, but for what was drawn: augmentation decides by it on the CPU without waiting for a GPU."""
-        drawn = {name: value for name, value in inputs.items() if name.startswith(DRAW)}
+        drawn = take_draws(inputs)
         prepared: Batch = super()._prepare_inputs({k: v for k, v in inputs.items() if k not in drawn})
         return prepared | drawn
 

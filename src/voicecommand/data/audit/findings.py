@@ -1,4 +1,4 @@
-"""What can be wrong with a data set before any model sees it, and the data set's fingerprint.
+"""What can be wrong with a data set before any model sees it.
 
 Errors make a training wrong or impossible; warnings are for a person to judge. Every problem names rows as
 file:row. `recipes/audit.py` shows them all, training runs the same checks first, but for the search for nearly
