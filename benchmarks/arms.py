@@ -354,20 +354,13 @@ class WatchedLoader:
             yield batch
 
 
-class WatchedDraws:
-    """An Augmentation whose draws are timed."""
-
-    def __init__(self, augmentation: Any, watch: Watch) -> None:
-        self.draw = watch.around(augmentation.draw)
-
-
 def watch_parts(trainer: Any) -> dict[str, Watch]:
     """Features and augmentation inside the steps of a BC-ResNet, each by a watch of its own."""
     watch = {"features": Watch(), "augmentation": Watch(), "draws": Watch()}
     trainer.model.features.forward = watch["features"].around(trainer.model.features.forward)
     trainer.to_inputs.augmenter.forward = watch["augmentation"].around(trainer.to_inputs.augmenter.forward)
     windows = trainer.data_collator.windows
-    windows.augmentation = WatchedDraws(windows.augmentation, watch["draws"])
+    windows.draws = watch["draws"].around(windows.draws)
     return watch
 
 
