@@ -5,8 +5,6 @@
 The files go to evaluations/<data>-<split>/ of the run.
 """
 
-from pathlib import Path
-
 from voicecommand.config import identity, objects, overrides, program
 
 
@@ -35,14 +33,15 @@ def main(config):
 
     directory = run / "evaluations" / f"{config.choices.data}-{config.split}"
     directory.mkdir(parents=True, exist_ok=True)
-    written.write_evaluation(directory, answers, metrics)
-    clips.write_run_clips(directory, answers, dataset)
+    blocks = build_blocks(model.task.evaluators, answers, metrics)
+    written.write_evaluation(directory, answers, metrics, blocks)
+    clips.write_run_clips(directory, blocks, dataset)
     for split, (_, given) in answered.items():
         fit.log_truncated(split, given.truncated, len(dataset[split]), given.limit)
     truncated = {split: given.truncated for split, (_, given) in answered.items()}
     data = fingerprint.describe_data(config.choices.data, dataset, truncated, columns.known)
     records.write_evaluation_record(directory, run, data, identity.command())
-    path = page.write_report(directory, Path(run), build_blocks(model.task.evaluators, answers, metrics))
+    path = page.write_report(directory, blocks, run)
     print(terminal.format_summary(metrics), f"report: {path}", sep="\n")
 
 

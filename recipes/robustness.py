@@ -41,7 +41,9 @@ def main(config):
         corpus = (text for split in everything.values() for text in split["text"])
         conditions = recogniser_errors.text_conditions(commands, ids, corpus, config.seed)
     clean, _ = model.answer_split(rows, config.split)
-    result = robustness.measure(clean, conditions, model.probabilities)
+    result = robustness.measure(
+        model.task.evaluators[0], clean, conditions, lambda commands: model.answer(commands).columns
+    )
 
     directory = run / "robustness" / f"{config.choices.data}-{config.split}"
     robustness.write_robustness(directory, result | {"seed": config.seed, "command": identity.command()})

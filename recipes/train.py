@@ -62,9 +62,10 @@ def train(config, run):
             record = identity.record(config, args)
             metrics |= records.write_record(run, record, task.describe(), data, trained.figures, trained.history)
             saved.write_threshold(run.directory / "model", metrics["rejection"])
-            written.write_evaluation(run.directory, answers, metrics)
-            clips.write_run_clips(run.directory, answers, dataset)
-            page.write_report(run.directory, blocks=build_blocks(task.evaluators, answers, metrics))
+            blocks = build_blocks(task.evaluators, answers, metrics)
+            written.write_evaluation(run.directory, answers, metrics, blocks)
+            clips.write_run_clips(run.directory, blocks, dataset)
+            page.write_report(run.directory, blocks)
             page.write_model_card(run.directory)
 
 

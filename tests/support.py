@@ -163,7 +163,7 @@ def write_finished_run(
         names = [f"{split}-{i}" for i in range(len(references))]
         labels = ["off", "on"]
         found = label_answers(split, names, names, names, references, probabilities, groups, column, labels)
-        written.write_evaluation(place, [found], evaluate_labels([found], 0.5))
+        written.write_evaluation(place, [found], evaluate_labels([found], 0.5), [])
     record = {
         "seed": seed,
         "threads": 2,

@@ -19,6 +19,8 @@ from voicecommand.compare import recogniser_errors, robustness
 from voicecommand.errors import InputError
 from voicecommand.evaluation import transcripts
 from voicecommand.evaluation.base import Answers
+from voicecommand.evaluation.classification import Classification
+from voicecommand.evaluation.intervals import ratio_with_interval
 
 RATE = 16_000
 TEXTS = [
@@ -45,6 +47,12 @@ def clean_of(answers: np.ndarray, groups: list[str | None] | None = None) -> Ans
         group_column=None if groups is None else "speaker",
         label_names=[f"label {i}" for i in range(k)],
     )
+
+
+def measure(clean: Answers, conditions: list, predict: Callable[[list], np.ndarray]) -> dict[str, Any]:
+    """As recipes/robustness.py does it, of a model that gives probabilities."""
+    answer = lambda commands: {"probabilities": predict(commands)}  # noqa: E731
+    return robustness.measure(Classification(), clean, conditions, answer)
 
 
 @pytest.fixture(scope="module")
@@ -201,12 +209,12 @@ def right_until(
 
 def test_the_score_is_the_area_under_accuracy_over_the_ratio_by_trapezoids() -> None:
     found, predict = right_until(lambda row: 10)
-    result = robustness.measure(clean_of(np.tile([0.9, 0.1], (30, 1))), found, predict)
+    result = measure(clean_of(np.tile([0.9, 0.1], (30, 1))), found, predict)
     # Right at 20 and 10 dB, wrong at 5 and 0: 10 whole, and half of the 5 dB between.
     assert result["score"]["value"] == pytest.approx((10 + 2.5) / 20)
     assert result["areas"]["white"]["value"] == pytest.approx(0.625)
     always, nothing = (
-        robustness.measure(clean_of(np.tile([0.9, 0.1], (9, 1))), *right_until(lambda row, w=w: w)) for w in (0, 21)
+        measure(clean_of(np.tile([0.9, 0.1], (9, 1))), *right_until(lambda row, w=w: w)) for w in (0, 21)
     )
     assert (always["score"]["value"], nothing["score"]["value"]) == (1.0, 0.0)
 
@@ -215,7 +223,7 @@ def test_a_recording_of_noise_has_an_area_and_is_not_in_the_score() -> None:
     found, predict = right_until(lambda row: 0)
     spoilt = [c if c.kind != "hum (recorded)" else compare_conditions.Condition(
         c.kind, c.level, "dB", lambda row: (row, -1), True) for c in found]  # fmt: skip
-    result = robustness.measure(clean_of(np.tile([0.9, 0.1], (9, 1))), spoilt, predict)
+    result = measure(clean_of(np.tile([0.9, 0.1], (9, 1))), spoilt, predict)
     assert result["score_over"] == list(audio_noise.NOISE_KINDS)
     assert (result["areas"]["hum (recorded)"]["value"], result["score"]["value"]) == (0.0, 1.0)
 
@@ -225,7 +233,7 @@ def test_every_figure_has_an_interval_over_groups() -> None:
     groups: list[str | None] = [f"s{row % 4}" for row in range(600)]  # more than are held at once
     answers = np.tile([0.9, 0.1], (600, 1))
     answers[:60] = [0.1, 0.9]
-    result = robustness.measure(clean_of(answers, groups), found, predict)
+    result = measure(clean_of(answers, groups), found, predict)
     assert result["conditions"][0]["accuracy"]["value"] == 0.9, "the first row is the examples as they are"
     for figure in (result["score"], result["conditions"][1]["accuracy"]):
         assert figure["value"] == pytest.approx(0.75)
@@ -234,11 +242,43 @@ def test_every_figure_has_an_interval_over_groups() -> None:
         assert "fewer than 10 groups" in figure["note"]
 
 
+class Errors:
+    """Errors of words, as a recogniser of speech has them: lower is better, and examples weigh by their words."""
+
+    name, targets, primary_metric, greater_is_better, units_metric = "errors", ("label",), "wer", False, "wer"
+
+    def units(self, answers: Answers) -> tuple[np.ndarray, np.ndarray]:
+        return np.asarray(answers.columns["errors"], dtype=np.float64), np.arange(1.0, 1 + len(answers.ids))
+
+    def score(self, answers: Answers) -> dict[str, Any]:
+        return {"wer": ratio_with_interval(*self.units(answers), None, None)}
+
+
+def test_a_task_without_labels_is_measured_by_its_own_units(tmp_path: Path) -> None:
+    """The third of three examples, of 1, 2 and 3 words, has an error at 5 dB and two at 0."""
+    found, _ = right_until(lambda row: 0)
+    clean = dataclasses.replace(clean_of(np.ones((3, 1))), columns={"errors": [0, 0, 0]})
+
+    def answer(commands: list) -> dict[str, list]:
+        return {"errors": [{5: 1, 0: 2}.get(snr, 0) if row == 2 else 0 for row, snr in commands]}
+
+    result = robustness.measure(Errors(), clean, found, answer)  # type: ignore[arg-type]
+    assert result["metric"] == "wer"
+    rates = {row["level"]: row["wer"]["value"] for row in result["conditions"] if row["kind"] == "white"}
+    assert rates == {20: 0, 10: 0, 5: pytest.approx(1 / 6), 0: pytest.approx(2 / 6)}
+    # Trapezoids from 0 to 20 dB: 5 x 1.5 errors and 5 x 0.5 of 6 words.
+    assert result["score"]["value"] == pytest.approx((5 * 1.5 + 5 * 0.5) / 20 / 6)
+    robustness.write_robustness(tmp_path, result)
+    assert "score 8.3 % (" in robustness.format_robustness(result) and "area under WER" in (
+        robustness.format_robustness(result)
+    )
+
+
 def test_a_split_without_labels_of_the_model_is_refused() -> None:
     clean = clean_of(np.tile([0.9, 0.1], (3, 1)))
     outside = dataclasses.replace(clean, references={"label": ["out_of_scope"] * 3})
     with pytest.raises(InputError, match="split=test: no example has a label of the model"):
-        robustness.measure(outside, [], lambda inputs: np.zeros((0, 2)))
+        measure(outside, [], lambda inputs: np.zeros((0, 2)))
 
 
 @pytest.mark.parametrize(
@@ -309,7 +349,7 @@ def test_the_files_hold_every_condition_and_the_terminal_shows_them(tmp_path: Pa
     def predict(sounds: list) -> np.ndarray:
         return np.array([[0.9, 0.1] if np.std(sound) < 0.25 else [0.2, 0.8] for sound in sounds])
 
-    result = robustness.measure(clean, conditions, predict)
+    result = measure(clean, conditions, predict)
     robustness.write_robustness(tmp_path, result)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["robustness.csv", "robustness.json", "robustness.png"]
     assert json.loads((tmp_path / "robustness.json").read_text()) == result
@@ -354,7 +394,7 @@ def test_a_table_of_wrong_words_shows_the_measured_rate(tmp_path: Path) -> None:
     def predict(texts: list) -> np.ndarray:
         return np.array([[0.9, 0.1] if text in TEXTS else [0.1, 0.9] for text in texts])
 
-    result = robustness.measure(clean_of(predict(TEXTS)), found, predict)
+    result = measure(clean_of(predict(TEXTS)), found, predict)
     text = robustness.format_robustness(result)
     assert f"recogniser errors 30 %, measured {100 * (found[-1].word_error_rate or 0):.1f} %" in text
     assert "area under accuracy over the share of wrong words asked for, 0 to 30 %" in text

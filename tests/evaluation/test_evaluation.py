@@ -13,8 +13,11 @@ import pytest
 
 from support import evaluate_labels, label_answers
 from voicecommand.errors import InputError
-from voicecommand.evaluation import arrays, classification, confidence, intervals
+from voicecommand.evaluation import arrays, confidence, intervals, slices
 from voicecommand.evaluation.base import Answers
+from voicecommand.evaluation.blocks import Block, Examples
+from voicecommand.evaluation.classification import Classification
+from voicecommand.evaluation.splits import build_blocks
 from voicecommand.report import clips as report_clips
 from voicecommand.report import terminal, written
 
@@ -40,6 +43,10 @@ def predictions_of(split: str, references: list[int], predicted: list[int], **ch
         "label_names": LABELS,
     }
     return label_answers(**(fields | changes))
+
+
+def blocks_of(splits: list[Answers]) -> list[Block]:
+    return build_blocks((Classification(),), splits, evaluate_labels(splits))
 
 
 @pytest.fixture
@@ -114,12 +121,30 @@ def test_the_worst_and_the_best_speaker_are_those_with_enough_examples_and_no_on
     assert (by_group["worst"], by_group["best"], by_group["gap"]) == ("ann", "ben", pytest.approx(0.2))
     low, high = intervals.wilson(8, 10)
     assert by_group["groups"]["ann"] == {"accuracy": 0.8, "low": low, "high": high, "examples": 10}
+    assert by_group["metric"] == "accuracy"
     assert (by_group["few"]["groups"], by_group["few"]["examples"], by_group["few"]["accuracy"]) == (2, 5, 0.2)
     assert by_group["unknown"]["examples"] == 2
-    assert terminal.format_by_group(by_group) == (
+    assert slices.format_by_group(by_group) == (
         "4 speakers: worst ann 80.0 % of 10, best ben 100.0 % of 5, gap 20.0 points; "
         "2 with fewer than 5 examples, together 20.0 % of 5; speaker unknown 50.0 % of 2"
     )
+
+
+class WordErrors(Classification):
+    """A figure of which less is better: errors of words."""
+
+    units_metric, greater_is_better = "wer", False
+
+    def units(self, answers: Answers) -> tuple[np.ndarray, np.ndarray]:
+        return (answers.predicted != answers.label_ids).astype(float), np.full(len(answers.ids), 4.0)
+
+
+def test_where_less_is_better_the_worst_speaker_has_the_most() -> None:
+    split = speech({"ann": [1] * 8 + [0] * 2, "ben": [1] * 5, "eve": [0] * 6})
+    by_group = slices.score_groups(WordErrors(), split)
+    assert list(by_group["groups"]) == ["eve", "ann", "ben"], "the highest first"
+    assert (by_group["worst"], by_group["best"], by_group["gap"]) == ("eve", "ben", 0.25)
+    assert "worst eve 25.0 % of 6, best ben 0.0 % of 5, gap 25.0 points" in slices.format_by_group(by_group)
 
 
 def test_where_no_speaker_has_enough_examples_none_is_worst() -> None:
@@ -134,7 +159,7 @@ def test_templates_and_texts_are_not_speakers_and_clips(splits: list[Answers], t
 
     metrics = evaluate_labels(splits)
     assert not {"by_group", "by_seconds"} & set(metrics["splits"]["test"])
-    written.write_evaluation(tmp_path, splits, metrics)
+    written.write_evaluation(tmp_path, splits, metrics, blocks_of(splits))
     assert "seconds" not in pyarrow.parquet.read_schema(tmp_path / "predictions.parquet").names
 
 
@@ -168,14 +193,16 @@ def test_clips_are_those_of_the_surest_mistakes_and_are_gone_when_there_are_none
     import pyarrow.parquet
 
     wrong = predictions_of("test", [0] * 30, [1] * 8 + [2] * 3 + [0] * 19, seconds=[0.5] * 30)
-    assert classification.confused_examples(wrong) == [0, 1, 2, 3, 4, 8, 9, 10], "five of a pair, three of the other"
     validation = predictions_of("validation", [0] * 3, [1] * 3, seconds=[0.5] * 3)
-    report_clips.write_clips(tmp_path, [validation, wrong], lambda _, row: np.full(8000, row, np.int16), 16_000)
+    blocks = blocks_of([validation, wrong])
+    report_clips.write_clips(tmp_path, blocks, lambda _, name: np.full(8000, len(name), np.int16), 16_000)
     clips = pyarrow.parquet.read_table(tmp_path / "clips.parquet").to_pylist()
     assert [(clip["split"], clip["id"]) for clip in clips] == [("test", f"test-{i}") for i in (0, 1, 2, 3, 4, 8, 9, 10)]
+    pairs = next(block for block in blocks if isinstance(block, Examples))
+    assert [(len(group.examples), group.more) for group in pairs.groups] == [(5, 3), (3, 0)], "at most five of a pair"
     assert {(clip["seconds"], clip["is_cut"]) for clip in clips} == {(0.5, False)}
     perfect = predictions_of("test", [0] * 5, [0] * 5, seconds=[0.5] * 5)
-    report_clips.write_clips(tmp_path, [perfect], lambda _, row: np.zeros(8000, np.int16), 16_000)
+    report_clips.write_clips(tmp_path, blocks_of([perfect]), lambda _, name: np.zeros(8000, np.int16), 16_000)
     assert not (tmp_path / "clips.parquet").exists(), "clips of an earlier evaluation must not stay"
 
 
@@ -199,10 +226,9 @@ def test_the_mean_of_right_and_wrong_has_the_interval_of_accuracy() -> None:
     split = predictions_of("test", [0] * 60, [0] * 50 + [1] * 10, groups=groups, group_column="speaker")
     figure = evaluate_labels([split])["splits"]["test"]["accuracy"]
     right = (split.predicted == split.label_ids).astype(float)
-    mean = intervals.mean_with_interval(right, groups, "speaker")
-    assert mean == pytest.approx(figure)
-    alone = intervals.mean_with_interval(right, None, None)
-    assert alone["method"] == "bootstrap over 60 examples" and alone["low"] < alone["value"] < alone["high"]
+    assert intervals.ratio_with_interval(right, None, groups, "speaker") == figure
+    half = intervals.ratio_with_interval(right / 2, None, None, None)
+    assert half["method"] == "bootstrap over 60 examples" and half["low"] < half["value"] < half["high"]
 
 
 def test_the_threshold_keeps_95_percent_of_validation_and_ignores_out_of_scope(
@@ -234,7 +260,7 @@ def test_out_of_scope_alone_can_be_evaluated(splits: list[Answers], tmp_path: Pa
     metrics = evaluate_labels(splits[2:], threshold=0.7)
     assert metrics["main_split"] is None
     assert metrics["rejection"]["splits"]["out_of_scope_test"]["auroc"] is None
-    written.write_evaluation(tmp_path, splits[2:], metrics)
+    written.write_evaluation(tmp_path, splits[2:], metrics, [])
     assert not (tmp_path / "confusion_matrix.csv").exists()
     assert "out_of_scope_test: accepts" in terminal.format_summary(metrics)
 
@@ -257,7 +283,7 @@ def test_the_files_hold_the_metrics_the_matrix_and_every_example(splits: list[An
     import pyarrow.parquet
 
     metrics = evaluate_labels(splits)
-    written.write_evaluation(tmp_path / "new", splits, metrics)
+    written.write_evaluation(tmp_path / "new", splits, metrics, blocks_of(splits))
     folder = tmp_path / "new"
     assert sorted(p.name for p in folder.iterdir()) == [
         "confusion_matrix.csv",

@@ -84,12 +84,12 @@ def test_wilson_gives_the_published_interval() -> None:
     assert intervals.wilson(20, 20)[1] == 1.0
 
 
-def test_group_bootstrap_equals_resampling_the_rows_one_by_one() -> None:
+def test_a_bootstrap_over_groups_equals_resampling_the_rows_one_by_one() -> None:
     generator = np.random.default_rng(2)
     groups = np.repeat(np.arange(12), 10)
     references = generator.integers(0, 4, 120)
     predictions = np.where(generator.random(120) < 0.7, references, 0)
-    got = intervals.group_bootstrap(arrays.macro_f1_of_counts, predictions, references, groups.astype(str), seed=3)
+    got = intervals.macro_f1_bootstrap(predictions, references, groups.astype(str), seed=3)
     again, values = np.random.default_rng(3), []
     order = np.unique(groups.astype(str))
     for weights in again.multinomial(12, np.full(12, 1 / 12), size=intervals.RESAMPLES):
@@ -102,9 +102,10 @@ def test_groups_that_fail_together_widen_the_interval_and_the_seed_fixes_it() ->
     groups = [f"g{i // 20}" for i in range(400)]
     references = np.zeros(400, dtype=int)
     predictions = np.array([int(i // 20 % 4 == 0) for i in range(400)])
+    right = predictions == references
 
     def width(units: Any, seed: int = 0) -> float:
-        low, high = intervals.group_bootstrap(arrays.accuracy_of_counts, predictions, references, units, seed=seed)
+        low, high = intervals.ratio_bootstrap(right, np.ones(400), units, seed=seed)
         return high - low
 
     assert width(groups) > 3 * width(None)
@@ -113,10 +114,30 @@ def test_groups_that_fail_together_widen_the_interval_and_the_seed_fixes_it() ->
     assert width(None) == pytest.approx(high - low, rel=0.15), "without groups it is near Wilson's"
 
 
+def test_a_ratio_of_sums_weighs_long_examples_more_and_its_interval_draws_them_whole() -> None:
+    """Such as a word error rate: errors of words, here of four speakers with two sentences each."""
+    errors = np.array([1, 0, 3, 0, 0, 2, 0, 1])
+    words = np.array([2, 8, 3, 5, 4, 4, 10, 4])
+    speakers = np.repeat(list("abcd"), 2)
+    figure = intervals.ratio_with_interval(errors, words, speakers.tolist(), "speaker", seed=3)
+    assert figure["value"] == 7 / 40 and figure["method"] == "bootstrap over 4 groups (speaker)"
+    draws = np.random.default_rng(3).multinomial(4, np.full(4, 1 / 4), size=intervals.RESAMPLES)
+    rates = (draws @ [1, 3, 2, 1]) / (draws @ [10, 8, 8, 14])
+    assert (figure["low"], figure["high"]) == pytest.approx(tuple(np.quantile(rates, [0.025, 0.975])))
+    alone = intervals.ratio_with_interval(errors, words, None, None)
+    assert alone["method"] == "bootstrap over 8 examples", "Wilson is for right or wrong only"
+    assert intervals.ratio_with_interval([1, 0, 1, 1], None, None, None)["method"] == "Wilson"
+
+
+def test_a_resample_without_any_unit_is_left_out() -> None:
+    low, high = intervals.ratio_bootstrap([1, 0], [2, 0], ["a", "b"])
+    assert (low, high) == (0.5, 0.5)
+
+
 def test_a_crossed_bootstrap_draws_groups_and_labels_each_for_itself() -> None:
     speakers, labels = (units.ravel().astype(str) for units in np.indices((20, 5)))
     right = labels != "3"  # one command is never understood, whoever says it
-    assert intervals.mean_bootstrap(right, speakers) == (0.8, 0.8)
+    assert intervals.ratio_bootstrap(right, np.ones(100), speakers) == (0.8, 0.8)
     low, high = intervals.crossed_bootstrap(right, speakers, labels)
     shares = np.random.default_rng(0).binomial(5, 0.8, size=20_000) / 5
     assert (low, high) == pytest.approx(tuple(np.quantile(shares, [0.025, 0.975])))
@@ -139,8 +160,8 @@ def test_intervals_of_three_thousand_examples_and_77_labels_take_well_under_a_se
     groups = generator.integers(0, 300, 3000).astype(str)
     start = time.process_time()
     for units in (groups, None):
-        for statistic in (arrays.accuracy_of_counts, arrays.macro_f1_of_counts):
-            intervals.group_bootstrap(statistic, predictions, references, units)
+        intervals.ratio_bootstrap(predictions == references, np.ones(3000), units)
+        intervals.macro_f1_bootstrap(predictions, references, units)
     assert time.process_time() - start < 2  # 0.1 s on an idle machine
 
 

@@ -16,10 +16,16 @@ import pytest
 
 from support import evaluate_labels, label_answers
 from voicecommand.errors import InputError
+from voicecommand.evaluation import confidence
 from voicecommand.evaluation.base import Answers
-from voicecommand.report import card, clips, facts, figures, terminal, written
+from voicecommand.evaluation.blocks import Block, Curves, Examples, Matrix, Series
+from voicecommand.evaluation.classification import Classification
+from voicecommand.evaluation.splits import build_blocks
+from voicecommand.evaluation.words import format_figure
+from voicecommand.report import card, clips, facts, figures, written
 from voicecommand.report import page as report_page
 
+LABEL_EVALUATORS = (Classification(),)
 LABELS = ["<script>alert('label')</script>", "play|music", "turn_off"]
 TEXTS = ["<script>alert('text')</script> & co", "play some <b>jazz</b>", "lights off"]
 RUN: dict[str, Any] = {
@@ -73,6 +79,14 @@ def predictions_of(split: str, groups: int | None = None, out_of_scope: bool = F
     )
 
 
+def write_all(directory: Path, splits: list[Answers], threshold: float | None = None) -> list[Block]:
+    """The files of an evaluation of these splits, but report.html."""
+    metrics = evaluate_labels(splits, threshold=threshold)
+    blocks = build_blocks(LABEL_EVALUATORS, splits, metrics)
+    written.write_evaluation(directory, splits, metrics, blocks)
+    return blocks
+
+
 @pytest.fixture(scope="module")
 def run_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A complete run with its report and card written."""
@@ -82,19 +96,28 @@ def run_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
         predictions_of("test", 5),
         predictions_of("out_of_scope_test", None, True),
     ]
-    written.write_evaluation(directory, splits, evaluate_labels(splits))
+    blocks = write_all(directory, splits)
     (directory / "run.json").write_text(json.dumps(RUN))
     (directory / "history.json").write_text(json.dumps(HISTORY))
     save_model(directory)
-    report_page.write_report(directory)
+    report_page.write_report(directory, blocks)
     return directory
 
 
 def save_model(directory: Path, **changes: Any) -> None:
+    task = {
+        "file": "text_classification",
+        "class": "TextClassification",
+        "settings": {"max_length": 128},
+        "name": "text_classification",
+        "hub_tag": "text-classification",
+        "reads": "text",
+        "is_network": True,
+    }
     saved = {
-        "format": 1,
-        "kind": "network",
-        "label_names": LABELS,
+        "format": 2,
+        "task": task | changes.pop("task", {}),
+        "vocabulary": {"labels": LABELS},
         "threshold": 0.61,
         "threshold_keeps": 0.95,
     }
@@ -172,64 +195,68 @@ def test_the_report_says(page: Page, expected: str) -> None:
 
 def test_the_report_gives_every_interval_of_metrics_json(run_directory: Path, page: Page) -> None:
     splits = json.loads((run_directory / "metrics.json").read_text())["splits"]
-    found = [
-        terminal.format_figure(s[name], method=False) for s in splits.values() for name in ("accuracy", "macro_f1")
-    ]
+    found = [format_figure(s[name], method=False) for s in splits.values() for name in ("accuracy", "macro_f1")]
     assert len(found) == 4 and all(figure in page.text for figure in found)
 
 
-def test_a_confused_pair_comes_with_its_own_texts(run_directory: Path) -> None:
-    metrics = json.loads((run_directory / "metrics.json").read_text())
-    rows = report_page.read_predictions(run_directory)
-    pairs = report_page.confused_texts(metrics["splits"]["test"], "test", rows, {})
-    assert [(p["label"], p["prediction"], p["count"]) for p in pairs] == [
-        (LABELS[0], LABELS[1], 2),
-        (LABELS[1], LABELS[2], 2),
-        (LABELS[2], LABELS[0], 2),
+def test_a_confused_pair_comes_with_its_own_texts_surest_first(run_directory: Path) -> None:
+    splits = [predictions_of("validation"), predictions_of("test", 5)]
+    shown = next(b for b in build_blocks(LABEL_EVALUATORS, splits, evaluate_labels(splits)) if isinstance(b, Examples))
+    assert [(group.title, group.detail) for group in shown.groups] == [
+        (f"{LABELS[0]} → {LABELS[1]}", "2 of 10 (20.0 %)"),
+        (f"{LABELS[1]} → {LABELS[2]}", "2 of 10 (20.0 %)"),
+        (f"{LABELS[2]} → {LABELS[0]}", "2 of 10 (20.0 %)"),
     ]
-    assert [row["id"] for row in pairs[0]["texts"]] == ["test-0", "test-15"]
-    assert all(row["split"] == "test" for pair in pairs for row in pair["texts"])
+    assert [example.id for example in shown.groups[0].examples] == ["test-0", "test-15"]
+    assert all(example.split == "test" for group in shown.groups for example in group.examples)
 
 
 def test_without_history_run_or_test_split_the_report_is_still_made(tmp_path: Path) -> None:
     splits = [predictions_of("validation")]
-    written.write_evaluation(tmp_path, splits, evaluate_labels(splits))
-    page = Page(report_page.write_report(tmp_path).read_text())
+    page = Page(report_page.write_report(tmp_path, write_all(tmp_path, splits)).read_text())
     assert "Measured on validation: 30 examples" in page.text
     assert "No test split was read" in page.text
     assert "Learning curves" not in page.text and "The run" not in page.text
     (tmp_path / "evaluation").mkdir()
-    written.write_evaluation(tmp_path / "evaluation", splits, evaluate_labels(splits))
     (tmp_path / "run.json").write_text(json.dumps(RUN))
-    path = report_page.write_report(tmp_path / "evaluation", run_directory=tmp_path)
+    blocks = write_all(tmp_path / "evaluation", splits)
+    path = report_page.write_report(tmp_path / "evaluation", blocks, run_directory=tmp_path)
     assert "bert (head) on commands" in path.read_text(), "an evaluation takes run.json from its run"
 
 
 def test_out_of_scope_alone_has_a_report(tmp_path: Path) -> None:
-    splits = [predictions_of("out_of_scope_test", None, True)]
-    written.write_evaluation(tmp_path, splits, evaluate_labels(splits, threshold=0.5))
-    page = Page(report_page.write_report(tmp_path).read_text())
+    blocks = write_all(tmp_path, [predictions_of("out_of_scope_test", None, True)], threshold=0.5)
+    page = Page(report_page.write_report(tmp_path, blocks).read_text())
     assert "100.0 % (88.6 to 100.0, Wilson)" in page.text
     assert not (tmp_path / "confusion_matrix.png").exists()
 
 
 def test_missing_or_broken_files_are_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"no metrics\.json"):
-        report_page.write_report(tmp_path)
+        report_page.write_report(tmp_path, [])
     with pytest.raises(InputError, match=r"no voicecommand\.json"):
         report_page.write_model_card(tmp_path)
     (tmp_path / "metrics.json").write_text("{")
     with pytest.raises(InputError, match=r"metrics\.json: not valid JSON"):
-        report_page.write_report(tmp_path)
+        report_page.write_report(tmp_path, [])
 
 
-def test_the_rejection_curve_passes_through_the_figures_at_the_threshold(run_directory: Path) -> None:
-    rows = report_page.read_predictions(run_directory)
-    curve = report_page.rejection_curve(rows, "test", "out_of_scope_test")
+def test_the_rejection_curve_passes_through_the_figures_at_the_threshold() -> None:
+    curve = confidence.rejection_curve(predictions_of("test"), predictions_of("out_of_scope_test", None, True))
     assert curve["accepted"][0] == curve["false_accepts"][0] == 1.0
     assert curve["accuracy_accepted"][0] == 24 / 30
     above = curve["threshold"] > 0.81
     assert not curve["accepted"][above].any() and np.isnan(curve["accuracy_accepted"][above]).all()
+
+
+def test_the_false_accepts_shown_are_the_surest_of_those_above_the_threshold() -> None:
+    split = predictions_of("out_of_scope_test", None, True)
+    split.probabilities[7] = [0.02, 0.9, 0.08]
+    split.columns["probabilities"][7] = [0.02, 0.9, 0.08]
+    blocks = build_blocks(LABEL_EVALUATORS, [split], evaluate_labels([split], threshold=0.85))
+    assert blocks[-1].rows == ((TEXTS[1], "play|music", "90.0 %", "out_of_scope_test-7 · out_of_scope_test.csv:9"),)
+    none = build_blocks(LABEL_EVALUATORS, [split], evaluate_labels([split], threshold=0.95))
+    assert "accepted with the most confidence" not in none[-1].title
 
 
 def test_the_confusion_matrix_grows_with_the_labels_and_stays_readable(run_directory: Path) -> None:
@@ -238,7 +265,8 @@ def test_the_confusion_matrix_grows_with_the_labels_and_stays_readable(run_direc
     small = Image.open(io.BytesIO((run_directory / "confusion_matrix.png").read_bytes()))
     sizes = {3: small.size}
     for k in (24, 45):
-        png = figures.confusion_matrix_png(np.eye(k, dtype=int).tolist(), [f"label_{i}" for i in range(k)], "test")
+        counts = tuple(map(tuple, np.eye(k, dtype=int).tolist()))
+        png = figures.confusion_matrix_png(Matrix("test", "m", tuple(f"label_{i}" for i in range(k)), counts))
         sizes[k] = Image.open(io.BytesIO(png)).size
     assert sizes[3][0] > 1.5 * sizes[3][1], "side by side"
     assert sizes[45][1] > 1.5 * sizes[45][0], "one above the other"
@@ -252,15 +280,26 @@ def test_the_confusion_matrix_grows_with_the_labels_and_stays_readable(run_direc
 @pytest.mark.filterwarnings("error")
 def test_any_label_can_be_drawn_and_one_line_says_what_the_font_lacks(caplog: Any) -> None:
     names = [r"$\frac$", "two\nlines", "$", "日本"]
-    assert figures.confusion_matrix_png([[1, 0, 0, 0]] * 4, names, "$\\bad$ title").startswith(b"\x89PNG")
-    assert [r.message for r in caplog.records] == ["a figure shows boxes for characters its font lacks: 日本"]
+    block = Matrix("$\\bad$ title", "m", tuple(names), ((1, 0, 0, 0),) * 4)
+    assert figures.confusion_matrix_png(block).startswith(b"\x89PNG")
+    curves = Curves("$\\bad$ title", "$\\x$", "日本", tuple(Series(name, (0.0, 1.0), (0.0, 1.0)) for name in names))
+    assert figures.curves_png(curves).startswith(b"\x89PNG")
+    assert [r.message for r in caplog.records] == ["a figure shows boxes for characters its font lacks: 日本"] * 2
     assert figures.short("a\nb" * 30, 5) == "a ba…"
 
 
-def test_without_curves_nothing_is_drawn() -> None:
-    assert figures.learning_curves_png([], None) is None
-    assert figures.learning_curves_png([{"train_runtime": 3.0, "step": 5}], None) is None
-    assert figures.learning_curves_png([{"loss": 1.0, "step": 1}], 7) is not None
+def test_learning_curves_are_of_the_objective_and_of_nothing_that_was_not_logged() -> None:
+    metrics = {"objective": {"metric": "macro_f1"}, "splits": {}}
+    assert report_page.learning_curves(metrics, [], None) == []
+    assert report_page.learning_curves(metrics, [{"train_runtime": 3.0, "step": 5}], None) == []
+    (only,) = report_page.learning_curves(metrics, [{"loss": 1.0, "step": 1}], 7)
+    assert (only.title, only.series) == ("Learning curves", (Series("training", (1.0,), (1.0,)),))
+    losses, objective = report_page.learning_curves(metrics, HISTORY, 20)
+    assert [series.name for series in losses.series] == ["training", "validation"]
+    assert (objective.y_label, objective.circled) == ("validation macro F1, %", (20.0, 90.0, "kept model"))
+    words = {"objective": {"metric": "error"}, "splits": {"validation": {"error": {"unit": "words"}}}}
+    (error,) = report_page.learning_curves(words, [{"eval_error": 2.5, "step": 3}], None)
+    assert (error.y_label, error.series[0].y) == ("validation error, words", (2.5,)), "no share, so no percent"
 
 
 @pytest.fixture(scope="module")
@@ -276,16 +315,17 @@ def speech_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
         )
         for split in ("validation", "test")
     ]
-    written.write_evaluation(directory, splits, evaluate_labels(splits))
+    blocks = write_all(directory, splits)
 
-    def read(split: str, row: int) -> np.ndarray:
+    def read(split: str, name: str) -> np.ndarray:
         assert split == "test", "only clips of the main split are played"
+        row = int(name.removeprefix("test-"))
         return np.full(int(16_000 * seconds[row]), 100 * row, dtype=np.int16)
 
-    clips.write_clips(directory, splits, read, 16_000)
+    clips.write_clips(directory, blocks, read, 16_000)
     run = RUN | {"task": "audio_classification", "data": {"splits": {"test": {"rows": 30, "truncated": 2}}}}
     (directory / "run.json").write_text(json.dumps(run))
-    report_page.write_report(directory)
+    report_page.write_report(directory, blocks)
     return directory
 
 
@@ -298,8 +338,10 @@ def test_every_mistake_that_is_shown_can_be_heard(speech_directory: Path, speech
     import soundfile
 
     players = [attrs for tag, attrs in speech_page.tags if tag == "audio"]
-    rows = [row for row in report_page.read_predictions(speech_directory) if row["split"] == "test"]
-    wrong = [row for row in rows if row["label"] != row["prediction"]]
+    import pyarrow.parquet
+
+    rows = pyarrow.parquet.read_table(speech_directory / "predictions.parquet").to_pylist()
+    wrong = [row for row in rows if row["split"] == "test" and row["label"] != row["prediction"]]
     assert len(players) == len(wrong) == 6
     heard = []
     for attrs in players:
@@ -326,30 +368,36 @@ def test_a_report_on_text_has_nothing_of_sound(run_directory: Path, page: Page) 
         "rare",
         "Accuracy by length of the clip",
         "the clips with the confidence of the mistake",
-        "test: 2 of 30 clips are longer than the model hears at once",
+        "test: 2 of 30 clips are longer than the model's window",
     ],
 )
 def test_the_report_on_speech_says(speech_page: Page, expected: str) -> None:
     assert expected in speech_page.text
 
 
-def test_the_figures_of_speakers_and_lengths_grow_with_them_up_to_a_limit() -> None:
-    from PIL import Image
+def test_a_bar_has_its_share_its_interval_and_its_cells(speech_directory: Path, speech_page: Page) -> None:
+    html = (speech_directory / "report.html").read_text()
+    metrics = json.loads((speech_directory / "metrics.json").read_text())
+    share = metrics["splits"]["test"]["by_group"]["groups"]["rare"]
+    low, width = 100 * share["low"], 100 * (share["high"] - share["low"])
+    bar = f'<i class="faint" style="width:{100 * share["accuracy"]:.1f}%"></i>'
+    assert f'{bar}<u style="left:{low:.1f}%;width:{width:.1f}%"></u>' in html, "few examples are grey"
+    assert f"{format_figure(share | {'value': share['accuracy']}, method=False)}4" in speech_page.text
 
-    def height(count: int) -> int:
-        share = {"accuracy": 0.5, "low": 0.2, "high": 0.8, "examples": 9}
-        png = figures.groups_png({"column": "speaker", "least": 5, "groups": {f"s{i}": share for i in range(count)}})
-        return Image.open(io.BytesIO(png)).size[1]
 
-    assert height(2) < height(20) < height(40) == height(400)
+def test_a_table_aligns_numbers_to_the_right_and_words_to_the_left() -> None:
+    for cell in (3, 0.5, "1,234", "97.1 %", "-", "0.981"):
+        assert report_page.is_number(cell)
+    for cell in ("play", "3 apples", "12.0 % (10.0 to 14.0)", ""):
+        assert not report_page.is_number(cell)
 
 
 def test_the_card_of_a_network_of_ours_for_sound(tmp_path: Path, monkeypatch: Any) -> None:
-    save_model(tmp_path, task="audio_classification")
+    save_model(tmp_path, task={"name": "audio_classification", "hub_tag": "audio-classification", "reads": "audio"})
     (tmp_path / "model" / "config.json").write_text(json.dumps({"model_type": "whisper"}))
     text = report_page.write_model_card(tmp_path).read_text()
     assert 'pipeline("audio-classification", model="DIR_OR_HUB_ID")' in text and '"command.wav"' in text
-    assert "pipeline_tag: audio-classification" in text and "as sound of 16 kHz" in text
+    assert "pipeline_tag: audio-classification" in text and "as audio of 16 kHz" in text
     assert "import voicecommand" not in text, "a stock network needs nothing of ours"
     (tmp_path / "lib" / "models").mkdir(parents=True)
     (tmp_path / "lib" / "models" / "ours.py").touch()
@@ -370,7 +418,7 @@ def test_the_card_is_valid_for_the_hub(run_directory: Path) -> None:
     )
     assert data.base_model is None, "a package:// resource is no hub id"
     results = {r.metric_name: (r.metric_value, r.dataset_name, r.dataset_split) for r in data.eval_results}
-    assert results["Accuracy"] == (0.8, "commands", "test")
+    assert results["Accuracy"] == (0.8, "commands", "test") and "Macro F1" in results
     assert 'pipeline("text-classification", model="DIR_OR_HUB_ID")' in text
     for expected in ("**0.6100**", "f1n9e2", "fewer than 10 groups", "80.0 % (", "bootstrap over 5 groups"):
         assert expected in text
@@ -381,7 +429,7 @@ def test_the_card_is_valid_for_the_hub(run_directory: Path) -> None:
 
 
 def test_the_card_of_an_estimator_says_how_to_load_it(tmp_path: Path) -> None:
-    save_model(tmp_path, kind="tfidf", threshold=None)
+    save_model(tmp_path, task={"is_network": False}, threshold=None)
     text = report_page.write_model_card(tmp_path).read_text()
     assert 'voicecommand.load("DIR")' in text and "pipeline(" not in text
     assert "library_name: voicecommand" in text

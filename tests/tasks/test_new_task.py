@@ -25,7 +25,7 @@ import torch
 from transformers import AutoModelForSequenceClassification
 
 from voicecommand.evaluation.blocks import Table
-from voicecommand.evaluation.intervals import mean_with_interval
+from voicecommand.evaluation.intervals import ratio_with_interval
 from voicecommand.models.pretrained import load_pretrained
 from voicecommand.models.tokens import encode_texts, load_tokenizer
 from voicecommand.tasks.base import Columns, Encoded, Loss, NetworkTask
@@ -41,9 +41,9 @@ class MeanError:
     def quick(self, answers):
         return {"mean_error": float(self.errors(answers).mean())}
 
-    def score(self, answers, rows=None):
-        errors = self.errors(answers) if rows is None else self.errors(answers)[rows]
-        return {"mean_error": mean_with_interval(errors, answers.groups, answers.group_column) | {"unit": "words"}}
+    def score(self, answers):
+        figure = ratio_with_interval(*self.units(answers), answers.groups, answers.group_column)
+        return {"mean_error": figure | {"unit": "words"}}
 
     def units(self, answers):
         errors = self.errors(answers)
@@ -53,9 +53,6 @@ class MeanError:
         worst = np.argsort(-self.errors(answers))[:3]
         rows = tuple((answers.texts[i], answers.references["words"][i], answers.columns["words"][i]) for i in worst)
         return [Table("Furthest from the number of words", ("text", "words", "answer"), rows)]
-
-    def headline(self, scores):
-        return scores["mean_error"]
 
 
 class Inputs(torch.nn.Module):

@@ -255,7 +255,7 @@ def mean_interval(seeds: Sequence[TestedRows], method: str) -> tuple[float, floa
     if all(group is None for group in groups):
         low, high = intervals.wilson(round(float(right.sum())), len(right))
         return low, high, "Wilson on the mean of the seeds", None
-    figure = intervals.mean_with_interval(right, groups, None)
+    figure = intervals.ratio_with_interval(right, None, groups, None)
     return figure["low"], figure["high"], f"{method}, all seeds together", figure["note"]
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from voicecommand.compare.tables import Share, markdown_table, points, with_interval
-from voicecommand.evaluation.intervals import mean_with_interval
+from voicecommand.evaluation.intervals import ratio_with_interval
 from voicecommand.report import figures
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def measure_few_shot(pool: Pool, counts: Sequence[int] = COUNTS, draws: int = DR
     for count in counts:
         hits = np.stack(right[count])
         accuracies = hits.mean(axis=1)
-        figure = mean_with_interval(hits.mean(axis=0), pool.speakers[pool.test].tolist(), "speaker")
+        figure = ratio_with_interval(hits.mean(axis=0), None, pool.speakers[pool.test].tolist(), "speaker")
         spread = {"spread": accuracies.std(ddof=1), "min": accuracies.min(), "max": accuracies.max()}
         numbers = {name: float(value) for name, value in spread.items()}
         curve.append(cast(Point, {"examples": count, **figure, **numbers}))

@@ -1,27 +1,31 @@
-"""How a model's accuracy falls as its input gets worse: noise and band limits for sound, wrong words for text.
+"""How a model does as its input gets worse: noise and band limits for audio, wrong words for text.
 
-Every condition is a function of (seed, id of the example, the data) alone, so that two models are measured on the
-same noise and the same wrong words; and what happens at one level happens at the next, only louder or more often.
+What is measured is the `units_metric` of the task's first evaluator: accuracy, for a task of labels.
 
-The score is an area under accuracy, as a share of the most it could be:
+Every condition is a function of only (seed, id of the example, the data), so that two models are measured on the same
+noise and the same wrong words; and what happens at one level happens at the next, but louder or more often.
 
-- sound: over the signal-to-noise ratio from 0 to 20 dB (trapezoids between 0, 5, 10 and 20 dB), the mean over white,
+The score is an area under that figure, as a share of the axis:
+
+- audio: over the signal-to-noise ratio from 0 to 20 dB (trapezoids between 0, 5, 10 and 20 dB), the mean over white,
   pink, brown and babble noise. Clean speech has no place on that axis and is not in it, nor is a recording of noise,
   band limits or clipping: scores of runs measured with and without `noise=` can be compared.
 - text: over the share of words that a recogniser gets wrong, as asked for, from 0 to 30 %.
 
-Both are means of one number per example, so their intervals are bootstrapped over groups as those of accuracy.
+Both are ratios of one number for each example, so their intervals are bootstrapped over groups like the figure's own.
 """
 
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 import json
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,73 +34,89 @@ from voicecommand.audio.noise import NOISE_KINDS
 from voicecommand.compare.conditions import SNRS, WRONG_WORDS, Condition
 from voicecommand.compare.recogniser_errors import ERROR_RATES
 from voicecommand.errors import InputError
-from voicecommand.evaluation.base import Answers
-from voicecommand.evaluation.intervals import figure_with_interval, mean_with_interval
+from voicecommand.evaluation.base import Answers, Evaluator, Figure
+from voicecommand.evaluation.intervals import ratio_with_interval
+from voicecommand.evaluation.words import format_figure, name_in_words, percent, value_in_words
 from voicecommand.files import write_bytes
 from voicecommand.report import figures
-from voicecommand.report.terminal import format_figure, percent
 
 logger = logging.getLogger(__name__)
 CHUNK = 256  # inputs that are held at once
+Columns: TypeAlias = Mapping[str, Sequence | NDArray]
+Units: TypeAlias = tuple[NDArray[np.float64], NDArray[np.float64]]
 FIGURE_COLUMNS = ("value", "low", "high", "method", "groups", "note")
 
 
 def measure(
-    clean: Answers, conditions: Iterable[Condition], predict: Callable[[list], NDArray[np.float64]]
+    evaluator: Evaluator, clean: Answers, conditions: Iterable[Condition], answer: Callable[[list], Columns]
 ) -> dict[str, Any]:
-    """Accuracy under every condition, the area under it for each axis, and the score: what robustness.json holds.
+    """The figure under every condition, the area under it for each axis, and the score: what robustness.json holds.
 
     Args:
-        clean: what the model says to the examples as they are.
-        predict: inputs -> probabilities [n, K].
+        clean: what the model answers to the examples as they are.
+        answer: inputs -> the columns of the answers, n values each.
 
     Raises:
         InputError: the split has no example with a label of the model.
     """
     if clean.out_of_scope:
         raise InputError(f"split={clean.split}: no example has a label of the model; name another split")
-    as_it_is = clean.predicted == clean.label_ids
-    measured = [_row("clean", None, "", None, as_it_is, clean)]
-    axes: dict[str, list[tuple[float, NDArray[np.bool_]]]] = {}
+    as_it_is, metric = evaluator.units(clean), evaluator.units_metric
+    unit = evaluator.score(clean)[metric].get("unit")
+
+    def figure_of(units: Units) -> Figure:
+        figure = ratio_with_interval(*units, clean.groups, clean.group_column)
+        return figure | ({"unit": unit} if unit else {})
+
+    def row(kind: str, level: float | None, scale: str, share: float | None, units: Units) -> dict[str, Any]:
+        return {"kind": kind, "level": level, "unit": scale, "word_error_rate": share, metric: figure_of(units)}
+
+    measured = [row("clean", None, "", None, as_it_is)]
+    axes: dict[str, list[tuple[float, Units]]] = {}
     for condition in conditions:
-        rows, right = range(len(as_it_is)), as_it_is
+        units = as_it_is
         if condition.word_error_rate != 0:
-            chunks = [rows[start : start + CHUNK] for start in range(0, len(rows), CHUNK)]
-            answers = [predict([condition.make(row) for row in chunk]) for chunk in chunks]
-            right = np.concatenate(answers).argmax(axis=1) == clean.label_ids
-        share = condition.word_error_rate
-        measured.append(_row(condition.kind, condition.level, condition.unit, share, right, clean))
+            units = evaluator.units(_answer_worse(clean, condition, answer))
+        measured.append(row(condition.kind, condition.level, condition.unit, condition.word_error_rate, units))
         if condition.has_area and condition.level is not None:
-            axes.setdefault(condition.kind, []).append((condition.level, right))
-        logger.info("%s: accuracy %s", _in_words(measured[-1]), percent(measured[-1]["accuracy"]["value"]))
+            axes.setdefault(condition.kind, []).append((condition.level, units))
+        logger.info("%s: %s %s", _in_words(measured[-1]), name_in_words(metric), value_in_words(measured[-1][metric]))
     areas = {kind: _area(points) for kind, points in axes.items()}
     scored = [kind for kind in areas if kind in (*NOISE_KINDS, WRONG_WORDS)]
-    score = np.mean([areas[kind] for kind in scored], axis=0)
+    counts, totals = (np.mean([areas[kind][part] for kind in scored], axis=0) for part in (0, 1))
     return {
         "format": 1,
         "split": clean.split,
-        "examples": len(clean.label_ids),
-        "score": mean_with_interval(score, clean.groups, clean.group_column),
+        "examples": len(clean.ids),
+        "metric": metric,
+        "score": figure_of((counts, totals)),
         "score_over": scored,
-        "areas": {kind: mean_with_interval(a, clean.groups, clean.group_column) for kind, a in areas.items()},
+        "areas": {kind: figure_of(area) for kind, area in areas.items()},
         "conditions": measured,
     }
 
 
-def _row(
-    kind: str, level: float | None, unit: str, share: float | None, right: NDArray[np.bool_], clean: Answers
-) -> dict[str, Any]:
-    # Right or wrong as class ids against all ones: their accuracy is the share that is right.
-    ones = np.ones(len(right))
-    figure = figure_with_interval("accuracy", right, ones, clean.groups, clean.group_column)
-    return {"kind": kind, "level": level, "unit": unit, "word_error_rate": share, "accuracy": figure}
+def _answer_worse(clean: Answers, condition: Condition, answer: Callable[[list], Columns]) -> Answers:
+    """The answers to the same examples under a condition, CHUNK at once."""
+    rows = range(len(clean.ids))
+    chunks = [rows[start : start + CHUNK] for start in range(0, len(rows), CHUNK)]
+    parts = [answer([condition.make(row) for row in chunk]) for chunk in chunks]
+    columns = {name: list(chain.from_iterable(part[name] for part in parts)) for name in parts[0]}
+    return dataclasses.replace(clean, columns=columns)
 
 
-def _area(points: list[tuple[float, NDArray[np.bool_]]]) -> NDArray[np.float64]:
-    """Area under right or wrong over the levels, by trapezoids, as a share of the axis: [n]."""
-    levels, rights = zip(*sorted(points, key=lambda point: point[0]), strict=True)
-    area: NDArray[np.float64] = np.trapezoid(np.stack(rights).astype(np.float64), levels, axis=0)
-    return area / (levels[-1] - levels[0])
+def _area(points: list[tuple[float, Units]]) -> Units:
+    """Areas under counts and totals over the levels, by trapezoids, as a share of the axis: [n] each."""
+    levels, units = zip(*sorted(points, key=lambda point: point[0]), strict=True)
+
+    def area(values: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
+        if all(np.array_equal(value, values[0]) for value in values):
+            return values[0]  # exactly: the trapezoids of a constant round
+        under: NDArray[np.float64] = np.trapezoid(np.stack(values), levels, axis=0)
+        return under / (levels[-1] - levels[0])
+
+    counts, totals = zip(*units, strict=True)
+    return area(counts), area(totals)
 
 
 def write_robustness(directory: Path, result: dict[str, Any]) -> None:
@@ -106,7 +126,7 @@ def write_robustness(directory: Path, result: dict[str, Any]) -> None:
     writer = csv.writer(text)
     writer.writerow(["kind", "level", "unit", "word_error_rate", *FIGURE_COLUMNS, "examples"])
     rows = [
-        (row["kind"], row["level"], row["unit"], row["word_error_rate"], row["accuracy"])
+        (row["kind"], row["level"], row["unit"], row["word_error_rate"], row[result["metric"]])
         for row in result["conditions"]
     ]
     rows += [(kind, "area", "", None, figure) for kind, figure in result["areas"].items()]
@@ -120,10 +140,10 @@ def write_robustness(directory: Path, result: dict[str, Any]) -> None:
 
 def format_robustness(result: dict[str, Any]) -> str:
     """The lines on the terminal, of at most 120 columns."""
-    conditions = result["conditions"]
-    clean = conditions[0]["accuracy"]
+    conditions, metric = result["conditions"], result["metric"]
+    clean, what = conditions[0][metric], name_in_words(metric)
     lines = [
-        f"{result['split']}, {result['examples']:,} examples: accuracy with its interval ({clean['method']})",
+        f"{result['split']}, {result['examples']:,} examples: {what} with its interval ({clean['method']})",
         f"as it is {format_figure(clean, method=False)}",
         "",
     ]
@@ -133,24 +153,28 @@ def format_robustness(result: dict[str, Any]) -> str:
     if kinds:
         lines.append(f"{'noise':<{width}}" + "".join(f"{f'{snr} dB':>19}" for snr in SNRS) + f"{'area':>7}")
     for kind in kinds:
-        cells = [_cell(row["accuracy"]) for row in noise if row["kind"] == kind]
-        area = 100 * result["areas"][kind]["value"]
-        lines.append(f"{kind:<{width}}" + "".join(f"{cell:>19}" for cell in cells) + f"{area:>7.1f}")
+        cells = [_cell(row[metric]) for row in noise if row["kind"] == kind]
+        area = _number(result["areas"][kind], "value")
+        lines.append(f"{kind:<{width}}" + "".join(f"{cell:>19}" for cell in cells) + f"{area:>7}")
     lines += [""] if kinds else []
     lines += [f"{_in_words(row):<{width}}{_cell(row['accuracy']):>19}" for row in conditions[1:] if row["unit"] != "dB"]
     if kinds:
         axis = f"SNR from {min(SNRS)} to {max(SNRS)} dB, mean of {', '.join(result['score_over'])} noise"
     else:
         axis = f"the share of wrong words asked for, 0 to {100 * max(ERROR_RATES):.0f} %"
-    lines += ["", f"score {format_figure(result['score'], method=False)}: area under accuracy over {axis}"]
-    found = (row["accuracy"]["note"] for row in conditions if row["accuracy"]["note"])
+    lines += ["", f"score {format_figure(result['score'], method=False)}: area under {what} over {axis}"]
+    found = (row[metric]["note"] for row in conditions if row[metric]["note"])
     notes = dict.fromkeys(note for notes in found for note in notes.split("; "))
     return "\n".join([*lines, *(f"note: {note}" for note in notes)])
 
 
-def _cell(figure: dict[str, Any]) -> str:
-    value, low, high = (f"{100 * figure[name]:.1f}".replace("100.0", "100") for name in ("value", "low", "high"))
+def _cell(figure: Figure) -> str:
+    value, low, high = (_number(figure, name).replace("100.0", "100") for name in ("value", "low", "high"))
     return f"{value} ({low}, {high})"
+
+
+def _number(figure: Figure, name: str) -> str:
+    return f"{figure[name]:.3g}" if "unit" in figure else f"{100 * figure[name]:.1f}"
 
 
 def _in_words(row: dict[str, Any]) -> str:

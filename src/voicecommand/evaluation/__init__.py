@@ -2,6 +2,7 @@
 
 base              the answers to a split, and the contract of an evaluator
 blocks            what a page shows, as plain data
+words             figures in words
 classification    the evaluator of one label for each example
 splits            all splits of an evaluation: the content of metrics.json
 answers           the columns of predictions.parquet

@@ -121,11 +121,6 @@ def confused_pairs(matrix: ArrayLike, top: int = 10) -> list[tuple[int, int, int
     return [(int(r), int(c), int(cells[r, c])) for r, c in zip(rows, columns, strict=True) if cells[r, c]]
 
 
-def accuracy_of_counts(hits: NDArray, support: NDArray, predicted: NDArray) -> NDArray:
-    """Accuracy [...] from per-label counts [..., K]."""
-    return hits.sum(-1) / support.sum(-1)
-
-
 def macro_f1_of_counts(hits: NDArray, support: NDArray, predicted: NDArray) -> NDArray:
     """Macro F1 [...] from per-label counts [..., K], over labels with support."""
     present = support > 0

@@ -98,8 +98,9 @@ class Answers:
 class Evaluator(Protocol):
     """Answers -> figures. The first evaluator of a task owns its objective.
 
-    `primary_metric` is what training chooses by and a sweep compares; `units_metric` is a ratio of sums (accuracy is
-    right of 1, a word error rate errors of words), by which slices and comparisons are free of the task.
+    `primary_metric` is what training chooses by and a sweep compares. `units_metric`, of the same direction, is a ratio
+    of sums (accuracy is right answers of one each, a word error rate errors of words); it is the figure by which slices
+    and robustness measure any task.
     """
 
     @property
@@ -118,14 +119,11 @@ class Evaluator(Protocol):
     def quick(self, answers: Answers) -> dict[str, float]:
         """The figures of Trainer's log."""
 
-    def score(self, answers: Answers, rows: NDArray[np.int64] | None = None) -> dict[str, Any]:
-        """Every figure, of all rows or of those given; a figure with an interval is a `Figure`."""
+    def score(self, answers: Answers) -> dict[str, Any]:
+        """Every figure of a split; one with an interval is a `Figure`."""
 
     def units(self, answers: Answers) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Of `units_metric`: what counts and of how many, `[n]` each."""
 
     def blocks(self, scores: Mapping[str, Any], answers: Answers) -> list[Block]:
         """What the page shows of a split."""
-
-    def headline(self, scores: Mapping[str, Any]) -> Figure:
-        """The one figure of a split."""

@@ -1,9 +1,12 @@
-"""What a page shows, as plain data: whoever draws a block knows no task."""
+"""What a page shows of a split, as plain data: whoever draws a block knows no task.
+
+A block without a title belongs to the section of the block before it. `note` is a sentence under the block.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 
 @dataclass(frozen=True)
@@ -17,20 +20,111 @@ class Table:
 
 
 @dataclass(frozen=True)
-class Bars:
-    """A share, 0 to 1, of each name, with what is written beside it."""
+class Matrix:
+    """Counts `[n, n]` of each pair of labels: rows are references, columns answers.
+
+    `name` is that of its files, NAME.csv and NAME.png.
+    """
 
     title: str
-    bars: tuple[tuple[str, float, str], ...]
+    name: str
+    labels: tuple[str, ...]
+    counts: tuple[tuple[int, ...], ...]
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A share, 0 to 1, with what is written beside it, its interval, and further cells of its row."""
+
+    name: str
+    share: float
+    words: str
+    low: float | None = None
+    high: float | None = None
+    cells: tuple[str | int | float, ...] = ()
+    is_faint: bool = False
+
+
+@dataclass(frozen=True)
+class Bars:
+    """A row for each bar. `head` names the columns: name, share, and one for each further cell."""
+
+    title: str
+    head: tuple[str, ...]
+    bars: tuple[Bar, ...]
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Series:
+    """Points of a chart, `x` and `y` of the same length; a NaN in `y` leaves a gap."""
+
+    name: str
+    x: tuple[float, ...]
+    y: tuple[float, ...]
+    style: Literal["line", "dashed", "points", "marked", "bars"] = "line"
+
+
+@dataclass(frozen=True)
+class Curves:
+    """A chart of series over one axis.
+
+    Args:
+        mark: where a vertical line stands, and what it is.
+        circled: a point (x, y) that stands out, and what it is.
+        below: the label and the bars of a second, low chart under the first, over the same axis.
+        x_top, y_top: where the axis, which starts at 0, ends; None to fit the series.
+    """
+
+    title: str
+    x_label: str
+    y_label: str
+    series: tuple[Series, ...]
+    mark: tuple[float, str] | None = None
+    circled: tuple[float, float, str] | None = None
+    below: tuple[str, Series] | None = None
+    x_top: float | None = None
+    y_top: float | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Example:
+    """One example of a split, by its id; `words` is the answer, or how sure it is."""
+
+    split: str
+    id: str
+    origin: str
+    text: str
+    words: str
+
+
+@dataclass(frozen=True)
+class ExampleGroup:
+    """Examples that have something in common; `more` is how many others are not shown."""
+
+    title: str
+    detail: str
+    examples: tuple[Example, ...]
+    more: int = 0
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Groups of examples. The page plays those that are clips."""
+
+    title: str
+    groups: tuple[ExampleGroup, ...]
     note: str = ""
 
 
 @dataclass(frozen=True)
 class Notes:
-    """Lines of text."""
+    """Paragraphs of text."""
 
     title: str
     lines: tuple[str, ...]
 
 
-Block: TypeAlias = Table | Bars | Notes
+Block: TypeAlias = Table | Matrix | Bars | Curves | Examples | Notes

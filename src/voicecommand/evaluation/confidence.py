@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,9 +13,13 @@ from voicecommand.columns import OUT_OF_SCOPE
 from voicecommand.evaluation import arrays
 from voicecommand.evaluation.arrays import check_probabilities, confidence, divide
 from voicecommand.evaluation.base import Answers
-from voicecommand.evaluation.intervals import figure_with_interval
+from voicecommand.evaluation.blocks import Block, Curves, Notes, Series, Table
+from voicecommand.evaluation.intervals import ratio_with_interval
+from voicecommand.evaluation.words import format_figure, percent
 
 KEEP = 0.95
+FALSE_ACCEPTS = 10
+CURVE_POINTS = 401
 
 
 def measure_rejection(p: Answers, threshold: float, in_scope: dict[str, Answers], seed: int) -> dict[str, Any]:
@@ -22,8 +27,7 @@ def measure_rejection(p: Answers, threshold: float, in_scope: dict[str, Answers]
     scores = confidence(p.probabilities)
     taken = scores >= threshold
     if p.out_of_scope:
-        # "Accuracy" of taken against all ones is the share taken, with the interval that belongs to it.
-        share = figure_with_interval("accuracy", taken, np.ones(len(taken)), p.groups, p.group_column, seed)
+        share = ratio_with_interval(taken, None, p.groups, p.group_column, seed)
         partner = in_scope.get(p.split.removeprefix(OUT_OF_SCOPE + "_"))
         return {
             "examples": len(taken),
@@ -86,3 +90,114 @@ def log_loss(probabilities: ArrayLike, references: ArrayLike) -> float:
     table, expected = check_probabilities(probabilities, references)
     given = table[np.arange(len(expected)), expected]
     return float(-np.log(np.clip(given, np.finfo(np.float64).eps, 1.0)).mean())
+
+
+def rejection_curve(main: Answers, outside: Answers | None) -> dict[str, NDArray[np.float64]]:
+    """Shares [t] over an even grid of thresholds; accuracy is NaN, a gap, where nothing is accepted."""
+    grid = np.linspace(0, 1, CURVE_POINTS)
+    scores, right = confidence(main.probabilities), main.predicted == main.label_ids
+    taken = scores[None, :] >= grid[:, None]
+    count, hits = taken.sum(axis=1), (taken & right).sum(axis=1)
+    accurate = np.divide(hits, count, out=np.full(len(grid), np.nan), where=count > 0)
+    curve = {"threshold": grid, "accepted": count / len(scores), "accuracy_accepted": accurate}
+    if outside is not None:
+        curve["false_accepts"] = (confidence(outside.probabilities)[None, :] >= grid[:, None]).mean(axis=1)
+    return curve
+
+
+def confidence_blocks(answers: Sequence[Answers], metrics: Mapping[str, Any]) -> list[Block]:
+    """What the page shows of calibration and rejection, of a task whose answers have probabilities."""
+    main = next((p for p in answers if p.split == metrics["main_split"]), None)
+    outside = {p.split: p for p in answers if p.out_of_scope}
+    rejection, found = metrics["rejection"], list[Block]()
+    if main is not None:
+        found.append(_reliability(main))
+    if main is not None and rejection:
+        first = next(iter(sorted(outside)), None)
+        other = outside.get(f"{OUT_OF_SCOPE}_{main.split}", outside[first] if first else None)
+        found.append(_acceptance(main, other, rejection["threshold"]))
+    if rejection:
+        said = (
+            f"The threshold {rejection['threshold']:.3f} keeps {percent(rejection['keeps'])} of the in-scope "
+            "validation examples it was set on; no out-of-scope data was used to choose it."
+        )
+        found += [Notes("" if found else "Confidence and rejection", (said,)), _rejection_table(rejection)]
+        found += _false_accepts(list(outside.values()), rejection["threshold"])
+    return found
+
+
+def _reliability(p: Answers) -> Curves:
+    ece = expected_calibration_error(p.probabilities, p.label_ids)
+    bins = reliability_bins(confidence(p.probabilities), p.predicted == p.label_ids)
+    full, width = bins["count"] > 0, 1 / len(bins["count"])
+    centres = (np.arange(len(full)) + 0.5) * width
+    return Curves(
+        "Confidence and rejection",
+        "confidence (highest probability)",
+        "accuracy",
+        (
+            Series("accuracy of the bin", tuple(centres[full]), tuple(bins["accuracy"][full]), "bars"),
+            Series("at its mean confidence", tuple(bins["confidence"][full]), tuple(bins["accuracy"][full]), "points"),
+            Series("perfectly calibrated", (0.0, 1.0), (0.0, 1.0), "dashed"),
+        ),
+        below=("examples", Series("examples", tuple(centres), tuple(bins["count"].astype(float)), "bars")),
+        x_top=1,
+        y_top=1.03,
+        note=f"Reliability on {p.split}: bars on the dashed line mean that a confidence of 80 % is right 80 % of the "
+        f"time. ECE {percent(ece)}, over {len(full)} bins.",
+    )
+
+
+def _acceptance(main: Answers, outside: Answers | None, threshold: float) -> Curves:
+    curve = rejection_curve(main, outside)
+    names = {"accepted": f"accepted, {main.split}", "accuracy_accepted": "accuracy of the accepted"}
+    if outside is not None:
+        names["false_accepts"] = f"false accepts, {outside.split}"
+    grid = tuple(curve["threshold"])
+    return Curves(
+        "",
+        "threshold on the highest probability",
+        "%",
+        tuple(Series(words, grid, tuple(100 * curve[name])) for name, words in names.items()),
+        mark=(threshold, f"chosen threshold {threshold:.3f}"),
+        x_top=1,
+        y_top=102,
+        note="Commands below the threshold are answered with “I did not catch that”.",
+    )
+
+
+def _rejection_table(rejection: Mapping[str, Any]) -> Table:
+    rows: list[tuple[str | int, ...]] = []
+    for name, split in rejection["splits"].items():
+        if "false_accepts" in split:
+            area = "-" if split["auroc"] is None else f"{split['auroc']:.3f}"
+            rows.append((name, split["examples"], "-", "-", format_figure(split["false_accepts_interval"]), area))
+        else:
+            kept, right = percent(split["accepted"]), percent(split["accuracy_accepted"])
+            rows.append((name, split["examples"], kept, right, "-", "-"))
+    return Table("", ("split", "examples", "accepted", "accuracy of accepted", "false accepts", "AUROC"), tuple(rows))
+
+
+def _false_accepts(outside: Sequence[Answers], threshold: float) -> list[Block]:
+    """The out-of-scope examples that were accepted with the highest confidence."""
+    taken = [
+        (score, p, row)
+        for p in outside
+        for row, score in enumerate(confidence(p.probabilities).tolist())
+        if score >= threshold
+    ]
+    taken = sorted(taken, key=lambda found: -found[0])[:FALSE_ACCEPTS]
+    if not taken:
+        return []
+    is_speech = outside[0].seconds is not None
+    rows = tuple(
+        (
+            p.texts[row],
+            p.label_names[p.predicted[row]],
+            percent(score),
+            p.ids[row] if p.ids[row] == p.origins[row] else f"{p.ids[row]} · {p.origins[row]}",
+        )
+        for score, p, row in taken
+    )
+    head = ("said" if is_speech else "text", "taken for", "probability", "where")
+    return [Table(f"Out-of-scope {'clips' if is_speech else 'texts'} accepted with the most confidence", head, rows)]

@@ -3,53 +3,57 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from statistics import NormalDist
-from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from voicecommand.evaluation import arrays
-from voicecommand.evaluation.arrays import check_class_ids
+from voicecommand.evaluation.arrays import check_class_ids, macro_f1_of_counts
+from voicecommand.evaluation.base import Figure
 
 FEW_GROUPS = 10
 
 
-def figure_with_interval(
-    name: str,
-    predictions: ArrayLike,
-    references: ArrayLike,
+def ratio_with_interval(
+    counts: ArrayLike,
+    totals: ArrayLike | None,
     groups: Sequence[str | None] | None,
     group_column: str | None,
     seed: int = 0,
     value: float | None = None,
-) -> dict[str, Any]:
-    """Accuracy or macro F1 with its 95 % interval.
+) -> Figure:
+    """The sum of `counts` over the sum of `totals` (one for each example if None), with its 95 % interval.
 
-    With groups: percentile bootstrap over groups, a row without a group standing alone. Without: Wilson for
-    accuracy, bootstrap over examples for macro F1, which is not a share.
-    `note` says when not to trust it. `value` is the point figure, where it is computed already.
+    Accuracy is right answers of one each, a word error rate errors of words. With groups: percentile bootstrap over
+    groups, where a row without a group is a group of its own. Without: Wilson where each example is right or wrong,
+    otherwise a bootstrap over examples. `note` says when not to trust the interval.
+
+    Args:
+        counts, totals: numbers `[n]`.
+        value: the ratio, where it is computed already.
     """
-    if value is None:
-        value = {"accuracy": arrays.accuracy, "macro_f1": arrays.macro_f1}[name](predictions, references)
-    statistic = {"accuracy": arrays.accuracy_of_counts, "macro_f1": arrays.macro_f1_of_counts}[name]
-    names, method = _resampled(groups, group_column, len(np.asarray(references)))
-    if names is None and name == "accuracy":
-        right = int(np.sum(np.asarray(predictions) == np.asarray(references)))
-        (low, high), method = wilson(right, len(np.asarray(references))), "Wilson"
+    above = np.asarray(counts, dtype=np.float64)
+    below = np.ones(len(above)) if totals is None else np.asarray(totals, dtype=np.float64)
+    names, method = _resampled(groups, group_column, len(above))
+    if names is None and np.isin(above, (0, 1)).all() and (below == 1).all():
+        (low, high), method = wilson(int(above.sum()), len(above)), "Wilson"
     else:
-        low, high = group_bootstrap(statistic, predictions, references, names, seed=seed)
+        low, high = ratio_bootstrap(above, below, names, seed=seed)
+    return _figure(float(above.sum() / below.sum()) if value is None else value, low, high, method, names)
+
+
+def macro_f1_with_interval(
+    predictions: ArrayLike,
+    references: ArrayLike,
+    groups: Sequence[str | None] | None,
+    group_column: str | None,
+    value: float,
+) -> Figure:
+    """Macro F1, which is `value`, with its 95 % interval: a percentile bootstrap over groups, or over examples."""
+    names, method = _resampled(groups, group_column, len(np.asarray(references)))
+    low, high = macro_f1_bootstrap(predictions, references, names)
     return _figure(value, low, high, method, names)
-
-
-def mean_with_interval(
-    values: NDArray[np.float64], groups: Sequence[str | None] | None, group_column: str | None, seed: int = 0
-) -> dict[str, Any]:
-    """The mean of one number per example [n] with the bootstrap interval that `figure_with_interval` would give."""
-    names, method = _resampled(groups, group_column, len(values))
-    low, high = mean_bootstrap(values, names, seed=seed)
-    return _figure(float(np.mean(values)), low, high, method, names)
 
 
 def _resampled(
@@ -58,12 +62,12 @@ def _resampled(
     """What a bootstrap draws: the group of each example (or None: examples), and that in words."""
     if groups is None:
         return None, f"bootstrap over {examples} examples"
-    names = [f"row {i} alone" if group is None else f"group {group}" for i, group in enumerate(groups)]
+    names = [f"row {i}" if group is None else f"group {group}" for i, group in enumerate(groups)]
     count = len(set(names))
     return names, f"bootstrap over {count} {'group' if count == 1 else 'groups'} ({group_column})"
 
 
-def _figure(value: float, low: float, high: float, method: str, names: list[str] | None) -> dict[str, Any]:
+def _figure(value: float, low: float, high: float, method: str, names: list[str] | None) -> Figure:
     count = None if names is None else len(set(names))
     notes = []
     if count is not None and count < FEW_GROUPS:
@@ -83,7 +87,6 @@ def _figure(value: float, low: float, high: float, method: str, names: list[str]
 
 RESAMPLES = 1000
 LEVEL = 0.95
-Statistic = Callable[[NDArray, NDArray, NDArray], NDArray]
 
 
 def wilson(successes: int, n: int, level: float = LEVEL) -> tuple[float, float]:
@@ -97,8 +100,7 @@ def wilson(successes: int, n: int, level: float = LEVEL) -> tuple[float, float]:
     return (0.0 if successes == 0 else centre - half), (1.0 if successes == n else centre + half)
 
 
-def group_bootstrap(
-    statistic: Statistic,
+def macro_f1_bootstrap(
     predictions: ArrayLike,
     references: ArrayLike,
     groups: ArrayLike | None,
@@ -110,9 +112,9 @@ def group_bootstrap(
     """Percentile bootstrap interval (Efron 1979) that draws whole groups, such as speakers, with replacement.
 
     Examples of one group fail together, so resampling examples would give too narrow an interval. `groups`
-    [n] are names; None resamples examples. `statistic` is `accuracy_of_counts` or `macro_f1_of_counts`;
-    both need only hits, support and predicted counts per label, so a resample is one row of a matrix product.
-    A resample may miss a label altogether: macro F1 is then over the labels it has.
+    [n] are names; None resamples examples. Macro F1 needs only hits, support and predicted counts per label, so a
+    resample is one row of a matrix product. A resample may miss a label altogether: macro F1 is then over the labels
+    that it has.
     """
     predicted, expected = check_class_ids(predictions, references)
     size = int(max(predicted.max(), expected.max())) + 1
@@ -133,33 +135,35 @@ def group_bootstrap(
     values = []
     for start in range(0, resamples, chunk):
         weights = generator.multinomial(draws, chances, size=min(chunk, resamples - start)).astype(np.float64)
-        values.append(statistic(*np.rint(weights @ table)))
+        values.append(macro_f1_of_counts(*np.rint(weights @ table)))
     tail = (1 - level) / 2
     low, high = np.quantile(np.concatenate(values), [tail, 1 - tail])
     return float(low), float(high)
 
 
-def mean_bootstrap(
-    values: ArrayLike,
+def ratio_bootstrap(
+    counts: ArrayLike,
+    totals: ArrayLike,
     groups: ArrayLike | None,
     *,
     seed: int = 0,
     resamples: int = RESAMPLES,
     level: float = LEVEL,
 ) -> tuple[float, float]:
-    """As `group_bootstrap`, of the mean of a number per example: `values` float [n], `groups` [n] or None."""
-    numbers = np.asarray(values, dtype=np.float64)
+    """As `macro_f1_bootstrap`, of the sum of `counts` over the sum of `totals`: numbers [n], `groups` [n] or None."""
+    numbers = np.asarray(counts, dtype=np.float64)
     _, unit = np.unique(np.arange(len(numbers)) if groups is None else np.asarray(groups), return_inverse=True)
-    table = np.stack([np.bincount(unit, numbers), np.bincount(unit)], axis=1)
+    table = np.stack([np.bincount(unit, numbers), np.bincount(unit, np.asarray(totals, dtype=np.float64))], axis=1)
     n = len(table)
     generator = np.random.default_rng(seed)
-    chunk = max(1, 4_000_000 // n)  # as in group_bootstrap
-    means = []
+    chunk = max(1, 4_000_000 // n)  # as in macro_f1_bootstrap
+    ratios = []
     for start in range(0, resamples, chunk):
         sums = generator.multinomial(n, np.full(n, 1 / n), size=min(chunk, resamples - start)) @ table
-        means.append(sums[:, 0] / sums[:, 1])
+        drawn = sums[sums[:, 1] > 0]  # a resample may hold no unit at all
+        ratios.append(drawn[:, 0] / drawn[:, 1])
     tail = (1 - level) / 2
-    low, high = np.quantile(np.concatenate(means), [tail, 1 - tail])
+    low, high = np.quantile(np.concatenate(ratios), [tail, 1 - tail])
     return float(low), float(high)
 
 
@@ -172,7 +176,8 @@ def crossed_bootstrap(
     resamples: int = RESAMPLES,
     level: float = LEVEL,
 ) -> tuple[float, float]:
-    """As `mean_bootstrap`, over groups and labels: each is drawn for itself, an example counts as often as both were.
+    """As `ratio_bootstrap` with totals of one, over groups and labels: each is drawn by itself, and an example counts
+    as often as both were drawn.
 
     The pigeonhole bootstrap (Owen 2007, Annals of Applied Statistics 1(2)): what other speakers saying other commands
     would give. `values` float [n], `groups` and `labels` [n]; a draw without any example is left out.

@@ -1,72 +1,168 @@
-"""Accuracy by speaker and by length of the clip."""
+"""A task's figure by speaker and by length of the clip, from the units of its evaluator."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from voicecommand.evaluation import intervals
-from voicecommand.evaluation.base import Answers
-from voicecommand.evaluation.intervals import figure_with_interval
+from voicecommand.evaluation.base import Answers, Evaluator, Figure
+from voicecommand.evaluation.blocks import Bar, Bars, Block, Notes
+from voicecommand.evaluation.intervals import FEW_GROUPS, ratio_with_interval
+from voicecommand.evaluation.words import format_figure, name_in_words, value_in_words
 
 FEW_EXAMPLES = 5  # the accuracy of a speaker with fewer says nothing: it is shown, but is neither worst nor best
 SECONDS_BINS = 5
 
 
-def accuracy_by_group(p: Answers) -> dict[str, Any]:
-    """Accuracy of every speaker, lowest first, with the worst, the best and the gap between them.
+def score_slices(evaluator: Evaluator, p: Answers) -> dict[str, Any]:
+    """`by_group` where speakers are known, `by_seconds` where the examples are clips: what metrics.json holds."""
+    found: dict[str, Any] = {}
+    if p.groups is not None and p.group_column == "speaker":
+        found["by_group"] = score_groups(evaluator, p)
+    if p.seconds is not None:
+        found["by_seconds"] = score_lengths(evaluator, p)
+    return found
+
+
+def score_groups(evaluator: Evaluator, p: Answers) -> dict[str, Any]:
+    """The figure of every speaker, worst first, with the worst, the best and the gap between them.
 
     Speakers of fewer than FEW_EXAMPLES examples stay in `groups`, and together in `few`; `worst` and `best` are
     among the others, None where there are no others. `unknown` are the examples without a speaker.
     """
     assert p.groups is not None
-    hits: dict[str | None, list[bool]] = {}
-    for group, right in zip(p.groups, (p.predicted == p.label_ids).tolist(), strict=True):
-        hits.setdefault(group, []).append(right)
-    unknown = hits.pop(None, [])
-    shares = {str(group): _share(rights) for group, rights in hits.items()}
-    shares = dict(sorted(shares.items(), key=lambda item: (item[1]["accuracy"], -item[1]["examples"], item[0])))
-    enough = [group for group, share in shares.items() if share["examples"] >= FEW_EXAMPLES]
-    few = [right for rights in hits.values() if len(rights) < FEW_EXAMPLES for right in rights]
+    counts, totals = evaluator.units(p)
+    metric, sign = evaluator.units_metric, 1 if evaluator.greater_is_better else -1
+    rows: dict[str | None, list[int]] = {}
+    for row, group in enumerate(p.groups):
+        rows.setdefault(group, []).append(row)
+
+    def share(chosen: list[int]) -> dict[str, Any]:
+        figure = ratio_with_interval(counts[chosen], totals[chosen], None, None)
+        return {metric: figure["value"], "low": figure["low"], "high": figure["high"], "examples": len(chosen)}
+
+    unknown = rows.pop(None, [])
+    shares = {str(group): share(chosen) for group, chosen in rows.items()}
+    shares = dict(sorted(shares.items(), key=lambda item: (sign * item[1][metric], -item[1]["examples"], item[0])))
+    enough = [group for group, found in shares.items() if found["examples"] >= FEW_EXAMPLES]
+    few = [row for chosen in rows.values() if len(chosen) < FEW_EXAMPLES for row in chosen]
     worst, best = (enough[0], enough[-1]) if enough else (None, None)
     return {
         "column": p.group_column,
+        "metric": metric,
         "least": FEW_EXAMPLES,
         "groups": shares,
         "worst": worst,
         "best": best,
-        "gap": shares[best]["accuracy"] - shares[worst]["accuracy"] if worst and best else None,
-        "few": _share(few) | {"groups": len(shares) - len(enough)} if few else None,
-        "unknown": _share(unknown) if unknown else None,
+        "gap": abs(shares[best][metric] - shares[worst][metric]) if worst and best else None,
+        "few": share(few) | {"groups": len(shares) - len(enough)} if few else None,
+        "unknown": share(unknown) if unknown else None,
     }
 
 
-def _share(rights: list[bool]) -> dict[str, Any]:
-    low, high = intervals.wilson(sum(rights), len(rights))
-    return {"accuracy": sum(rights) / len(rights), "low": low, "high": high, "examples": len(rights)}
-
-
-def accuracy_by_seconds(p: Answers, seed: int) -> list[dict[str, Any]]:
-    """Accuracy by clip length, in up to SECONDS_BINS bins [from, to) of about equal size; the last holds its `to`.
+def score_lengths(evaluator: Evaluator, p: Answers) -> list[dict[str, Any]]:
+    """The figure by clip length, in up to SECONDS_BINS bins [from, to) of about equal size; the last holds its `to`.
 
     The bounds between bins are quantiles, rounded to 0.1 s or, where that would leave fewer bins, 0.01 s.
     """
+    counts, totals = evaluator.units(p)
     seconds = np.asarray(p.seconds, dtype=np.float64)
     bins = max(1, min(SECONDS_BINS, len(seconds) // FEW_EXAMPLES))
     quantiles = np.quantile(seconds, np.arange(1, bins) / bins)
-    inner, fine = (np.unique(np.round(quantiles, digits)) for digits in (1, 2))
-    if len(np.unique(np.searchsorted(inner, seconds, "right"))) < len(
-        np.unique(np.searchsorted(fine, seconds, "right"))
-    ):
-        inner = fine
+    inner = max((np.unique(np.round(quantiles, digits)) for digits in (1, 2)), key=lambda b: _bins_used(b, seconds))
     place = np.searchsorted(inner, seconds, side="right")
     bounds = np.array([seconds.min(), *inner, seconds.max()])
     found = []
     for i in np.unique(place):
         own = place == i
         groups = None if p.groups is None else [g for g, taken in zip(p.groups, own, strict=True) if taken]
-        figure = figure_with_interval("accuracy", p.predicted[own], p.label_ids[own], groups, p.group_column, seed)
+        figure = ratio_with_interval(counts[own], totals[own], groups, p.group_column)
         low, high = max(bounds[i], bounds[0]), min(bounds[i + 1], bounds[-1])
-        found.append({"from": float(low), "to": float(high), "examples": int(own.sum()), "accuracy": figure})
+        bounded = {"from": float(low), "to": float(high), "examples": int(own.sum())}
+        found.append(bounded | {evaluator.units_metric: figure})
     return found
+
+
+def _bins_used(bounds: NDArray[np.float64], seconds: NDArray[np.float64]) -> int:
+    return len(np.unique(np.searchsorted(bounds, seconds, side="right")))
+
+
+def format_by_group(by_group: Mapping[str, Any], unit: str | None = None) -> str:
+    """7 speakers: worst anna 74.0 % of 50, best ben 98.0 % of 50, gap 24.0 points; 2 with fewer than 5 examples ..."""
+    metric = by_group.get("metric", "accuracy")  # runs made before December 2026 do not name it
+
+    def of(share: dict[str, Any]) -> str:
+        return f"{value_in_words(_figure(share, metric, unit))} of {share['examples']}"
+
+    groups, worst, best = by_group["groups"], by_group["worst"], by_group["best"]
+    parts = []
+    if worst is not None and worst != best:
+        gap = f"{by_group['gap']:.3g} {unit}" if unit else f"{100 * by_group['gap']:.1f} points"
+        parts.append(f"worst {worst} {of(groups[worst])}, best {best} {of(groups[best])}, gap {gap}")
+    elif worst is not None:
+        parts.append(f"{worst} {of(groups[worst])}")
+    if by_group["few"]:
+        few = by_group["few"]
+        parts.append(f"{few['groups']} with fewer than {by_group['least']} examples, together {of(few)}")
+    if by_group["unknown"]:
+        parts.append(f"{by_group['column']} unknown {of(by_group['unknown'])}")
+    return f"{len(groups)} {by_group['column']}{'' if len(groups) == 1 else 's'}: {'; '.join(parts)}"
+
+
+def slice_blocks(evaluator: Evaluator, scores: Mapping[str, Any], split: str) -> list[Block]:
+    """What the page shows of `by_group` and `by_seconds`."""
+    metric, found = evaluator.units_metric, list[Block]()
+    words = name_in_words(metric)
+    title = words[0].upper() + words[1:]
+    unit = scores[metric].get("unit")
+    if by_group := scores.get("by_group"):
+        column, groups = by_group["column"], by_group["groups"]
+        said = f"On {split}, {format_by_group(by_group, unit)}."
+        if len(groups) < FEW_GROUPS:
+            said += f" Fewer than {FEW_GROUPS} {column}s: a new {column} may well be worse than the worst of these."
+        rows = [(name, share, share["examples"] < by_group["least"]) for name, share in groups.items()]
+        if few := by_group["few"]:
+            rows.append((f"the {few['groups']} with fewer than {by_group['least']}, together", few, True))
+        if by_group["unknown"]:
+            rows.append((f"{column} unknown", by_group["unknown"], True))
+        figures = [_figure(share, metric, unit) for _, share, _ in rows]
+        top = _top(figures)
+        bars = tuple(
+            _bar(name, figure, top, share["examples"], is_faint)
+            for (name, share, is_faint), figure in zip(rows, figures, strict=True)
+        )
+        note = (
+            f"An interval is over the examples of one {column}: what more recordings of the same {column} would give."
+        )
+        if by_group["few"]:
+            note += (
+                f" With fewer than {by_group['least']} examples a {column} is shown in grey but is neither the worst "
+                "nor the best."
+            )
+        found += [Notes(f"{title} by {column}", (said,)), Bars("", (column, words, "examples"), bars, note)]
+    if by_seconds := scores.get("by_seconds"):
+        top = _top([row[metric] for row in by_seconds])
+        bars = tuple(
+            _bar(f"{row['from']:.3g} to {row['to']:.3g}", _figure(row[metric], "value", unit), top, row["examples"])
+            for row in by_seconds
+        )
+        found.append(Bars(f"{title} by length of the clip", ("seconds", words, "examples"), bars))
+    return found
+
+
+def _figure(share: Mapping[str, Any], key: str, unit: str | None) -> Figure:
+    figure = {"value": share[key], "low": share["low"], "high": share["high"]}
+    return figure | ({"unit": unit} if unit else {})
+
+
+def _top(figures: list[Figure]) -> float:
+    """What a whole bar stands for: 1, or more where an interval reaches above it."""
+    return max([1.0, *(figure["high"] for figure in figures)])
+
+
+def _bar(name: str, figure: Figure, top: float, examples: int, is_faint: bool = False) -> Bar:
+    value, low, high = (figure[key] / top for key in ("value", "low", "high"))
+    return Bar(name, value, format_figure(figure, method=False), low, high, (examples,), is_faint)

@@ -1,17 +1,17 @@
-"""From predictions of whole splits to metrics with intervals, files and the lines on the terminal.
+"""From the answers to whole splits to metrics with intervals, and to what a page shows of them.
 
-Pure functions of `Answers`; only `write_evaluation` touches the disk. The content of metrics.json:
+Pure functions of `Answers`. The content of metrics.json:
 
     {"format": 1, "objective": {"evaluator", "metric", "greater_is_better", "split"}, "main_split": "test",
      "splits": {NAME: {"examples", "labels", "accuracy", "macro_f1", "per_label", "ece", "log_loss",
                        "confusion_matrix",                         in-scope splits only
-                       "by_group": {"column", "least", "groups": {NAME: SHARE}, "worst", "best", "gap",
-                                    "few", "unknown"},             where speakers are known
-                       "by_seconds": [{"from", "to", "examples", "accuracy"}]}},   where there are clips
+                       "by_group": {"column", "metric", "least", "groups": {NAME: SHARE}, "worst", "best",
+                                    "gap", "few", "unknown"},      where speakers are known
+                       "by_seconds": [{"from", "to", "examples", METRIC}]}},       where there are clips
      "rejection": {"threshold", "keeps", "splits": {NAME: {...}}}}  or null where no threshold is known
 
 A figure with an interval is {"value", "low", "high", "level", "method", "groups", "note"}, all as shares; a SHARE
-is {"accuracy", "low", "high", "examples"} with Wilson's interval.
+is {METRIC, "low", "high", "examples"}; METRIC is the units_metric of the first evaluator, such as accuracy.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from typing import Any
 from voicecommand.evaluation import confidence
 from voicecommand.evaluation.base import Answers, Evaluator
 from voicecommand.evaluation.blocks import Block
-from voicecommand.evaluation.confidence import KEEP, measure_rejection
+from voicecommand.evaluation.confidence import KEEP, confidence_blocks, measure_rejection
+from voicecommand.evaluation.slices import score_slices, slice_blocks
 
 MAIN_SPLITS = ("test", "validation")
 
@@ -63,21 +64,30 @@ def evaluate(
 
 def _score(evaluators: Sequence[Evaluator], p: Answers) -> dict[str, Any]:
     scores: dict[str, Any] = {"examples": len(p.ids)}
-    for evaluator in evaluators:
-        if set(evaluator.targets) <= set(p.references):
-            scores |= evaluator.score(p)
-    return scores
+    used = _used(evaluators, p)
+    for evaluator in used:
+        scores |= evaluator.score(p)
+    return scores | (score_slices(used[0], p) if used else {})
 
 
 def build_blocks(
     evaluators: Sequence[Evaluator], answers: Sequence[Answers], metrics: Mapping[str, Any]
 ) -> list[Block]:
-    """What the evaluators show of the main split."""
+    """What the page shows of the main split: what the evaluators show, slices, and confidence."""
+    found: list[Block] = []
     main = next((p for p in answers if p.split == metrics["main_split"]), None)
-    if main is None:
-        return []
-    scores = metrics["splits"][main.split]
-    return [block for evaluator in evaluators for block in evaluator.blocks(scores, main)]
+    if main is not None:
+        scores, used = metrics["splits"][main.split], _used(evaluators, main)
+        found = [block for evaluator in used for block in evaluator.blocks(scores, main)]
+        found += slice_blocks(used[0], scores, main.split) if used else []
+    if all("probabilities" in p.columns for p in answers):
+        found += confidence_blocks(answers, metrics)
+    return found
+
+
+def _used(evaluators: Sequence[Evaluator], p: Answers) -> list[Evaluator]:
+    """Those whose targets the split has."""
+    return [evaluator for evaluator in evaluators if set(evaluator.targets) <= set(p.references)]
 
 
 def choose_main_split(splits: Sequence[Answers]) -> str | None:

@@ -6,45 +6,45 @@ import re
 from pathlib import Path
 from typing import Any
 
+from voicecommand.evaluation import words
+from voicecommand.evaluation.slices import format_by_group
 from voicecommand.files import read_json
-from voicecommand.report.facts import is_speech, report_warnings, run_facts, run_title
-from voicecommand.report.terminal import figures_of, format_by_group, format_figure, percent
+from voicecommand.report.facts import report_warnings, run_facts, run_title
 
 LICENSE = "apache-2.0"
+HUB_METRICS = {"macro_f1": "f1"}  # the hub's names of metrics, where they are not ours
+HUB_TAGS = {"text_classification": ["intent-classification"], "audio_classification": ["keyword-spotting"]}
 
 
 def card_context(
     directory: Path, saved: dict[str, Any], run: dict[str, Any], metrics: dict[str, Any] | None
 ) -> dict[str, Any]:
-    """Everything the card shows; `saved` is voicecommand.json, `metrics` None if not evaluated."""
+    """Everything the card shows; `saved` is voicecommand.json (format 2), `metrics` None if not evaluated."""
     import yaml
 
     name = metrics["main_split"] if metrics else None
     main = metrics["splits"].get(name) if metrics else None
-    main = main if main is not None and "confusion_matrix" in main else None
+    task, labels = saved["task"], saved["vocabulary"].get("labels", [])
     title = run_title(directory, run)
     front = _front_matter(title, saved, run, name, main)
     return {
         "front_matter": yaml.safe_dump(front, sort_keys=False, allow_unicode=True),
         "title": title,
         "what": _what(saved, run),
-        "network": is_network(saved),
-        "is_speech": is_speech(saved),
-        "pipeline_task": _pipeline_tag(saved),
+        "is_network": task["is_network"],
+        "is_speech": task["reads"] == "audio",
+        "pipeline_task": task["hub_tag"],
         "is_own_network": _is_own_network(Path(directory)),
-        "labels": saved["label_names"],
+        "labels": labels,
         "threshold": saved.get("threshold"),
         "keeps": saved.get("threshold_keeps"),
         "metrics": metrics,
-        "has_labels": main is not None or bool(saved["label_names"]),
-        "figures_of": figures_of,
         "main": main,
         "main_name": name,
         "data_name": (run.get("data") or {}).get("name"),
         "training": _training(run),
         "limits": _limits(saved, run, metrics),
-        "percent": percent,
-        "format_figure": format_figure,
+        "words": words,
     }
 
 
@@ -53,13 +53,14 @@ def _front_matter(
 ) -> dict[str, Any]:
     """What the hub reads: licence, tags, library, base model, and the main split's figures."""
     model, data = run.get("model") or {}, run.get("data") or {}
-    network = is_network(saved)
+    task = saved["task"]
+    figures = [] if main is None else [(HUB_METRICS.get(n, n), n, f) for n, f in words.figures_of(main).items()]
     front: dict[str, Any] = {
         "license": model.get("licence") or ("other" if model.get("checkpoint") else LICENSE),
-        "library_name": "transformers" if network else "voicecommand",
-        "pipeline_tag": _pipeline_tag(saved),
-        "tags": ["voicecommand", "voice-commands", "keyword-spotting" if is_speech(saved) else "intent-classification"],
-        "metrics": ["accuracy", "f1"],
+        "library_name": "transformers" if task["is_network"] else "voicecommand",
+        "pipeline_tag": task["hub_tag"],
+        "tags": ["voicecommand", "voice-commands", *HUB_TAGS.get(task["name"], [])],
+        "metrics": [metric for metric, _, _ in figures],
     }
     checkpoint = str(model.get("checkpoint") or "")
     if re.fullmatch(r"[\w.-]+/[\w.-]+", checkpoint) and not Path(checkpoint).exists():
@@ -70,15 +71,17 @@ def _front_matter(
             "type": data.get("name") or "unnamed",
             "split": split,
         }
-        figures = [("accuracy", "Accuracy", main["accuracy"]), ("f1", "Macro F1", main["macro_f1"])]
         front["model-index"] = [
             {
                 "name": title,
                 "results": [
                     {
-                        "task": {"type": _pipeline_tag(saved), "name": _pipeline_tag(saved).replace("-", " ").title()},
+                        "task": {"type": task["hub_tag"], "name": task["hub_tag"].replace("-", " ").title()},
                         "dataset": dataset,
-                        "metrics": [{"type": t, "name": n, "value": round(f["value"], 4)} for t, n, f in figures],
+                        "metrics": [
+                            {"type": metric, "name": _title(name), "value": round(figure["value"], 4)}
+                            for metric, name, figure in figures
+                        ],
                     }
                 ],
             }
@@ -86,22 +89,23 @@ def _front_matter(
     return front
 
 
+def _title(name: str) -> str:
+    said = words.name_in_words(name)
+    return said[0].upper() + said[1:]
+
+
 def _what(saved: dict[str, Any], run: dict[str, Any]) -> str:
-    model = run.get("model") or {}
-    kind = "network" if is_network(saved) else "traditional or hybrid model"
-    form = "as sound of 16 kHz" if is_speech(saved) else "as text"
+    model, task = run.get("model") or {}, saved["task"]
+    kind = "network" if task["is_network"] else "traditional or hybrid model"
+    form = "as audio of 16 kHz" if task["reads"] == "audio" else "as text"
     origin = f" It starts from {checkpoint_name(model['checkpoint'])}." if model.get("checkpoint") else ""
     if model.get("teacher"):
         origin += f" It was taught by the run {checkpoint_name(model['teacher'])}."
-    what = f"sorts a short command, {form}, into {len(saved['label_names'])} labels"
-    if not saved["label_names"]:
-        what = f"answers a short command, {form} (task: {saved['task'].replace('_', ' ')})"
+    labels = saved["vocabulary"].get("labels", [])
+    what = f"sorts a short command, {form}, into {len(labels)} labels"
+    if not labels:
+        what = f"answers a short command, {form} (task: {task['name'].replace('_', ' ')})"
     return f"A {kind} that {what}.{origin} Trained with voicecommand."
-
-
-def _pipeline_tag(saved: dict[str, Any]) -> str:
-    fallback = "audio-classification" if is_speech(saved) else "text-classification"
-    return str(saved.get("hub_tag", fallback))
 
 
 def _is_own_network(directory: Path) -> bool:
@@ -111,11 +115,6 @@ def _is_own_network(directory: Path) -> bool:
     except (OSError, ValueError, KeyError):
         return False
     return (Path(__file__).parents[1] / "models" / f"{kind}.py").is_file()
-
-
-def is_network(saved: dict[str, Any]) -> bool:
-    """Whether plain transformers opens the saved model; otherwise voicecommand.load does."""
-    return saved["kind"] == "network"
 
 
 def checkpoint_name(checkpoint: str) -> str:
@@ -149,14 +148,15 @@ def _training(run: dict[str, Any]) -> list[tuple[str, str]]:
 
 def _limits(saved: dict[str, Any], run: dict[str, Any], metrics: dict[str, Any] | None) -> list[str]:
     """General limits and those that this run's own figures show."""
+    others = "rooms, microphones" if saved["task"]["reads"] == "audio" else "recognisers"
     known = ["It knows the labels above and no other: what it does not reject, it sorts into one of them."]
     found = [
-        *(known if saved["label_names"] else []),
+        *(known if saved["vocabulary"].get("labels") else []),
         "The figures hold for data like the one it was measured on; other languages, accents, "
-        f"{'rooms, microphones' if is_speech(saved) else 'recognisers'} and devices were not measured.",
+        f"{others} and devices were not measured.",
     ]
-    if saved.get("max_length"):
-        found.append(f"Texts are cut at {saved['max_length']} tokens.")
+    if length := saved["task"]["settings"].get("max_length"):
+        found.append(f"Texts are cut at {length} tokens.")
     if metrics is None:
         return [*found, "It was not evaluated."]
     main = metrics["splits"].get(metrics["main_split"]) or {}
@@ -166,7 +166,9 @@ def _limits(saved: dict[str, Any], run: dict[str, Any], metrics: dict[str, Any] 
         s["false_accepts"] for s in (metrics["rejection"] or {"splits": {}})["splits"].values() if "false_accepts" in s
     ]
     if oos:
-        found.append(f"At the threshold it still accepts up to {percent(max(oos))} of the out-of-scope requests tried.")
+        found.append(
+            f"At the threshold it still accepts up to {words.percent(max(oos))} of the out-of-scope requests tried."
+        )
     else:
         found.append("What it does with out-of-scope requests was not measured.")
     return found + report_warnings(metrics, run)

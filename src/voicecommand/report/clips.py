@@ -5,44 +5,42 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from voicecommand.audio.clips import SAMPLING_RATE, Clips
-from voicecommand.evaluation.base import Answers
-from voicecommand.evaluation.classification import confused_examples
-from voicecommand.evaluation.splits import choose_main_split
+from voicecommand.evaluation.blocks import Block, Examples
 from voicecommand.files import write_bytes
+
+if TYPE_CHECKING:
+    from datasets import DatasetDict
 
 CLIP_SECONDS = 10
 
 
 def write_clips(
-    directory: Path,
-    predictions: Sequence[Answers],
-    read: Callable[[str, int], NDArray[np.int16]],
-    sampling_rate: int,
+    directory: Path, blocks: Sequence[Block], read: Callable[[str, str], NDArray[np.int16]], sampling_rate: int
 ) -> None:
-    """clips.parquet: the clips that report.html plays, and no file where there is nothing to play.
+    """clips.parquet: the examples that the page shows, each up to CLIP_SECONDS; no file where it shows none.
 
-    They are the confused examples of the main split that the report shows: of the PAIRS most confused pairs the
-    EXAMPLES_OF_A_PAIR surest mistakes, each up to CLIP_SECONDS. `read(split, row)` gives a clip, int16 [samples].
+    `read(split, id)` gives a clip, int16 [samples].
     """
     import pyarrow
     import pyarrow.parquet
 
-    main = choose_main_split(predictions)
+    groups = [group for block in blocks if isinstance(block, Examples) for group in block.groups]
+    shown = dict.fromkeys((example.split, example.id) for group in groups for example in group.examples)
     clips = []
-    for p in predictions:
-        for row in confused_examples(p) if p.split == main else []:
-            waveform = np.asarray(read(p.split, row))
-            kept = waveform[: CLIP_SECONDS * sampling_rate]
-            form, content = encode_clip(kept, sampling_rate)
-            clip = {"split": p.split, "id": p.ids[row], "format": form, "audio": content}
-            clips.append(clip | {"seconds": len(waveform) / sampling_rate, "is_cut": len(kept) < len(waveform)})
+    for split, name in shown:
+        waveform = np.asarray(read(split, name))
+        kept = waveform[: CLIP_SECONDS * sampling_rate]
+        form, content = encode_clip(kept, sampling_rate)
+        clip = {"split": split, "id": name, "format": form, "audio": content}
+        clips.append(clip | {"seconds": len(waveform) / sampling_rate, "is_cut": len(kept) < len(waveform)})
     path = Path(directory) / "clips.parquet"
     if not clips:
         path.unlink(missing_ok=True)
@@ -84,9 +82,17 @@ def data_uri(content: bytes, media_type: str = "image/png") -> str:
     return f"data:{media_type};base64,{base64.b64encode(content).decode()}"
 
 
-def write_run_clips(directory: Path, predictions: list[Answers], dataset: Any) -> None:
-    """The sound that report.html plays, of a data set that has sound."""
-    has_labels = all("probabilities" in p.columns for p in predictions)
-    if has_labels and any("audio" in rows.column_names for rows in dataset.values()):
-        clips = {p.split: Clips(dataset[p.split]) for p in predictions}
-        write_clips(directory, predictions, lambda split, row: clips[split][row], SAMPLING_RATE)
+def write_run_clips(directory: Path, blocks: Sequence[Block], dataset: DatasetDict) -> None:
+    """The clips that the page plays, of a data set that has audio."""
+    if not any("audio" in rows.column_names for rows in dataset.values()):
+        return
+
+    @cache
+    def clips_of(split: str) -> tuple[Clips, dict[str, int]]:
+        return Clips(dataset[split]), {name: row for row, name in enumerate(dataset[split]["id"])}
+
+    def read(split: str, name: str) -> NDArray[np.int16]:
+        clips, rows = clips_of(split)
+        return clips[rows[name]]
+
+    write_clips(directory, blocks, read, SAMPLING_RATE)

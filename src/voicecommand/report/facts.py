@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from voicecommand.report.terminal import figures_of, percent
+from voicecommand.evaluation.words import figures_of, percent
 
 
 def run_title(directory: Path, run: dict[str, Any]) -> str:
@@ -18,7 +18,7 @@ def run_title(directory: Path, run: dict[str, Any]) -> str:
 
 
 def is_speech(record: dict[str, Any]) -> bool:
-    """Whether run.json or voicecommand.json is of a task that hears its commands."""
+    """Whether run.json is of a task that reads audio."""
     return str(record.get("task", "")).startswith("audio")
 
 
@@ -40,8 +40,8 @@ def report_warnings(metrics: dict[str, Any], run: dict[str, Any]) -> list[str]:
     what = "texts were cut at the longest length"
     if is_speech(run):
         what = (
-            "clips are longer than the model hears at once: networks learn their loudest window, answers weigh sliding "
-            "windows by loudness"
+            "clips are longer than the model's window: networks train on the loudest window of a clip, and an answer "
+            "is the mean over sliding windows, weighted by their energy"
         )
     for name, split in ((run.get("data") or {}).get("splits") or {}).items():
         if split.get("truncated"):

@@ -11,10 +11,17 @@ import logging
 import re
 import warnings
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from voicecommand.evaluation.blocks import Curves, Matrix, Series
+from voicecommand.evaluation.words import name_in_words
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 logger = logging.getLogger(__name__)
 BLUE, ORANGE, GREY, INK = "#2563a8", "#c2571a", "#9aa3ad", "#1f2933"
@@ -22,10 +29,9 @@ LINES = (BLUE, ORANGE, "#2f855a", "#7b4fa3", INK)
 DPI = 144  # twice the CSS pixel's 72 per unit used below, so that figures stay sharp on dense screens
 NUMBERED_LABELS = 40  # above this many labels cells are too small to hold numbers
 SIDE_BY_SIDE_LABELS = 20
-SHOWN_GROUPS = 40
 
 
-def new_figure(width: float, height: float) -> Any:
+def new_figure(width: float, height: float) -> Figure:
     """A matplotlib Figure of this many inches that lays itself out and draws on Agg."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -35,7 +41,7 @@ def new_figure(width: float, height: float) -> Any:
     return figure
 
 
-def to_png(figure: Any, dpi: int = DPI) -> bytes:
+def to_png(figure: Figure, dpi: int = DPI) -> bytes:
     """The figure as PNG, without matplotlib's version in it, so that equal runs give equal files."""
     buffer = io.BytesIO()
     with warnings.catch_warnings(record=True) as caught:
@@ -49,12 +55,12 @@ def to_png(figure: Any, dpi: int = DPI) -> bytes:
     return buffer.getvalue()
 
 
-def confusion_matrix_png(matrix: Sequence[Sequence[int]], labels: Sequence[str], title: str) -> bytes:
+def confusion_matrix_png(block: Matrix) -> bytes:
     """Counts and row shares: side by side up to 20 labels, one above the other beyond.
 
     The size grows with the labels; numbers in the cells stop at 40 labels, names never do.
     """
-    counts = np.asarray(matrix, dtype=np.int64)
+    counts, labels = np.asarray(block.counts, dtype=np.int64), block.labels
     support = counts.sum(axis=1, keepdims=True)
     shares = np.divide(counts, support, out=np.zeros(counts.shape), where=support > 0)
     n = len(labels)
@@ -68,11 +74,11 @@ def confusion_matrix_png(matrix: Sequence[Sequence[int]], labels: Sequence[str],
     size = 8.5 if numbered else 7.5
     _draw_matrix(axes[0], counts, names, "counts", size, numbered)
     _draw_matrix(axes[1], shares, names, "share of each row, %", size, numbered)
-    figure.suptitle(plain(title), fontsize=11, color=INK, x=0.01, ha="left")
+    figure.suptitle(plain(f"{block.title}: {counts.sum():,} examples"), fontsize=11, color=INK, x=0.01, ha="left")
     return to_png(figure, DPI if n <= 80 else 110)
 
 
-def _draw_matrix(axis: Any, values: NDArray, names: Sequence[str], title: str, size: float, numbered: bool) -> None:
+def _draw_matrix(axis: Axes, values: NDArray, names: Sequence[str], title: str, size: float, numbered: bool) -> None:
     """One heat map. Colour is the root of value / largest value, so that rare errors show; 0 is white."""
     shade = np.sqrt(values / max(values.max(), 1e-12)) * 0.88 + 0.08
     shown = np.ma.masked_where(values == 0, shade)
@@ -98,118 +104,52 @@ def _draw_matrix(axis: Any, values: NDArray, names: Sequence[str], title: str, s
         axis.text(column, row, text, ha="center", va="center", fontsize=size - 1, color=colour)
 
 
-def learning_curves_png(history: Sequence[dict[str, Any]], best_step: int | None) -> bytes | None:
-    """Both losses and validation macro F1 over optimizer steps; None if nothing was logged."""
-    curves = {
-        name: [(row["step"], row[name]) for row in history if row.get(name) is not None and "step" in row]
-        for name in ("loss", "eval_loss", "eval_macro_f1")
-    }
-    if not any(curves.values()):
-        return None
-    figure = new_figure(9.6, 3.2)
-    left, right = figure.subplots(1, 2)
-    if curves["loss"]:
-        left.plot(*zip(*curves["loss"], strict=True), color=GREY, label="training")
-    if curves["eval_loss"]:
-        left.plot(*zip(*curves["eval_loss"], strict=True), color=BLUE, marker="o", ms=4, label="validation")
-    _style(left, "loss", "optimizer step", legend=bool(curves["loss"] or curves["eval_loss"]))
-    if curves["eval_macro_f1"]:
-        steps, values = zip(*curves["eval_macro_f1"], strict=True)
-        right.plot(steps, [100 * value for value in values], color=BLUE, marker="o", ms=4, label="validation")
-        if best_step in steps:
-            best = 100 * values[steps.index(best_step)]
-            right.plot([best_step], [best], "o", ms=11, mfc="none", mec=ORANGE, mew=2, label="kept model")
-    _style(right, "validation macro F1, %", "optimizer step", legend=bool(curves["eval_macro_f1"]))
+def curves_png(block: Curves) -> bytes:
+    """A chart of series, with the bars of `below` under it where there are some."""
+    figure = new_figure(5.4, 4.4 if block.below else 3.4)
+    axes = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1]) if block.below else [figure.subplots()]
+    colours = iter(LINES * len(block.series))
+    for series in block.series:
+        _draw_series(axes[0], series, INK if series.style == "points" else next(colours))
+    if block.mark:
+        place, words = block.mark
+        axes[0].axvline(place, color=INK, linestyle="--", linewidth=1, label=plain(words))
+    if block.circled:
+        x, y, words = block.circled
+        axes[0].plot([x], [y], "o", ms=11, mfc="none", mec=ORANGE, mew=2, label=plain(words))
+    if block.y_top is not None:
+        axes[0].set_ylim(0, block.y_top)
+    if block.x_top is not None:
+        axes[0].set_xlim(0, block.x_top)
+    _style(axes[0], plain(block.y_label), "" if block.below else plain(block.x_label), legend=True)
+    if block.below:
+        words, series = block.below
+        _draw_series(axes[1], series, GREY)
+        _style(axes[1], plain(words), plain(block.x_label))
     return to_png(figure)
 
 
-def reliability_png(bins: dict[str, NDArray]) -> bytes:
-    """Accuracy against confidence per bin with the ideal diagonal; the examples per bin below."""
-    full, width = bins["count"] > 0, 1 / len(bins["count"])
-    centres = (np.arange(len(full)) + 0.5) * width
-    figure = new_figure(4.8, 4.4)
-    top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
-    top.bar(
-        centres[full],
-        bins["accuracy"][full],
-        width * 0.92,
-        color=BLUE,
-        alpha=0.8,
-        label="accuracy of the bin",
-    )
-    top.plot(bins["confidence"][full], bins["accuracy"][full], "o", ms=4, color=INK, label="at its mean confidence")
-    top.plot([0, 1], [0, 1], "--", color=ORANGE, linewidth=1.2, label="perfectly calibrated")
-    top.set_ylim(0, 1.03)
-    _style(top, "accuracy", "", legend=True)
-    bottom.bar(centres, bins["count"], width * 0.92, color=GREY)
-    bottom.set_xlim(0, 1)
-    _style(bottom, "examples", "confidence (highest probability)")
-    return to_png(figure)
-
-
-def rejection_png(curve: dict[str, NDArray], threshold: float, split: str, out_of_scope: str | None) -> bytes:
-    """Over the threshold: share accepted, accuracy of the accepted, false accepts where known; shares [t]."""
-    figure = new_figure(5.4, 4.4)
-    axis = figure.subplots()
-    grid = curve["threshold"]
-    axis.plot(grid, 100 * curve["accepted"], color=BLUE, label=f"accepted, {plain(short(split, 24))}")
-    axis.plot(grid, 100 * curve["accuracy_accepted"], color="#2f855a", label="accuracy of the accepted")
-    if "false_accepts" in curve and out_of_scope:
-        label = f"false accepts, {plain(short(out_of_scope, 24))}"
-        axis.plot(grid, 100 * curve["false_accepts"], color=ORANGE, label=label)
-    axis.axvline(threshold, color=INK, linestyle="--", linewidth=1, label=f"chosen threshold {threshold:.3f}")
-    axis.set_xlim(0, 1)
-    axis.set_ylim(0, 102)
-    _style(axis, "%", "threshold on the highest probability", legend=True)
-    return to_png(figure)
-
-
-def groups_png(by_group: dict[str, Any]) -> bytes:
-    """Accuracy of each speaker with its interval and number of examples, lowest first; the SHOWN_GROUPS lowest.
-
-    Speakers with too few examples to compare are grey.
-    """
-    shares = list(by_group["groups"].items())[:SHOWN_GROUPS]
-    figure = new_figure(5.4, 0.9 + 0.23 * max(4, len(shares)))
-    axis = figure.subplots()
-    for row, (_, share) in enumerate(shares):
-        colour = BLUE if share["examples"] >= by_group["least"] else GREY
-        axis.barh(row, 100 * share["accuracy"], 0.72, color=colour, alpha=0.85)
-        axis.plot([100 * share["low"], 100 * share["high"]], [row, row], color=INK, linewidth=1)
-        axis.text(103, row, f"{share['examples']:,}", va="center", fontsize=8, color=INK)
-    axis.text(103, -1, "examples", va="center", fontsize=8, color=INK)
-    axis.set_yticks(range(len(shares)), [plain(short(name, 24)) for name, _ in shares])
-    axis.set_ylim(max(4, len(shares)) - 0.4, -1.4)
-    axis.set_xlim(0, 101)
-    _style(axis, "", f"accuracy by {plain(by_group['column'])}, %")
-    axis.grid(visible=False, axis="y")
-    return to_png(figure)
-
-
-def seconds_png(bins: Sequence[dict[str, Any]]) -> bytes:
-    """Accuracy with its interval in each bin of clip lengths; the examples per bin below."""
-    figure = new_figure(5.4, 3.6)
-    top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
-    places, values = range(len(bins)), [b["accuracy"] for b in bins]
-    top.bar(places, [100 * value["value"] for value in values], 0.72, color=BLUE, alpha=0.85)
-    for place, value in zip(places, values, strict=True):
-        top.plot([place, place], [100 * value["low"], 100 * value["high"]], color=INK, linewidth=1)
-    top.set_ylim(0, 101)
-    _style(top, "accuracy, %", "")
-    bottom.bar(places, [b["examples"] for b in bins], 0.72, color=GREY)
-    bottom.bar_label(bottom.containers[0], fontsize=8, color=INK)
-    bottom.margins(y=0.35)
-    bottom.set_xticks(places, [seconds_range(b) for b in bins])
-    _style(bottom, "examples", "length of the clip, seconds")
-    return to_png(figure)
+def _draw_series(axis: Axes, series: Series, colour: str) -> None:
+    label = plain(short(series.name, 40))
+    if series.style == "bars":
+        width = 0.92 * min(np.diff(series.x), default=1.0)
+        axis.bar(series.x, series.y, width, color=colour, alpha=0.8, label=label)
+        return
+    form = {"line": "-", "dashed": "--", "points": "o", "marked": "o-"}[series.style]
+    axis.plot(series.x, series.y, form, color=colour, ms=4, linewidth=1.4, label=label)
 
 
 def robustness_png(result: dict[str, Any]) -> bytes:
-    """What robustness.json holds: accuracy over the level of each noise, or of wrong words, and the single conditions.
+    """What robustness.json holds: the figure over the level of each noise, or of wrong words, and single conditions.
 
-    Bars over the points are intervals; the dashed line is the accuracy on the examples as they are.
+    Bars over the points are intervals; the dashed line is the figure on the examples as they are.
     """
     clean, *conditions = result["conditions"]
+    metric = result["metric"]
+    unit = clean[metric].get("unit")
+    scale = 1 if unit else 100
+    words = f"{name_in_words(metric)}, {unit or '%'}"
+    top = max(102, *(scale * row[metric]["high"] for row in result["conditions"])) if scale == 100 else None
     curves: dict[str, list[dict[str, Any]]] = {}
     for row in conditions:
         if row["unit"] == "dB" or row["word_error_rate"] is not None:
@@ -217,45 +157,42 @@ def robustness_png(result: dict[str, Any]) -> bytes:
     single = [row for row in conditions if row["kind"] not in curves]
     figure = new_figure(9.6 if single else 5.4, 3.8)
     axes = figure.subplots(1, 2, width_ratios=[3, 2]) if single else [figure.subplots()]
-    axes[0].axhline(100 * clean["accuracy"]["value"], color=GREY, linestyle="--", linewidth=1.2, label="as it is")
+    axes[0].axhline(scale * clean[metric]["value"], color=GREY, linestyle="--", linewidth=1.2, label="as it is")
     for number, (kind, rows) in enumerate(curves.items()):
         measured = rows[0]["word_error_rate"] is not None
         shift = 0.0 if measured else 0.16 * (number - (len(curves) - 1) / 2)
         places = [100 * row["word_error_rate"] if measured else row["level"] + shift for row in rows]
-        _points(axes[0], places, rows, LINES[number % len(LINES)], plain(short(kind, 28)))
+        _points(
+            axes[0], places, [row[metric] for row in rows], scale, LINES[number % len(LINES)], plain(short(kind, 28))
+        )
     if single:
         axes[0].invert_xaxis()
         axes[0].set_xticks(sorted({row["level"] for rows in curves.values() for row in rows}))
         names = [row["kind"] + (f", {100 * row['level']:.0f} %" if row["level"] is not None else "") for row in single]
-        axes[1].axvline(100 * clean["accuracy"]["value"], color=GREY, linestyle="--", linewidth=1.2)
+        axes[1].axvline(scale * clean[metric]["value"], color=GREY, linestyle="--", linewidth=1.2)
         for place, row in enumerate(single):
-            value = row["accuracy"]
-            axes[1].barh(place, 100 * value["value"], 0.6, color=BLUE, alpha=0.85)
-            axes[1].plot([100 * value["low"], 100 * value["high"]], [place, place], color=INK, linewidth=1)
+            value = row[metric]
+            axes[1].barh(place, scale * value["value"], 0.6, color=BLUE, alpha=0.85)
+            axes[1].plot([scale * value["low"], scale * value["high"]], [place, place], color=INK, linewidth=1)
         axes[1].set_yticks(range(len(single)), [plain(short(name, 28)) for name in names])
-        axes[1].set_xlim(0, 101)
+        axes[1].set_xlim(0, top and top - 1)
         axes[1].invert_yaxis()
-        _style(axes[1], "", "accuracy, %")
+        _style(axes[1], "", words)
         axes[1].grid(visible=False, axis="y")
-    axes[0].set_ylim(0, 102)
-    unit = "signal-to-noise ratio, dB" if single else "word error rate, measured, %"
-    _style(axes[0], "accuracy, %", unit, legend=True)
+    axes[0].set_ylim(0, top)
+    _style(axes[0], words, "signal-to-noise ratio, dB" if single else "word error rate, measured, %", legend=True)
     return to_png(figure)
 
 
-def _points(axis: Any, places: Sequence[float], rows: Sequence[dict[str, Any]], colour: str, label: str) -> None:
-    values = [row["accuracy"] for row in rows]
-    axis.plot(places, [100 * value["value"] for value in values], "o-", ms=4, color=colour, label=label)
+def _points(
+    axis: Axes, places: Sequence[float], values: Sequence[dict[str, Any]], scale: int, colour: str, label: str
+) -> None:
+    axis.plot(places, [scale * value["value"] for value in values], "o-", ms=4, color=colour, label=label)
     for place, value in zip(places, values, strict=True):
-        axis.plot([place, place], [100 * value["low"], 100 * value["high"]], color=colour, linewidth=1, alpha=0.7)
+        axis.plot([place, place], [scale * value["low"], scale * value["high"]], color=colour, linewidth=1, alpha=0.7)
 
 
-def seconds_range(length_bin: dict[str, Any]) -> str:
-    """ "0.45 to 0.6" of a bin of metrics.json."""
-    return f"{length_bin['from']:.3g} to {length_bin['to']:.3g}"
-
-
-def _style(axis: Any, y_label: str, x_label: str, legend: bool = False) -> None:
+def _style(axis: Axes, y_label: str, x_label: str, legend: bool = False) -> None:
     axis.set_ylabel(y_label, fontsize=9)
     axis.set_xlabel(x_label, fontsize=9)
     axis.tick_params(labelsize=8, length=3, color=GREY)

@@ -2,55 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from voicecommand.evaluation import arrays
+from voicecommand.evaluation.slices import format_by_group
+from voicecommand.evaluation.words import figures_of, format_figure, name_in_words, percent
 from voicecommand.files import read_json
 
 LINE_WIDTH = 120
 MATRIX_LABELS = 30
-
-
-def percent(share: float | None) -> str:
-    """0.9312 -> "93.1 %"; None -> "-"."""
-    return "-" if share is None else f"{100 * share:.1f} %"
-
-
-def format_figure(figure: dict[str, Any], method: bool = True) -> str:
-    """93.1 % (91.0 to 94.8, bootstrap over 96 groups (template)); the method may be left out."""
-    how = f", {figure['method']}" if method else ""
-    if "unit" in figure:  # no share
-        value, low, high = (f"{figure[name]:.3g}" for name in ("value", "low", "high"))
-        return f"{value} {figure['unit']} ({low} to {high}{how})"
-    return f"{percent(figure['value'])} ({100 * figure['low']:.1f} to {100 * figure['high']:.1f}{how})"
-
-
-def figures_of(split: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """The figures with an interval of a split, by name."""
-    return {name: value for name, value in split.items() if isinstance(value, dict) and "low" in value}
-
-
-def format_by_group(by_group: dict[str, Any]) -> str:
-    """speakers: worst anna 74.0 % of 50, best ben 98.0 % of 50, gap 24.0 points; 2 with fewer than 5 examples ..."""
-
-    def of(share: dict[str, Any]) -> str:
-        return f"{percent(share['accuracy'])} of {share['examples']}"
-
-    groups, worst, best = by_group["groups"], by_group["worst"], by_group["best"]
-    parts = []
-    if worst is not None and worst != best:
-        gap = f"gap {100 * by_group['gap']:.1f} points"
-        parts.append(f"worst {worst} {of(groups[worst])}, best {best} {of(groups[best])}, {gap}")
-    elif worst is not None:
-        parts.append(f"{worst} {of(groups[worst])}")
-    if by_group["few"]:
-        few = by_group["few"]
-        parts.append(f"{few['groups']} with fewer than {by_group['least']} examples, together {of(few)}")
-    if by_group["unknown"]:
-        parts.append(f"{by_group['column']} unknown {of(by_group['unknown'])}")
-    return f"{len(groups)} {by_group['column']}{'' if len(groups) == 1 else 's'}: {'; '.join(parts)}"
 
 
 def format_summary(metrics: dict[str, Any]) -> str:
@@ -61,8 +23,7 @@ def format_summary(metrics: dict[str, Any]) -> str:
         figures = list(figures_of(split).values())
         parts, before = [], None
         for key, figure in figures_of(split).items():
-            words = key.replace("_", " ").replace(" f1", " F1")
-            parts.append(f"{words} {format_figure(figure, method=figure['method'] != before)}")
+            parts.append(f"{name_in_words(key)} {format_figure(figure, method=figure['method'] != before)}")
             before = figure["method"]
         lines.append(f"{name:<{width}}  {'  '.join(parts)}")
         notes = dict.fromkeys(figure["note"] for figure in figures if figure["note"])
@@ -135,7 +96,7 @@ def format_result(directory: Path) -> str:
     """The last lines of a run on the terminal, read from its files."""
     metrics, model = read_json(directory / "metrics.json"), read_json(directory / "run.json")["model"]
     at = f" at {model['revision'][:12]}" if model["revision"] else ""
-    what = f"{model['checkpoint']}{at}" if model["checkpoint"] else "fitted on this data alone"
+    what = f"{model['checkpoint']}{at}" if model["checkpoint"] else "fitted on this data only"
     if model.get("teacher"):
         what += f", taught by {model['teacher']}"
     return f"\n{model['name']} is {what}\n{format_summary(metrics)}\nreport: {directory / 'report.html'}"

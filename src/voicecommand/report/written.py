@@ -10,11 +10,14 @@ from typing import Any
 
 from voicecommand.evaluation.answers import answer_columns
 from voicecommand.evaluation.base import Answers
+from voicecommand.evaluation.blocks import Block, Matrix
 from voicecommand.files import compact_json, write_bytes
 
 
-def write_evaluation(directory: Path, splits: Sequence[Answers], metrics: dict[str, Any]) -> None:
-    """metrics.json, predictions.parquet and, of the main split if there is one, confusion_matrix.csv."""
+def write_evaluation(
+    directory: Path, splits: Sequence[Answers], metrics: dict[str, Any], blocks: Sequence[Block]
+) -> None:
+    """metrics.json, predictions.parquet and, of each matrix that the page shows, NAME.csv."""
     import pyarrow
     import pyarrow.parquet
 
@@ -27,11 +30,11 @@ def write_evaluation(directory: Path, splits: Sequence[Answers], metrics: dict[s
     table = {name: pyarrow.array(values, kinds.get(name)) for name, values in merged.items()}
     pyarrow.parquet.write_table(pyarrow.table(table), sink)
     write_bytes(directory / "predictions.parquet", sink.getvalue().to_pybytes())
-    main = metrics["splits"].get(metrics["main_split"]) or {}
-    if "confusion_matrix" in main:
-        text = io.StringIO()
-        writer = csv.writer(text)
-        writer.writerow(["reference \\ prediction", *main["labels"]])
-        writer.writerows([name, *row] for name, row in zip(main["labels"], main["confusion_matrix"], strict=True))
-        write_bytes(directory / "confusion_matrix.csv", text.getvalue().encode())
+    for block in blocks:
+        if isinstance(block, Matrix):
+            text = io.StringIO()
+            writer = csv.writer(text)
+            writer.writerow(["reference \\ prediction", *block.labels])
+            writer.writerows([name, *row] for name, row in zip(block.labels, block.counts, strict=True))
+            write_bytes(directory / f"{block.name}.csv", text.getvalue().encode())
     write_bytes(directory / "metrics.json", compact_json(metrics).encode())
