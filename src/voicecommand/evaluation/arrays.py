@@ -97,18 +97,15 @@ def confusion_matrix(predictions: ArrayLike, references: ArrayLike, num_labels: 
 
 
 def per_label(predictions: ArrayLike, references: ArrayLike, label_names: Sequence[str]) -> dict[str, dict[str, float]]:
-    """Precision, recall, F1 and support of every label name; 0 where the denominator is 0."""
-    hits, support, predicted = label_counts(confusion_matrix(predictions, references, len(label_names)))
-    precision, recall = divide(hits, predicted), divide(hits, support)
-    f1 = divide(2 * hits, support + predicted)
+    """Precision, recall, F1 and support of every label name; 0 where the denominator is 0. By scikit-learn."""
+    from sklearn.metrics import precision_recall_fscore_support
+
+    predicted, expected = check_class_ids(predictions, references)
+    labels = np.arange(len(label_names))
+    columns = precision_recall_fscore_support(expected, predicted, labels=labels, zero_division=0)
     return {
-        name: {
-            "precision": float(precision[i]),
-            "recall": float(recall[i]),
-            "f1": float(f1[i]),
-            "support": int(support[i]),
-        }
-        for i, name in enumerate(label_names)
+        name: {"precision": float(p), "recall": float(r), "f1": float(f), "support": int(s)}
+        for name, p, r, f, s in zip(label_names, *columns, strict=True)
     }
 
 

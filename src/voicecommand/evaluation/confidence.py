@@ -56,15 +56,14 @@ def threshold_of_scores(scores: ArrayLike, keep: float = KEEP) -> float:
 
 
 def auroc(in_scope: ArrayLike, out_of_scope: ArrayLike) -> float:
-    """Chance that an in-scope score beats an out-of-scope one, ties half (Mann and Whitney 1947)."""
-    positive, negative = (
-        np.asarray(in_scope, dtype=np.float64),
-        np.sort(np.asarray(out_of_scope, dtype=np.float64)),
-    )
+    """Chance that an in-scope score beats an out-of-scope one, ties half (Mann and Whitney 1947), by scikit-learn."""
+    from sklearn.metrics import roc_auc_score
+
+    positive, negative = np.asarray(in_scope), np.asarray(out_of_scope)
     if not len(positive) or not len(negative):
         raise ValueError("auroc needs scores of both kinds")
-    below, at_most = np.searchsorted(negative, positive, "left"), np.searchsorted(negative, positive, "right")
-    return float((below + at_most).mean() / 2 / len(negative))
+    kinds = np.repeat([1, 0], [len(positive), len(negative)])
+    return float(roc_auc_score(kinds, np.concatenate([positive, negative])))
 
 
 def reliability_bins(scores: ArrayLike, correct: ArrayLike, bins: int = ECE_BINS) -> dict[str, NDArray]:
@@ -86,10 +85,13 @@ def expected_calibration_error(probabilities: ArrayLike, references: ArrayLike, 
 
 
 def log_loss(probabilities: ArrayLike, references: ArrayLike) -> float:
-    """Mean of -log p(reference), in nats; p is at least the float64 epsilon, so that 0 stays finite."""
+    """Mean of -log p(reference), in nats, by scikit-learn: p is at least the float64 epsilon, so 0 stays finite."""
+    from sklearn import metrics
+
     table, expected = check_probabilities(probabilities, references)
-    given = table[np.arange(len(expected)), expected]
-    return float(-np.log(np.clip(given, np.finfo(np.float64).eps, 1.0)).mean())
+    if table.shape[1] == 1:
+        return 0.0  # scikit-learn takes a single column for a binary probability
+    return float(metrics.log_loss(expected, table, labels=np.arange(table.shape[1])))
 
 
 def rejection_curve(main: Answers, outside: Answers | None) -> dict[str, NDArray[np.float64]]:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -90,14 +88,15 @@ LEVEL = 0.95
 
 
 def wilson(successes: int, n: int, level: float = LEVEL) -> tuple[float, float]:
-    """Score interval of a share, without continuity correction (Wilson 1927, JASA 22:209-212)."""
-    if not 0 <= successes <= n or n == 0:
-        raise ValueError(f"need 0 <= successes <= n and n > 0, not {successes} of {n}")
-    z = NormalDist().inv_cdf((1 + level) / 2)
-    share, width = successes / n, 1 + z * z / n
-    centre = (share + z * z / (2 * n)) / width
-    half = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n)) / width
-    return (0.0 if successes == 0 else centre - half), (1.0 if successes == n else centre + half)
+    """Score interval of a share, without continuity correction (Wilson 1927, JASA 22:209-212), by scipy.
+
+    Raises:
+        ValueError: not 0 <= successes <= n, or n is 0.
+    """
+    from scipy.stats import binomtest
+
+    interval = binomtest(successes, n).proportion_ci(level, method="wilson")
+    return float(interval.low), float(interval.high)
 
 
 def macro_f1_bootstrap(
