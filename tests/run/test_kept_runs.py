@@ -98,10 +98,14 @@ def test_a_finished_run_answers_as_it_did_and_is_evaluated(name: str, place: Pat
     if not rows[0]["text"]:
         listed = (place / "recordings" / "metadata.csv").read_text().splitlines()
         inputs = [place / "recordings" / listed[int(row["origin"].split(":")[1]) - 1].split(",")[0] for row in rows]
-    answers = voicecommand.load(run).predict(inputs)
-    for row, answer in zip(rows, answers, strict=True):
-        assert answer["probability"] == pytest.approx(row["probability"], abs=1e-4)
-        assert answer["accepted"] == row["accepted"]
+    model = voicecommand.load(run)
+    assert model.threshold == read_json(run, "metrics.json")["rejection"]["threshold"]
+    # On another processor a made tone may differ by a step of 16 bits here and there, which mfcc_svm notices.
+    tolerance = 5e-3 if name.startswith("mfcc") else 1e-4
+    for row, answer in zip(rows, model.predict(inputs), strict=True):
+        assert answer["label"] == row["prediction"]
+        assert answer["probability"] == pytest.approx(row["probability"], abs=tolerance)
+        assert answer["accepted"] == (answer["probability"] >= model.threshold)
     data = [word for word in overrides(name) if word.startswith("data")]
     code, output = run_and_read(capfd, "evaluate", f"run={run}", *data, "threads=1")
     assert code == 0, output
