@@ -65,8 +65,8 @@ def sound_conditions(
 
     def finished(waveform: torch.Tensor) -> NDArray[np.float32]:
         # A sum beyond full scale is turned down, not cut off: clipping is measured by itself.
-        sound: NDArray[np.float32] = (waveform[0] / waveform.abs().max().clamp(min=1)).numpy()
-        return sound
+        scaled: NDArray[np.float32] = (waveform[0] / waveform.abs().max().clamp(min=1)).numpy()
+        return scaled
 
     def noisy(kind: str, snr: float, row: int) -> NDArray[np.float32]:
         waveform = clip(row)

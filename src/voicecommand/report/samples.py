@@ -28,7 +28,7 @@ def write_dataset_samples(dataset: Any, augmentation: Augmentation | None, direc
         InputError: no audio, or no augmentation.
     """
     if augmentation is None or "audio" not in dataset["train"].column_names:
-        raise InputError(f"samples={directory}: needs data with sound and an augmentation; add augment=light")
+        raise InputError(f"samples={directory}: needs data with audio and an augmentation; add augment=light")
     recordings = read_noise_folder(augmentation.noise_folder)
     clips: Any = Clips(dataset["train"])
     paths = write_samples(clips, augmentation, SAMPLING_RATE, directory, recordings=recordings)
