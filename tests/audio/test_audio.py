@@ -183,7 +183,7 @@ def test_clips_travel_to_a_loader_s_worker(tmp_path: Path) -> None:
 def test_clips_of_something_else_are_refused() -> None:
     from datasets import Dataset
 
-    with pytest.raises(TypeError, match="column audio holds string, not list<int16>: prepare the sound first"):
+    with pytest.raises(TypeError, match="column audio holds string, not list<int16>: prepare the audio first"):
         audio_clips.Clips(Dataset.from_dict({"audio": ["a.wav"]}))
 
 

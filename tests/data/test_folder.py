@@ -195,7 +195,7 @@ BAD_PATHS = {
     "linked/secret.wav": "leads out of the folder by a link",
     "loop.wav": "can't be read",
     "pipe.wav": "is a pipe, a socket or a device",
-    "folder": "is a folder, not a sound file",
+    "folder": "is a folder, not an audio file",
     "": "is no path",
     "aa.wav": "is not there; did you mean 'a.wav'",
     "folder\\a.wav": "is not there; write / between folders",

@@ -258,7 +258,7 @@ CASES = [
     Case("unknown name in a split column", (*FILE, "data.split.column=part"), r"a\.csv:2: part is 'dev'", files=csv("a,x,dev", header="text,label,part")),
     # the run directory
     Case("in use", FILE, r"tfidf_svm-s42-\w{8}: in use by another process", prepare=Place.lock),
-    Case("not finished", FILE, r"holds a run that did not finish; resume=true goes on, overwrite=true starts anew",
+    Case("not finished", FILE, r"holds a run that did not finish; resume=true continues it, overwrite=true starts again",
          prepare=lambda place: place.leave_status(state="running")),
     Case("nothing to resume", (*TINY, "resume=true"), r"resume=true: there is no run at runs/file/bert-full-s42"),
     Case("resume and overwrite", (*TINY, "resume=true", "overwrite=true"), r"resume=true and overwrite=true: give one"),

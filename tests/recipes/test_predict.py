@@ -98,8 +98,8 @@ def test_a_model_of_sound_takes_sound_files(
     answers = [json.loads(line) for line in output.out.splitlines()]
     assert [answer["audio"] for answer in answers] == ["0.wav", "1.wav", "2.wav"]
     assert output.err.splitlines()[-1] == (
-        "2 of 3 commands are longer than 0.25 s (training takes their window with the most energy,"
-        " answers average their windows by energy)"
+        "2 of 3 commands are longer than 0.25 s (training uses their window with the most energy,"
+        " answers are means over windows, weighted by energy)"
     )
     opened = voicecommand.load(hears)
     expected = opened.predict([decode.read_audio(f"{n}.wav").waveform for n in range(3)])

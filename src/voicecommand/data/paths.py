@@ -63,7 +63,7 @@ def check_place(name: str, path: str, root: str, inside: dict[str, bool]) -> str
     if not is_within:
         return "leads out of the folder by a link: copy the file in"
     if not stat.S_ISREG(mode):
-        return f"is {'a folder' if stat.S_ISDIR(mode) else 'a pipe, a socket or a device'}, not a sound file"
+        return f"is {'a folder' if stat.S_ISDIR(mode) else 'a pipe, a socket or a device'}, not an audio file"
     return None
 
 
