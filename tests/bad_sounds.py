@@ -362,10 +362,10 @@ def drop_label(directory: Path) -> None:
 
 
 LOADER_CASES = [
-    Case(".. in metadata", table("on/0.wav,on", "../outside.wav,off"), r"metadata\.csv:3: '\S+' climbs out by '\.\.'; files must lie in the folder", by="loader"),
-    Case(".. inside a path", table("on/0.wav,on", "off/../../../etc/hosts,off"), r"metadata\.csv:3: '\S+' climbs out by '\.\.'; files must lie in the folder", by="loader"),
+    Case(".. in metadata", table("on/0.wav,on", "../outside.wav,off"), r"metadata\.csv:3: '\S+' leaves the folder by '\.\.'; files must lie in it", by="loader"),
+    Case(".. inside a path", table("on/0.wav,on", "off/../../../etc/hosts,off"), r"metadata\.csv:3: '\S+' leaves the folder by '\.\.'; files must lie in it", by="loader"),
     Case("absolute path", table("on/0.wav,on", "/etc/hosts,off"), r"metadata\.csv:3: '/etc/hosts' is an absolute path", by="loader"),
-    Case("link outside the folder", with_file(link_outside), ROW + "leads out of the folder by a link: copy the file in", by="loader"),
+    Case("link outside the folder", with_file(link_outside), ROW + "leaves the folder by a link: copy the file into it", by="loader"),
     Case("NUL in a name", table("on/0.wav,on", "off/\0.wav,off"), r"metadata\.csv:3: a NUL byte", by="loader"),
     Case("name that is not UTF-8", folders(not_utf8), r"caf\\xe9\.wav.*UTF-8", by="loader"),
     Case("metadata that is not UTF-8", latin_table, r"metadata\.csv:3: byte 0xe9 is not UTF-8", by="loader"),
@@ -378,11 +378,11 @@ LOADER_CASES = [
     Case("metadata without rows", lambda directory: write_table(directory, []), r"metadata\.csv: no rows", by="loader"),
     Case("address in metadata", table("on/0.wav,on", "https://example.org/1.wav,off"), r"metadata\.csv:3: 'https://example\.org/1\.wav' is an address: download it first", by="loader"),
     Case("recordings that are in no label's folder", folders(lambda path: (path / "on" / "0.wav").rename(path / "0.wav")), r"/0\.wav: has no label", by="loader"),
-    Case("folder within that of a label", folders(lambda path: (path / "on" / "more").mkdir()), r"on/more: a folder within that of a label", by="loader"),
+    Case("folder within that of a label", folders(lambda path: (path / "on" / "more").mkdir()), r"on/more: a folder within the folder of a label", by="loader"),
     Case("recordings of a kind that is not read", folders(lambda path: (path / "on" / "0.wav").rename(path / "on" / "0.m4a")), r"on/0\.m4a: files named \.m4a are not read", by="loader"),
     Case("metadata twice", table_twice, r"metadata\.csv and \S+metadata\.jsonl both name recordings", by="loader"),
     Case("split column of unknown names", good, r"data\.split\.column=part, and the columns there are 'file_name', 'label'", ("data.split.column=part",), by="loader"),
-    Case("link to a device", with_file(lambda path: path.symlink_to("/dev/zero")), ROW + "leads out of the folder by a link", by="loader"),
+    Case("link to a device", with_file(lambda path: path.symlink_to("/dev/zero")), ROW + "leaves the folder by a link", by="loader"),
     Case("empty directory", lambda directory: None, r"data: no recordings \(.*\) in folders named by label", by="loader"),
     Case("folders without clips", folders(empty_clips), r"data: no recordings \(.*\) in folders named by label", by="loader"),
     Case("one label only", folders(drop_label), r"one label only, 'on'", by="loader"),

@@ -153,9 +153,9 @@ def test_silent_and_clipped_clips_are_named_and_kept(
     with caplog.at_level("WARNING"):
         prepared = data_prepared.prepare(splits_of(train=files))["train"]
     assert [record.getMessage() for record in caplog.records] == [
-        "sound of train: 4 silent (below -60 dB of full scale): metadata.csv:2, metadata.csv:3, metadata.csv:5 "
+        "audio of train: 4 silent (below -60 dB of full scale): metadata.csv:2, metadata.csv:3, metadata.csv:5 "
         "and 1 more",
-        "sound of train: 1 clipped (cut off at full scale): metadata.csv:7",
+        "audio of train: 1 clipped (cut off at full scale): metadata.csv:7",
     ]
     assert prepared["silent"][:] == [True, True, False, True, True, False] and prepared["clipped"][5]
 

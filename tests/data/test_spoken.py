@@ -171,7 +171,7 @@ def test_phrases_come_from_a_file_with_their_template_and_origin(fake: Path, tmp
         ({"phrases": {"on": ["go"], "off": ["Go!"]}}, r"data\.phrases\.off\[0\].*on\[0\] under 'on', here 'off'"),
         ({"phrases": {"on": ["..."]}}, r"data\.phrases\.on\[0\]: nothing to say in '\.\.\.'"),
         ({"phrases": {"on": ["включи"]}}, r"English voice can't say 'в'.*data\.accents"),
-        ({"phrases": {"on": ["silence"]}}, r"1 bad row.*data\.phrases\.on\[0\]: fake .*says nothing at 'silence'"),
+        ({"phrases": {"on": ["silence"]}}, r"1 bad row.*data\.phrases\.on\[0\]: fake .*gives silence for 'silence'"),
         ({"phrases": PHRASES, "engines": ["espeka"]}, "no engine 'espeka'"),
         ({"phrases": PHRASES, "engines": []}, r"data\.engines is empty"),
         ({"phrases": PHRASES, "accents": ["en-uk"]}, r"no accent 'en-uk'.*'en-gb', 'en-us'"),
