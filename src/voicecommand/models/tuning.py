@@ -144,7 +144,7 @@ class LastLayers:
 
 @dataclass(frozen=True)
 class Lora:
-    """Low-rank updates of all linear layers of the body (LoRA, arXiv:2106.09685), by peft; the whole head is trained."""
+    """Low-rank updates of all linear layers of the body (LoRA, arXiv:2106.09685), by peft; the whole head trains."""
 
     r: int = 8
     alpha: int = 16
