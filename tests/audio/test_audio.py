@@ -99,7 +99,7 @@ def test_silence_and_clipping_are_flags() -> None:
     assert decode.read_audio(encode(np.clip(tone() * 5, -1, 1))).clipped
     assert decode.read_audio(encode(tone() * 5, subtype="FLOAT")).clipped, "floats above 1 are cut later"
     sine = np.sin(2 * np.pi * 200 * np.arange(8000) / 16_000)
-    assert not decode.read_audio(encode(sine)).clipped, "full scale alone is not clipping"
+    assert not decode.read_audio(encode(sine)).clipped, "a single sample at full scale is not clipping"
 
 
 def test_the_cap_can_be_raised() -> None:

@@ -1,4 +1,4 @@
-"""benchmarks/speech_training.py: what is compared, what it writes, and that its arms work on sound made here."""
+"""benchmarks/speech_training.py: what is compared, what it writes, and that its arms work on synthetic audio."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The door: what is refused, which override wins, what makes two commands the same run."""
+"""Overrides: which are errors, which one wins, and which commands are the same run."""
 
 from __future__ import annotations
 
@@ -71,8 +71,8 @@ def test_no_file_of_conf_is_left_out() -> None:
 
 @pytest.mark.parametrize(("group", "name"), FILES)
 def test_every_model_tuning_training_data_and_experiment_composes(group: str, name: str) -> None:
-    hears = ["model=bcresnet"] if group == "augment" else []
-    assert compose_with_what_it_needs([f"{group}={name}", *hears])
+    model = ["model=bcresnet"] if group == "augment" else []
+    assert compose_with_what_it_needs([f"{group}={name}", *model])
 
 
 @pytest.mark.parametrize(
@@ -215,8 +215,8 @@ def test_every_model_and_tuning_builds_with_the_types_it_declares(tmp_path: Path
     for path in (groups.CONF / "model").glob("*.yaml"):
         given = [f"model.teacher={tmp_path}"] if path.stem.endswith("_taught") else []
         config = program.compose("train", [f"model={path.stem}", *given])
-        hears = "audio_classification" in config.model._target_
-        assert objects.build(config.model).columns.needed == ("audio" if hears else "text", "label")
+        reads_audio = "audio_classification" in config.model._target_
+        assert objects.build(config.model).columns.needed == ("audio" if reads_audio else "text", "label")
     for path in (groups.CONF / "tuning").glob("*.yaml"):
         assert objects.build(program.compose("train", [f"tuning={path.stem}"]).tuning)
     for path in (groups.CONF / "augment").glob("*.yaml"):

@@ -92,7 +92,7 @@ def test_nothing_is_decoded_twice(tmp_path: Path, cache: Path, decoded: list[str
     assert again["train"]["content"][:] == first["train"]["content"][:]
 
 
-def test_other_names_and_labels_share_the_sound(tmp_path: Path, cache: Path, decoded: list[str]) -> None:
+def test_other_names_and_labels_share_the_audio(tmp_path: Path, cache: Path, decoded: list[str]) -> None:
     files = write_clips(tmp_path / "clips", 4)
     data_prepared.prepare(splits_of(train=files))
     renamed = [str(Path(file).rename(Path(file).with_suffix(".moved"))) for file in files]

@@ -1,4 +1,4 @@
-"""Traditional and hybrid models of sound: what they make of a clip, what they keep, what they compute only once."""
+"""Traditional and hybrid models for audio: their features, their files, and their cache."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Audio classification: windows, families, tunings, saved models, and the recipes on made sound."""
+"""Audio classification: windows, families, tunings, saved models, and the recipes on synthetic audio."""
 
 from __future__ import annotations
 
@@ -246,7 +246,7 @@ def test_lengths_that_whisper_cannot_have_are_refused(
         task.load_model(VOCABULARY, task.load_processor(VOCABULARY))
 
 
-def test_a_text_checkpoint_is_no_model_of_sound(checkpoints: dict[str, Path]) -> None:
+def test_a_text_checkpoint_is_not_a_model_for_audio(checkpoints: dict[str, Path]) -> None:
     task = AudioClassification(checkpoint=str(checkpoints["bert_uncased"]))
     with pytest.raises(InputError, match=r"model\.checkpoint"):
         task.load_model(VOCABULARY, task.load_processor(VOCABULARY))
@@ -361,7 +361,7 @@ def test_training_with_augmentation_resumes_bit_for_bit(sounds: Path, tmp_path: 
         assert torch.equal(left, right), name
 
 
-def test_batches_of_sound_make_the_same_step_whole_and_accumulated(sounds: Path, tmp_path: Path) -> None:
+def test_batches_of_audio_make_the_same_step_whole_and_accumulated(sounds: Path, tmp_path: Path) -> None:
     dataset = load(sounds)
     task = AudioClassification(checkpoint=str(_tiny_wav2vec2(tmp_path)), max_seconds=1)
     weights = []

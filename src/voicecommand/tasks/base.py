@@ -122,9 +122,11 @@ class Encoded:
 
     @property
     def lengths(self) -> Sequence[int]:
+        """The length of each row, in tokens, characters or samples."""
         return self.rows["length"][:]
 
     def reader(self) -> RowReader:
+        """A function: row numbers -> rows."""
         return RowReader(self.rows)
 
 

@@ -55,6 +55,7 @@ class CommandModel:
 
     @property
     def task(self) -> Task:
+        """The task, with the settings of training."""
         return self.answerer.task
 
     @property
@@ -64,6 +65,7 @@ class CommandModel:
 
     @property
     def processor(self) -> Processor | None:
+        """The tokenizer or feature extractor; None for a model without one."""
         return self.answerer.processor
 
     @property

@@ -52,10 +52,12 @@ class Findings:
 
     @property
     def errors(self) -> list[Problem]:
+        """The problems that stop training."""
         return [problem for problem in self.problems if problem.level == "error"]
 
     @property
     def warnings(self) -> list[Problem]:
+        """The problems for a person to judge."""
         return [problem for problem in self.problems if problem.level == "warning"]
 
 
@@ -78,14 +80,17 @@ class AuditedSplit:
 
     @property
     def what(self) -> str:
+        """The noun for rows in messages."""
         return "texts" if self.clips is None else "recordings"
 
     @property
     def how(self) -> str:
+        """The phrase in messages for rows with equal `exact`."""
         return "to the letter" if self.clips is None else "byte for byte"
 
     @property
     def in_scope(self) -> bool:
+        """Whether it is not an out-of-scope split."""
         return not self.name.startswith(OUT_OF_SCOPE)
 
 
