@@ -1,4 +1,4 @@
-"""One arm of text_training.py or speech_training.py, in a process of its own so that its memory is its own.
+"""One arm of text_training.py or speech_training.py, in its own process, so that its memory is separate.
 
 Told what to do by JSON lines on standard input, answers with JSON lines on standard output. The first line is the job:
 its `task` is text or audio, its `arm` one of the ways of BUILDERS, and its `kind` says what the process is for:

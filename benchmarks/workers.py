@@ -1,4 +1,4 @@
-"""The parent's side of arms.py: arms as processes that take turns, and what they are all told."""
+"""The parent's side of arms.py: arms as processes that take turns, and the commands to them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sound files to waveforms, and views into prepared ones."""
+"""Audio files to waveforms, and views into prepared ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Augmentation: what is drawn and what is done, each property by a measurement of its own."""
+"""Augmentation: the draws and the effects, each property by its own measurement."""
 
 from __future__ import annotations
 

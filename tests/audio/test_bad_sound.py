@@ -1,4 +1,4 @@
-"""Whatever is wrong with an audio file ends in one line that names file and row, in exit code 2, and leaves nothing.
+"""Any problem of an audio file gives one line that names file and row, exit code 2, and no files.
 
 The table is in bad_sounds.py. Its cases go through the recipe's own entry, in this process; `REAL` names those that
 also run as processes.

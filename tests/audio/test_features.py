@@ -1,4 +1,4 @@
-"""Features made in batches against the library's extractors, which take one example at a time."""
+"""Features of batches against the extractors of transformers, which take one example at a time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Loaders and the split rule: what comes in comes out as it was written, or is refused by file and line."""
+"""Loaders and the split rule: cells stay as they are written, or are an error with file and line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Clips decoded once into a file that is named by what is in it."""
+"""Clips decoded once, into a file that is named by its content."""
 
 from __future__ import annotations
 

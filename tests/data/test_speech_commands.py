@@ -1,4 +1,4 @@
-"""Speech Commands from a made archive of the same layout, and what an archive may not bring in."""
+"""Speech Commands from a synthetic archive of the same layout, and the members that an archive may not have."""
 
 from __future__ import annotations
 

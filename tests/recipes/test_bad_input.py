@@ -1,4 +1,4 @@
-"""Whatever a user can get wrong ends in one line, the right exit code and nothing half-written.
+"""Any mistake of a user gives one line, the right exit code, and no incomplete files.
 
 Each case goes through the recipe's own entry, in this process; `REAL` names those that also run as processes.
 """
@@ -178,7 +178,7 @@ CASES = [
     Case("no threads", (*FILE, "threads=0"), r"threads=0: give at least 1"),
     Case("no patience", ("early_stopping=0",), r"early_stopping=0: give at least 1"),
     Case("unknown precision", (*TINY, "precision=fp33"), r"precision=fp33: give auto, fp32, bf16 or fp16"),
-    Case("two precisions", (*TINY, "training.bf16=true"), r"precision=fp32 beside training\.bf16"),
+    Case("two precisions", (*TINY, "training.bf16=true"), r"precision=fp32 and training\.bf16"),
     Case("directory of Trainer", ("training.output_dir=x",), r"training\.output_dir: not set here; use runs=DIR"),
     Case("metrics by the batch", (*TINY, "training.batch_eval_metrics=true"), r"batch_eval_metrics: not set here; macro F1 is that of"),
     Case("half precision on the CPU", (*TINY[:4], *TINY[5:], "precision=fp16"), r"precision=fp16: needs a GPU"),

@@ -1,4 +1,4 @@
-"""recipes/predict.py reads rows as they are and keeps what they say."""
+"""recipes/predict.py reads rows unchanged and keeps their fields."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The recipes as a user runs them: real processes on a tiny checkpoint, and nothing else to stand in for them."""
+"""The recipes as a user runs them: real processes with a tiny checkpoint, without mocks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A run directory from birth to end, and checkpoints that are whole or not there."""
+"""A run directory from its first file to its last, and checkpoints that are complete or absent."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ def choose_precision(asked: str, bf16: bool | None, fp16: bool | None) -> tuple[
     """(bf16, fp16, why). `auto` takes the fastest precision that this device computes natively.
 
     Raises:
-        InputError: an unknown word, training.bf16/fp16 beside another precision, or fp16 on CPU.
+        InputError: an unknown word, training.bf16 or fp16 together with another precision, or fp16 on CPU.
     """
     if asked not in ("auto", "fp32", "bf16", "fp16"):
         raise InputError(f"precision={asked}: give auto, fp32, bf16 or fp16")
@@ -59,7 +59,7 @@ def choose_precision(asked: str, bf16: bool | None, fp16: bool | None) -> tuple[
         raise InputError(f"{which}: needs a GPU, and this run has none; give precision=auto, fp32 or bf16")
     if bf16 is not None or fp16 is not None:
         if asked != "auto":
-            raise InputError(f"precision={asked} beside training.bf16 or training.fp16: give one of them")
+            raise InputError(f"precision={asked} and training.bf16 or training.fp16: give one of them")
         return bool(bf16), bool(fp16), f"{name_precision(bf16, fp16)}: asked for by training.bf16 or training.fp16"
     reason = f"{asked}: asked for"
     if asked == "auto":

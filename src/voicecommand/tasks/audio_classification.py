@@ -208,7 +208,7 @@ class BCResNet(_AudioNetwork):
         max_seconds: of a window.
         dropout: of the network.
         class_weights: see `voicecommand.tasks.classification.class_weights`.
-        teacher: directory of a trained run; its answers are learnt beside the labels (`voicecommand.training.losses`).
+        teacher: directory of a trained run; its answers are learnt with the labels (`voicecommand.training.losses`).
     """
 
     width: float = 1

@@ -13,7 +13,7 @@ Beyond one label for one input, the contract allows:
 - recognition: `learn` finds the characters of the training transcripts, `load_processor` makes a tokenizer from them;
   a loss over frames gives `Loss(values=...)`, with `examples` if an example has several units; `respond` may return a
   tuple of tensors, and answers are lists, so they may have any length;
-- replies: `columns.context` names the columns that a row has beside its text (history, state); `respond` may generate;
+- replies: `columns.context` names further inputs of a row (history, state); `respond` may generate;
 - a teacher: the task names it, training opens it, and it gets the waveforms that `build_inputs` returns;
 - two stages: `stages` returns several, which train one after the other on the same model;
 - folds: `learn` once, `encode` once, and `Encoded.rows` selected for each fold.
@@ -292,7 +292,7 @@ class NetworkTask(Task["PreTrainedModel", ProcessorT]):
 
     @property
     def teacher(self) -> str | None:
-        """Directory of a saved run; its answers are learnt beside the targets."""
+        """Directory of a saved run; its answers are learnt with the targets."""
         return None
 
     def stages(self, train: Encoded) -> tuple[Stage, ...]:

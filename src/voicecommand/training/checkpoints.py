@@ -30,7 +30,7 @@ def find_newest(directory: Path) -> Path | None:
 
 
 class StopOnSignal(TrainerCallback):
-    """Saves and stops at the end of the step in which a signal came, on all ranks at once."""
+    """Saves and stops at the end of the step in which a signal came, on all ranks together."""
 
     def __init__(self, run: Run) -> None:
         self.run = run

@@ -40,10 +40,10 @@ def find_near_misses(phrases: Sequence[str], count: int, words: Sequence[str] | 
     phrases = sorted({normalise(phrase) for phrase in phrases})
     listed = sorted({part for word in (read_words() if words is None else words) for part in normalise(word).split()})
     own = sorted({word for phrase in phrases for word in phrase.split()})
-    sounds = dict(zip([*listed, *own], map(tuple, transcribe([*listed, *own])), strict=True))
-    whole = {phrase: tuple(p for word in phrase.split() for p in sounds[word]) for phrase in phrases}
-    listed = [word for word in listed if sounds[word]]
-    queues = [_rank(phrase, whole, listed, sounds) for phrase in phrases]
+    phonemes_of = dict(zip([*listed, *own], map(tuple, transcribe([*listed, *own])), strict=True))
+    whole = {phrase: tuple(p for word in phrase.split() for p in phonemes_of[word]) for phrase in phrases}
+    listed = [word for word in listed if phonemes_of[word]]
+    queues = [_rank(phrase, whole, listed, phonemes_of) for phrase in phrases]
     found: dict[Phonemes, str] = {}
     for rank in range(max(map(len, queues), default=0)):
         for queue in queues:
@@ -58,56 +58,56 @@ def find_near_misses(phrases: Sequence[str], count: int, words: Sequence[str] | 
 
 
 def _rank(
-    phrase: str, whole: dict[str, Phonemes], listed: Sequence[str], sounds: dict[str, Phonemes]
+    phrase: str, whole: dict[str, Phonemes], listed: Sequence[str], phonemes_of: dict[str, Phonemes]
 ) -> list[tuple[str, Phonemes]]:
     """The near misses of one phrase with their phonemes, nearest first.
 
     Args:
         whole: phrase -> its phonemes, of all phrases.
         listed: the words of candidates.
-        sounds: word -> its phonemes.
+        phonemes_of: word -> its phonemes.
     """
     target = whole[phrase]
     spoken = phrase.split()
-    candidates = [word for word in listed if _may_be_near(sounds[word], target)]
+    candidates = [word for word in listed if _may_be_near(phonemes_of[word], target)]
     if len(spoken) <= 2:
         # two words: the phonemes are cut at every place, and each half gets the words that are nearest to it
         for cut in range(1, len(target)):
-            halves = (_nearest(part, listed, sounds) for part in (target[:cut], target[cut:]))
+            halves = (_nearest(part, listed, phonemes_of) for part in (target[:cut], target[cut:]))
             candidates += [f"{first} {second}" for first, second in product(*halves)]
     # the phrase with one word replaced by the words that are nearest to it
     for place in range(len(spoken)) if len(spoken) > 1 else ():
-        others = _nearest(sounds[spoken[place]], [word for word in listed if word != spoken[place]], sounds)
+        others = _nearest(phonemes_of[spoken[place]], [word for word in listed if word != spoken[place]], phonemes_of)
         candidates += [" ".join([*spoken[:place], word, *spoken[place + 1 :]]) for word in others]
     ranked = []
     for text in dict.fromkeys(candidates):
-        sound = tuple(p for word in text.split() for p in sounds[word])
-        away = distance(sound, target)
+        phonemes = tuple(p for word in text.split() for p in phonemes_of[word])
+        away = distance(phonemes, target)
         if away > MOST * len(target) or any(f" {other} " in f" {text} " for other in whole):
             continue
-        if all(distance(sound, other) >= LEAST for other in whole.values()):
-            ranked.append((away, text, sound))
+        if all(distance(phonemes, other) >= LEAST for other in whole.values()):
+            ranked.append((away, text, phonemes))
     # First those with each new word at most twice, then the rest: beside "awake saw", "alarm saw" teaches more than
     # "awake say".
     fresh: list[tuple[str, Phonemes]] = []
     rest: list[tuple[str, Phonemes]] = []
     uses = Counter[str]()
-    for _, text, sound in sorted(ranked):
+    for _, text, phonemes in sorted(ranked):
         new = set(text.split()) - set(spoken)
-        (fresh if all(uses[word] < 2 for word in new) else rest).append((text, sound))
+        (fresh if all(uses[word] < 2 for word in new) else rest).append((text, phonemes))
         uses.update(new)
     return fresh + rest
 
 
-def _nearest(part: Phonemes, listed: Iterable[str], sounds: dict[str, Phonemes]) -> list[str]:
+def _nearest(part: Phonemes, listed: Iterable[str], phonemes_of: dict[str, Phonemes]) -> list[str]:
     """The PARTS words that are nearest to some phonemes."""
-    near = [word for word in listed if _may_be_near(sounds[word], part)]
-    return sorted(near, key=lambda word: (distance(sounds[word], part), word))[:PARTS]
+    near = [word for word in listed if _may_be_near(phonemes_of[word], part)]
+    return sorted(near, key=lambda word: (distance(phonemes_of[word], part), word))[:PARTS]
 
 
-def _may_be_near(sound: Phonemes, target: Phonemes) -> bool:
+def _may_be_near(phonemes: Phonemes, target: Phonemes) -> bool:
     """Whether the difference in length, a lower bound of the distance, allows it."""
-    return abs(len(sound) - len(target)) <= MOST * len(target)
+    return abs(len(phonemes) - len(target)) <= MOST * len(target)
 
 
 def distance(left: Phonemes, right: Phonemes) -> float:
