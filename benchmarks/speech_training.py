@@ -192,7 +192,7 @@ def find_checkpoint(options: argparse.Namespace, recipe: dict[str, Any], scratch
             return where, None, checkpoint
         except OSError as error:
             reason = type(error).__name__
-    note(f"{checkpoint}: not here, and the hub gave nothing ({reason})")
+    note(f"{checkpoint}: not found here nor on the hub ({reason})")
     if options.accuracy:
         raise SystemExit("--accuracy needs the weights: give --checkpoint DIR with a saved Whisper")
     return str(write_random_whisper(scratch / "whisper", "tiny")), None, "random weights, Whisper tiny's size"

@@ -355,7 +355,7 @@ def test_the_saved_configuration_is_plain_and_composes_to_the_same_run() -> None
         ("training.per_device_train_batch_size=0", r"give a number of at least 1"),
         ("training.eval_strategy=sometimes", r"training: sometimes is not a valid IntervalStrategy"),
         ("training.save_strategy=no", r"training: --load_best_model_at_end requires"),
-        ("training.report_to=carrier_pigeon", r"training.report_to=carrier_pigeon: not installed here"),
+        ("training.report_to=carrier_pigeon", r"training.report_to=carrier_pigeon: not installed"),
         ("precision=fp33", r"precision=fp33: give auto, fp32, bf16 or fp16"),
         ("precision=fp16", r"precision=fp16: needs a GPU"),
         ("training.fp16=true", r"training.fp16=true: needs a GPU"),

@@ -125,7 +125,7 @@ def join_recordings(recordings: Sequence[NDArray[np.int16]], most: int, folder: 
         filled += len(parts[-1])
         silent += not len(parts[-1])
     if not filled:
-        raise InputError(f"augment.noise_folder={folder}: no recording that is not silent")
+        raise InputError(f"augment.noise_folder={folder}: all recordings are silent")
     left = len(recordings) - len(parts)
     logger.info("%s: %d recordings of noise used; left out: %d silent, %d beyond the first %d samples",
                 folder, len(parts) - silent, silent, left, most)  # fmt: skip
@@ -190,6 +190,6 @@ def read_recording(path: str | None, columns: Sequence[str] = ("audio",)) -> tup
         if samples >= FOLDER_SECONDS * SAMPLING_RATE:
             break
     if not parts:
-        raise InputError(f"noise={path}: no recording that is not silent")
+        raise InputError(f"noise={path}: all recordings are silent")
     logger.info("noise=%s: %d files, %.0f s", path, len(parts), samples / SAMPLING_RATE)
     return f"{Path(path).stem} (recorded)", np.concatenate(parts)

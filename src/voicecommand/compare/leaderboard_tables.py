@@ -32,8 +32,8 @@ def format_rows(rows: Sequence[Row]) -> str:
         parts += [f"Taught by the run {teacher}, whose weights are pretrained; one teacher for all seeds:"]
         parts += [markdown_table(header, cells)]
     methods = sorted({row["test"]["method"] for row in rows if row["test"]})
-    said = f"Interval of the mean over seeds: {'; '.join(methods)}." if methods else ""
-    parts += [said + format_notes(rows), noise_table(rows)]
+    method = f"Interval of the mean over seeds: {'; '.join(methods)}." if methods else ""
+    parts += [method + format_notes(rows), noise_table(rows)]
     return "\n\n".join(filter(None, parts))
 
 
@@ -69,10 +69,10 @@ def format_notes(rows: Sequence[Row]) -> str:
         for each in filter(None, notes.split("; ")):
             name = row["model"] + (f" {row['tuning']}" if row["tuning"] else "")
             concerned.setdefault(each, []).append(name)
-    said = []
+    parts = []
     for each, names in concerned.items():
-        said.append(each if len(names) == len(tested) else f"{each} ({', '.join(names)})")
-    return f" Note: {'; '.join(said)}." if said else ""
+        parts.append(each if len(names) == len(tested) else f"{each} ({', '.join(names)})")
+    return f" Note: {'; '.join(parts)}." if parts else ""
 
 
 def noise_table(rows: Sequence[Row]) -> str:
@@ -90,5 +90,5 @@ def noise_table(rows: Sequence[Row]) -> str:
         clean, score = with_interval(figures["clean"]), with_interval(figures["score"])
         lines.append([row["model"], row["tuning"] or "-", clean, *cells, score])
     over = ", ".join(measured[0][1]["score_over"])
-    said = f"Score: area under accuracy from 0 to 20 dB, mean of {over} noise. Intervals: means of the seeds' own."
-    return f"{markdown_table([*header, 'score'], lines)}\n\n{said}"
+    legend = f"Score: area under accuracy from 0 to 20 dB, mean of {over} noise. Intervals: means of the seeds' own."
+    return f"{markdown_table([*header, 'score'], lines)}\n\n{legend}"

@@ -84,12 +84,12 @@ def format_curves(models: Mapping[str, LearningCurve]) -> str:
         for own in model["curve"]:
             drawn = f"{points(own['min'])}, {points(own['max'])}"
             rows.append([name, own["examples"], with_interval(own), drawn])
-    said = (
+    method = (
         f"Trained on so many clips of each of {first['labels']} labels, {first['draws']} draws from the speakers of"
         f" train, tested on the {first['test']} clips. Interval of the mean: {first['curve'][0]['method']};"
         " one from a figure to itself says nothing: no draw of speakers changes it."
     )
-    return f"{said}\n\n{markdown_table(header, rows)}"
+    return f"{method}\n\n{markdown_table(header, rows)}"
 
 
 def few_shot_png(models: Mapping[str, LearningCurve]) -> bytes:

@@ -207,7 +207,7 @@ class Run:
         )
 
     def check_stop(self) -> None:
-        """Raise `Stopped` where a signal asked for it."""
+        """Raise `Stopped` if a signal has asked for it."""
         if self.stop_requested:
             raise Stopped(f"{self.directory}: stopped by a signal, checkpoint saved; resume=true continues it")
 

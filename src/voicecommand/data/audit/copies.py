@@ -63,7 +63,7 @@ def find_near(splits: list[AuditedSplit]) -> list[Problem]:
         if rows:
             message = (
                 f"{len(rows):,} recordings in {split.name} are nearly the same as others there "
-                f"({groups[split.name]:,} different ones): a split at random would have them on both sides"
+                f"({groups[split.name]:,} different ones): a random split would put them into several splits"
             )
             problems.append(Problem("warning", "near_within", message, name_rows(split, rows)))
         if across[split.name]:
@@ -128,7 +128,7 @@ def find_shared_groups(splits: list[AuditedSplit]) -> list[Problem]:
                 groups = len({split.columns[column][row] for row in rows})
                 message = (
                     f"{groups:,} {column}(s) of {split.name} are also in train: its figures say little about "
-                    f"a new {column}; data.split.by={column} keeps them apart where the split is made here"
+                    f"a new {column}; data.split.by={column} keeps each in one split, if the splits are made here"
                 )
                 problems.append(Problem("warning", "shared_group", message, name_rows(split, rows)))
     return problems

@@ -51,7 +51,7 @@ def find_near_misses(phrases: Sequence[str], count: int, words: Sequence[str] | 
                 found.setdefault(queue[rank][1], queue[rank][0])
     if len(found) < count:
         raise InputError(
-            f"data.unknown={count}: only {len(found)} words and phrases sound like yours; "
+            f"data.unknown={count}: only {len(found)} words and phrases sound similar to yours; "
             "ask for fewer, or give more words by data.words=FILE"
         )
     return list(found.values())
