@@ -114,7 +114,7 @@ def join_recordings(recordings: Sequence[NDArray[np.int16]], most: int, folder: 
     """Recordings scaled to the same level, one after another, up to `most` samples: float32 [samples].
 
     Raises:
-        InputError: all are silent; it names `folder`.
+        InputError: there are none, or only silent ones; it names `folder`.
     """
     parts: list[NDArray[np.float32]] = []
     filled = silent = 0
@@ -125,7 +125,7 @@ def join_recordings(recordings: Sequence[NDArray[np.int16]], most: int, folder: 
         filled += len(parts[-1])
         silent += not len(parts[-1])
     if not filled:
-        raise InputError(f"augment.noise_folder={folder}: all recordings are silent")
+        raise InputError(f"augment.noise_folder={folder}: no recordings, or only silent ones")
     left = len(recordings) - len(parts)
     logger.info("%s: %d recordings of noise used; left out: %d silent, %d beyond the first %d samples",
                 folder, len(parts) - silent, silent, left, most)  # fmt: skip
