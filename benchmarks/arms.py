@@ -1,4 +1,4 @@
-"""One arm of text_training.py or speech_training.py, in a process of its own so that its memory is its own.
+"""One arm of text_training.py or speech_training.py, in its own process, so that its memory is separate.
 
 Told what to do by JSON lines on standard input, answers with JSON lines on standard output. The first line is the job:
 its `task` is text or audio, its `arm` one of the ways of BUILDERS, and its `kind` says what the process is for:
@@ -232,7 +232,7 @@ def build_stock_text(job: dict[str, Any], data: Any, seed: int) -> Any:
 
 
 def build_our_audio(job: dict[str, Any], rows: Any, seed: int) -> Any:
-    """As recipes/train.py does it: prepared sound, the Task's windows, features on the device, tuning=full."""
+    """As in recipes/train.py: prepared audio, the Task's windows, features on the device, tuning=full."""
     from voicecommand.audio.augmentation import Augmentation
     from voicecommand.models.tuning import Full
     from voicecommand.tasks.audio_classification import AudioClassification, BCResNet
@@ -481,7 +481,7 @@ def count_examples(loader: Any) -> int:
 
 
 def read_clips(encoded: Any, job: dict[str, Any]) -> int:
-    """Every clip of the split, in random order, copied into int16 batches [batch, samples]: `audio.Clips` alone."""
+    """Every clip of the split, in random order, copied into int16 batches [batch, samples]: only `audio.Clips`."""
     import numpy as np
 
     from voicecommand.audio.clips import Clips

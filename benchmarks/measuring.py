@@ -1,4 +1,4 @@
-"""What the benchmarks share: medians with their spread, ratios, the machine, results files."""
+"""Code that the benchmarks share: medians with their spread, ratios, the machine, results files."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ PROTOCOLS = {"few-shot": learning_curve.measure_few_shot, "unknown": rejection.m
 MODELS = {"few-shot": ("whisper_svm", "mfcc_svm"), "unknown": ("whisper_svm", "mfcc_svm", "bcresnet", "bcresnet_made")}
 EPOCHS = {"bcresnet": 40, "bcresnet_made": 25}  # once for each pair, in about as many steps
 MADE = 150  # clips of each label
-WINDOW = 1.2  # seconds that it hears at once: a keyword, and little of the silence around it
+WINDOW = 1.2  # seconds of a window: a keyword, and little of the silence around it
 
 
 def main() -> int:

@@ -3,10 +3,10 @@
     python benchmarks/speech_training.py                          made tones; Whisper tiny.en from the hub
     python benchmarks/speech_training.py --checkpoint DIR --path DIR     a saved Whisper, a folder data set
     python benchmarks/speech_training.py --accuracy --path DIR    accuracy instead: both ways on the same 200 clips
-    python benchmarks/speech_training.py --parts bcresnet input   some parts alone
+    python benchmarks/speech_training.py --parts bcresnet input   only some parts
 
 Whisper: `stock` (transformers.Trainer; each file decoded by soundfile in the data set's __getitem__,
-WhisperFeatureExtractor one example at a time padded to 30 s, WhisperForAudioClassification) against `ours` (sound
+WhisperFeatureExtractor one example at a time padded to 30 s, WhisperForAudioClassification) against `ours` (audio
 prepared once, AudioClassification with max_seconds=2, CommandTrainer) and ours with augment=light, as the recipe has
 it. The same checkpoint, data, optimizer, learning rate, schedule, batch size, threads and log; nothing is evaluated or
 saved in the timed steps. Each arm is a process of its own; they train one at a time and take turns every round, and
@@ -101,7 +101,7 @@ def main() -> int:
         options.precisions = ["fp32", "bf16"] if device.native_precision()[0] == "bf16" else ["fp32"]
     with tempfile.TemporaryDirectory(prefix="voicecommand-benchmark-") as folder:
         scratch = Path(folder)
-        os.environ["HF_DATASETS_CACHE"] = str(scratch / "cache")  # prepared sound goes as the folder goes
+        os.environ["HF_DATASETS_CACHE"] = str(scratch / "cache")  # the cache is removed with the folder
         job, checkpoint = common_job(options, scratch)
         if options.accuracy:
             name, measured = "speech_accuracy", measure_accuracy(options, job)
@@ -192,7 +192,7 @@ def find_checkpoint(options: argparse.Namespace, recipe: dict[str, Any], scratch
             return where, None, checkpoint
         except OSError as error:
             reason = type(error).__name__
-    note(f"{checkpoint}: not here, and the hub gave nothing ({reason})")
+    note(f"{checkpoint}: not found here nor on the hub ({reason})")
     if options.accuracy:
         raise SystemExit("--accuracy needs the weights: give --checkpoint DIR with a saved Whisper")
     return str(write_random_whisper(scratch / "whisper", "tiny")), None, "random weights, Whisper tiny's size"
@@ -353,7 +353,7 @@ def measure_memory(job: dict[str, Any], paths: list[Any]) -> dict[str, Any]:
             start = time.perf_counter()
             worker = Worker(name, {**job, "settings": limited})
             try:
-                answered = worker.hear()
+                answered = worker.receive()
             finally:
                 worker.end()
             seconds = time.perf_counter() - start

@@ -1,4 +1,4 @@
-"""The parent's side of arms.py: arms as processes that take turns, and what they are all told."""
+"""The parent's side of arms.py: arms as processes that take turns, and the commands to them."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Worker:
         self.process.stdin.write(json.dumps(command) + "\n")
         self.process.stdin.flush()
 
-    def hear(self) -> dict[str, Any]:
+    def receive(self) -> dict[str, Any]:
         assert self.process.stdout
         line = self.process.stdout.readline()
         if not line:
@@ -45,7 +45,7 @@ class Worker:
 
     def ask(self, **command: Any) -> dict[str, Any]:
         self.tell(**command)
-        return self.hear()
+        return self.receive()
 
     def end(self) -> None:
         if self.process.poll() is None:
@@ -73,7 +73,7 @@ def measure_rounds(arms: dict[str, dict[str, Any]], rounds: int) -> dict[str, di
             settings = job["settings"] | {"max_steps": job["warmup"] + rounds * job["steps"]}
             workers[key] = Worker(key, {**job, "kind": "train", "settings": settings})
             try:
-                measured[key] = {**workers[key].hear(), "rounds": []}
+                measured[key] = {**workers[key].receive(), "rounds": []}
             except SystemExit as problem:
                 if not job.get("may_fail"):
                     raise
@@ -103,7 +103,7 @@ def measure_seeds(
     try:
         for name, job in arms.items():
             workers[name] = Worker(f"accuracy {name}", {**job, "kind": "accuracy"})
-        subsets = [worker.hear()["subsets"] for worker in workers.values()]
+        subsets = [worker.receive()["subsets"] for worker in workers.values()]
         if any(subset != subsets[0] for subset in subsets):
             raise SystemExit(f"the arms have not the same rows: {subsets}")
         for seed in seeds:

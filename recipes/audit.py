@@ -1,12 +1,12 @@
-"""Name what is wrong with a data set, before training.
+"""Find the problems of a data set before training.
 
     python recipes/audit.py data=file data.path=commands.csv
     python recipes/audit.py data=folder data.path=DIR
     python recipes/audit.py data=folder data.path=DIR augment=strong samples=OUT
 
-Prints the rows per label and split, then one line for each problem with the rows as file:row. Exit 0 if
-training would accept the data (there may be warnings), 2 if it would not. `samples` names a folder, where a few
-training clips are left as they are and as augment= changes them, with a figure.
+Prints the rows per label and split, then one line for each problem with the rows as file:row. The exit code is 0 if
+training would accept the data (there may be warnings), otherwise 2. `samples` names a folder for a few training clips
+before and after augment=, with a figure.
 """
 
 from omegaconf import DictConfig
@@ -23,7 +23,7 @@ def main(config: DictConfig) -> None:
     from voicecommand.training import fit
 
     if config.samples is None and config.get("augment"):
-        raise InputError(f"augment={config.choices.augment}: shows in samples=DIR alone; add it or leave augment out")
+        raise InputError(f"augment={config.choices.augment}: only used with samples=DIR; add it or leave augment out")
     columns = tuple(config.columns or objects.default_columns(config))
     reads = "audio" if "audio" in columns else "text"
     dataset = fit.prepare(objects.load_data(config, columns), reads, config.num_proc)

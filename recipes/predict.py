@@ -2,11 +2,11 @@
 
     python recipes/predict.py DIR "turn the lights off"
     python recipes/predict.py DIR --input commands.txt --output labels.jsonl
-    python recipes/predict.py DIR clip.wav                          (a model of sound)
+    python recipes/predict.py DIR clip.wav                          (a model that reads audio)
     cat commands.jsonl | python recipes/predict.py DIR --input -
 
-Input has one command a line: the text, or the path of a sound file, as it is; or a JSON object with `text`, or
-`audio`. Its other fields are kept; one that has the name of an answer, such as `label`, is kept as `input_label`.
+Input has one command in each line: a text, or the path of an audio file; or a JSON object with `text` or `audio`. The
+other fields of an object are kept; one with the name of an answer, such as `label`, is kept as `input_label`.
 Paths in a file are relative to the working directory.
 Output is JSON lines: label, probability, top_5, accepted (false: below the run's threshold, do not act on it).
 """
@@ -28,9 +28,9 @@ PART = 128  # commands that are read and answered at a time
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("directory", metavar="DIR", help="a run directory, or its model folder")
-    parser.add_argument("command", nargs="*", help="texts, each in quotes, or sound files")
+    parser.add_argument("command", nargs="*", help="texts, each in quotes, or audio files")
     parser.add_argument("--input", metavar="FILE", help="a file of texts or of paths; - reads standard input")
-    parser.add_argument("--output", metavar="FILE", help="where the JSON lines go; standard output without it")
+    parser.add_argument("--output", metavar="FILE", help="a file for the JSON lines; standard output without it")
     options = parser.parse_args()
     if bool(options.command) == (options.input is not None):
         raise InputError("give either commands or --input FILE")
@@ -57,10 +57,11 @@ def main() -> None:
 
 
 def answer_rows(model: Any, rows: list[dict], column: str, source: str | None) -> Iterator[dict]:
-    """The answers in order; sound is read a part at a time. What is longer than the model reads is counted.
+    """The answers in order; audio is read PART files at a time. Commands that are longer than the model reads are
+    counted on standard error.
 
     Raises:
-        InputError: a sound file that can't be read; then no answer has been written.
+        InputError: an audio file can't be read; then no answer has been written.
     """
     from voicecommand.tasks.saved import to_rows
 
@@ -77,7 +78,7 @@ def answer_rows(model: Any, rows: list[dict], column: str, source: str | None) -
 
 
 def read_clip(path: str, source: str | None, number: int) -> Any:
-    """int16 samples of a file that the command line or a line of `source` names."""
+    """The int16 samples of a file on the command line or in line `number` of `source`."""
     from voicecommand.audio.clips import to_int16
     from voicecommand.audio.decode import read_audio
 
@@ -86,7 +87,7 @@ def read_clip(path: str, source: str | None, number: int) -> Any:
 
 
 def read_rows(source: str, column: str = "text") -> list[dict]:
-    """One row a line, a plain line as `column`; a bad line is refused by file:line."""
+    """A row for each line, a plain line as `column`; a bad line is an error with file:line."""
     name = "standard input" if source == "-" else source
     try:
         content = sys.stdin.buffer.read() if source == "-" else Path(source).read_bytes()

@@ -51,7 +51,7 @@ def train(config, run):
         )  # fmt: skip
         if program.is_main_process():
             save.save(trained.model, task, processor, vocabulary, run.directory / "model")
-        processes.wait_for_all()  # every rank answers by the model as it is saved
+        processes.wait_for_all()  # every rank answers with the saved model
         answerer = saved.load(run.directory / "model")
         measured = splits.choose_splits(dataset, with_test=not program.is_multirun())
         answers = [answerer.answer_split(dataset[split], split)[0] for split in measured]

@@ -1,4 +1,4 @@
-"""Makers of bad sound: each case leaves a data directory with one thing that is wrong in it.
+"""Makers of bad audio files: each case leaves a data directory with one thing that is wrong in it.
 
 The table says nothing about how it is run: `make(directory)` writes folders or metadata.csv with clips,
 `overrides` are what a run gets besides `data.path`, and `pattern` is what the one line must match.
@@ -225,11 +225,11 @@ ROW = r"metadata\.csv:3: '?\S*off/bad\.wav'?:? "
 CUT = ROW + "cut short"
 
 DECODER_CASES = [
-    # not sound
+    # not audio
     Case("empty file", holding(lambda: b""), ROW + r"the file is empty \(0 bytes\)"),
     Case("text", holding(lambda: b"turn the light on\n" * 40), ROW + r"not a WAV, FLAC, OGG or MP3 file: it begins with b'turn the lig'"),
     Case("web page", holding(lambda: b"\n<!DOCTYPE html><html>404 Not Found</html>"), ROW + "a web page or XML: the download went wrong"),
-    Case("JSON", holding(lambda: b'{"error": "quota exceeded"}'), ROW + "JSON, not sound"),
+    Case("JSON", holding(lambda: b'{"error": "quota exceeded"}'), ROW + "JSON, not audio"),
     Case("Git LFS pointer", holding(lambda: b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n"), ROW + "a Git LFS pointer.*git lfs pull"),
     Case("zip archive", holding(lambda: b"PK\x03\x04" + bytes(100)), ROW + "a zip archive: unpack it"),
     Case("gzip archive", holding(lambda: b"\x1f\x8b\x08" + bytes(100)), ROW + "a gzip archive: unpack it"),
@@ -258,10 +258,10 @@ DECODER_CASES = [
          CUT + ": it ends within a frame"),
     Case("MP3 with a frame overwritten", holding(lambda: mp3()[: mp3_frames(mp3())[5]] + bytes(30) + mp3()[mp3_frames(mp3())[5] + 30 :]),
          CUT + r" or damaged: its header claims \d+ frames, and 4 are there"),
-    Case("MP3 of varying bit rate without its header", holding(lambda: mp3_without_xing(varying=True)), ROW + r".*[\d,]+ samples are announced, and [\d,]+ can be decoded"),
+    Case("MP3 of varying bit rate without its header", holding(lambda: mp3_without_xing(varying=True)), ROW + r".*[\d,]+ samples are claimed, and [\d,]+ can be decoded"),
     Case("OGG cut within a page", holding(lambda: ogg()[:-100]), CUT + ": it ends within a page"),
     Case("OGG cut between pages", holding(lambda: ogg()[: ogg_pages(ogg())[-1]]), CUT + " or damaged: its last page is not there"),
-    Case("OGG with a bit flipped", holding(lambda: flipped(ogg(), ogg_pages(ogg())[4] + 300)), CUT + r" or damaged: 64,000 samples are announced, and \d\d,\d{3} can be decoded"),
+    Case("OGG with a bit flipped", holding(lambda: flipped(ogg(), ogg_pages(ogg())[4] + 300)), CUT + r" or damaged: 64,000 samples are claimed, and \d\d,\d{3} can be decoded"),
     Case("Opus cut in half", holding(lambda: half(ogg(subtype="OPUS"))), CUT + ": it ends within a page"),
     # a header that does not fit
     Case("no samples", holding(lambda: wav(b"")), ROW + "0 samples"),
@@ -285,7 +285,7 @@ DECODER_CASES = [
     Case("70 seconds of MP3", holding(lambda: mp3(70 * 8000, 8000)), ROW + r"over 61 s long; at most 60 s are read"),
     Case("10 minutes of silence in a small FLAC", holding(lambda: silence_flac(10)), ROW + r"600\.0 s long"),
     Case("small FLAC that does not say it is long", holding(lambda: silence_flac(2, says_length=False)), ROW + "longer than 60 s, which its header does not say"),
-    Case("file of 100 GB", with_file(lambda path: sparse(path, 100 << 30, wav())), ROW + "102,400 MB are more than 60 s of sound can have"),
+    Case("file of 100 GB", with_file(lambda path: sparse(path, 100 << 30, wav())), ROW + "102,400 MB are more than 60 s of audio can have"),
     Case("one sample", holding(lambda: wav(b"\x01\x02")), ROW + "1 sample: no command is shorter than 0.01 s"),
     Case("5 milliseconds", holding(lambda: wav(bytes(160))), ROW + "80 samples: no command is shorter"),
     # values
@@ -296,9 +296,9 @@ DECODER_CASES = [
     Case("double that is too large for a float", holding(lambda: of_floats(1e300, dtype="<f8")), ROW + r"sample 2,000 \(0\.125 s\) is inf, which is not a number"),
     # what is no regular file, or can't be opened
     Case("missing file", named("off/bad.wav"), ROW + "(no such file|is not there)", by="both"),
-    Case("pipe", with_file(os.mkfifo), ROW + "(is )?a pipe,.* not a sound file", by="both"),
-    Case("directory", with_file(Path.mkdir), ROW + "(is )?a folder, not a sound file", by="both"),
-    Case("socket", with_file(listen), ROW + "(a socket,|is a pipe, a socket or a device,) not a sound file", by="both"),
+    Case("pipe", with_file(os.mkfifo), ROW + "(is )?a pipe,.* not an audio file", by="both"),
+    Case("directory", with_file(Path.mkdir), ROW + "(is )?a folder, not an audio file", by="both"),
+    Case("socket", with_file(listen), ROW + "(a socket,|is a pipe, a socket or a device,) not an audio file", by="both"),
     Case("dangling link", with_file(lambda path: path.symlink_to("nothing.wav")), ROW + "(no such file|is not there)", by="both"),
     Case("link to itself", with_file(lambda path: path.symlink_to(path)), r"metadata\.csv:3: .*bad\.wav", by="both"),
     Case("file where a folder should be", named("off/1.wav/bad.wav"), r"metadata\.csv:3: \S*1\.wav/bad\.wav", by="both"),
@@ -362,10 +362,10 @@ def drop_label(directory: Path) -> None:
 
 
 LOADER_CASES = [
-    Case(".. in metadata", table("on/0.wav,on", "../outside.wav,off"), r"metadata\.csv:3: '\S+' climbs out by '\.\.'; files must lie in the folder", by="loader"),
-    Case(".. inside a path", table("on/0.wav,on", "off/../../../etc/hosts,off"), r"metadata\.csv:3: '\S+' climbs out by '\.\.'; files must lie in the folder", by="loader"),
+    Case(".. in metadata", table("on/0.wav,on", "../outside.wav,off"), r"metadata\.csv:3: '\S+' leaves the folder by '\.\.'; files must lie in it", by="loader"),
+    Case(".. inside a path", table("on/0.wav,on", "off/../../../etc/hosts,off"), r"metadata\.csv:3: '\S+' leaves the folder by '\.\.'; files must lie in it", by="loader"),
     Case("absolute path", table("on/0.wav,on", "/etc/hosts,off"), r"metadata\.csv:3: '/etc/hosts' is an absolute path", by="loader"),
-    Case("link outside the folder", with_file(link_outside), ROW + "leads out of the folder by a link: copy the file in", by="loader"),
+    Case("link outside the folder", with_file(link_outside), ROW + "leaves the folder by a link: copy the file into it", by="loader"),
     Case("NUL in a name", table("on/0.wav,on", "off/\0.wav,off"), r"metadata\.csv:3: a NUL byte", by="loader"),
     Case("name that is not UTF-8", folders(not_utf8), r"caf\\xe9\.wav.*UTF-8", by="loader"),
     Case("metadata that is not UTF-8", latin_table, r"metadata\.csv:3: byte 0xe9 is not UTF-8", by="loader"),
@@ -378,11 +378,11 @@ LOADER_CASES = [
     Case("metadata without rows", lambda directory: write_table(directory, []), r"metadata\.csv: no rows", by="loader"),
     Case("address in metadata", table("on/0.wav,on", "https://example.org/1.wav,off"), r"metadata\.csv:3: 'https://example\.org/1\.wav' is an address: download it first", by="loader"),
     Case("recordings that are in no label's folder", folders(lambda path: (path / "on" / "0.wav").rename(path / "0.wav")), r"/0\.wav: has no label", by="loader"),
-    Case("folder within that of a label", folders(lambda path: (path / "on" / "more").mkdir()), r"on/more: a folder within that of a label", by="loader"),
+    Case("folder within that of a label", folders(lambda path: (path / "on" / "more").mkdir()), r"on/more: a folder within the folder of a label", by="loader"),
     Case("recordings of a kind that is not read", folders(lambda path: (path / "on" / "0.wav").rename(path / "on" / "0.m4a")), r"on/0\.m4a: files named \.m4a are not read", by="loader"),
     Case("metadata twice", table_twice, r"metadata\.csv and \S+metadata\.jsonl both name recordings", by="loader"),
     Case("split column of unknown names", good, r"data\.split\.column=part, and the columns there are 'file_name', 'label'", ("data.split.column=part",), by="loader"),
-    Case("link to a device", with_file(lambda path: path.symlink_to("/dev/zero")), ROW + "leads out of the folder by a link", by="loader"),
+    Case("link to a device", with_file(lambda path: path.symlink_to("/dev/zero")), ROW + "leaves the folder by a link", by="loader"),
     Case("empty directory", lambda directory: None, r"data: no recordings \(.*\) in folders named by label", by="loader"),
     Case("folders without clips", folders(empty_clips), r"data: no recordings \(.*\) in folders named by label", by="loader"),
     Case("one label only", folders(drop_label), r"one label only, 'on'", by="loader"),

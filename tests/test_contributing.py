@@ -17,7 +17,7 @@ from support import ROOT
 TEXT = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
 # Title of the example -> its diff.
 EXAMPLES = dict(re.findall(r"^### (.+?)$.*?^```diff\n(.*?)^```$", TEXT, flags=re.MULTILINE | re.DOTALL))
-APPLIED = ("A checkpoint of a known architecture", "A data set in a known form", "A source", "A task")
+APPLIED = ("A checkpoint of a known architecture", "A data set in a known format", "A source", "A task")
 COMPOSE = "import sys; from voicecommand.config.program import compose; print(compose('train', sys.argv[1:]).model)"
 
 

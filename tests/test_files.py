@@ -1,4 +1,4 @@
-"""Whole files and directories or none, whatever fails and whenever; one maker at a time."""
+"""Atomic files and directories, whatever fails and whenever, with only one writer at a time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who may import whom, as CONTRIBUTING.md says. Read from the source by ast, so that nothing has to be imported."""
+"""The import rule of CONTRIBUTING.md. Imports are read from the source by ast, so that nothing has to be imported."""
 
 from __future__ import annotations
 

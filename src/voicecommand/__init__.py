@@ -1,6 +1,6 @@
 """voicecommand: training recipes for voice-command models on the Hugging Face stack.
 
-`voicecommand.load(DIR)` opens every run. `import voicecommand.models` makes our own networks known to transformers.
+`voicecommand.load(DIR)` opens any run. `import voicecommand.models` registers our own networks with transformers.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Names that every part of the library shares: splits, out of scope, columns that name groups."""
+"""Names that all packages share: the splits, the out-of-scope label, the columns of groups."""
 
 from __future__ import annotations
 

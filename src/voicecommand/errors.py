@@ -1,22 +1,22 @@
-"""The ways a run can end badly, each with the exit code that `recipes/*.py` answer."""
+"""The errors that end a run, each with the exit code of `recipes/*.py`."""
 
 from __future__ import annotations
 
 
 class RunError(Exception):
-    """Base: a message of one line that says what, where and what to do."""
+    """The base class. The message is one line that says what is wrong, where, and what to do."""
 
     exit_code = 1
 
 
 class InputError(RunError):
-    """Bad input or bad configuration: the user can mend it."""
+    """Bad input or bad configuration, which the user can fix."""
 
     exit_code = 2
 
 
 class NonFiniteLoss(RunError):
-    """The loss became NaN or infinite; the weights after it are worthless."""
+    """The loss became NaN or infinite; the weights after that are useless."""
 
     exit_code = 3
 
@@ -28,6 +28,6 @@ class StorageError(RunError):
 
 
 class Stopped(RunError):
-    """A signal asked the run to stop, and it saved a checkpoint first."""
+    """A signal stopped the run; a training saves a checkpoint first."""
 
     exit_code = 143

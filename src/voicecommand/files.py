@@ -1,7 +1,8 @@
-"""Files are written whole or not at all; JSON; one maker at a time; the cache folder.
+"""Atomic writing of files and directories, JSON, file locks, the cache folder.
 
-Everything that is kept goes through `open_whole` (a file) or `staged` (a directory): written beside its place, flushed
-to the disk, renamed. So a reader finds the old content or the new one, whenever the process or the machine stops.
+All lasting output goes through `open_whole` (a file) or `staged` (a directory): it is written beside its destination,
+flushed to the disk, and renamed. So a reader finds either the old or the new content, whenever the process or the
+machine stops.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 
 def cache_directory() -> Path:
-    """Where prepared audio is kept: beside the caches of datasets (HF_HOME, HF_DATASETS_CACHE)."""
+    """The folder of prepared audio and features, beside the caches of datasets (HF_HOME, HF_DATASETS_CACHE)."""
     import datasets
 
     return Path(datasets.config.HF_DATASETS_CACHE) / "voicecommand"
@@ -31,24 +32,24 @@ def cache_directory() -> Path:
 
 @contextlib.contextmanager
 def open_whole(path: Path, flush: bool = True) -> Iterator[BinaryIO]:
-    """A binary file to write in, which takes the place of `path` when the block ends without an error.
+    """A binary file to write to, which replaces `path` when the block ends without an error.
 
-    It lies beside `path`, as `.NAME.part`, and only one process at a time writes it: another waits. What a killed
-    process left of it is written over. The file that takes the place has mode 0644.
+    It is `.NAME.part` beside `path`. Only one process at a time writes it, others wait; what a killed process left
+    there is overwritten. The new file has mode 0644.
 
     Args:
-        path: the file to replace or make; its folder is made too.
-        flush: whether the content is on the disk before it takes the place. False is for caches of thousands of small
-            files that can be made again: a flush costs some 0.5 ms, and a reader there checks what it finds.
+        path: the file to replace or create; its folder is created too.
+        flush: whether the content must be on the disk before the rename. False is for caches of thousands of small
+            files that can be made again: a flush takes about 0.5 ms, and readers of a cache check what they find.
 
     Raises:
-        StorageError: it can't be written, and nothing is left beside `path`, which holds what it held before (or the
-            whole new content, where only the flush of its folder failed).
+        StorageError: it can't be written. Nothing is left beside `path`, which keeps its content (or has the whole new
+            content, if only the flush of its folder failed).
     """
     staging = path.with_name(f".{path.name}.part")
     with _storage_errors(path), contextlib.ExitStack() as stack:
         path.parent.mkdir(parents=True, exist_ok=True)
-        file = stack.enter_context(_open_alone(staging))
+        file = stack.enter_context(_open_exclusively(staging))
         try:
             yield file
             file.flush()
@@ -65,26 +66,26 @@ def open_whole(path: Path, flush: bool = True) -> Iterator[BinaryIO]:
 
 
 def write_bytes(path: Path, content: bytes, flush: bool = True) -> None:
-    """The whole content at `path`, or a StorageError and what was there; see `open_whole`."""
+    """Write the whole content to `path`, or raise StorageError and leave it unchanged; see `open_whole`."""
     with open_whole(path, flush) as file:
         file.write(content)
 
 
 def write_text(path: Path, text: str) -> None:
-    """As `write_bytes`, in UTF-8."""
+    """Like `write_bytes`, for text in UTF-8."""
     write_bytes(path, text.encode("utf-8"))
 
 
 def write_json(path: Path, content: object, indent: int | None = 2) -> None:
-    """As `write_bytes`, as JSON: indented for people, or on one line without its end (indent=None)."""
+    """Like `write_bytes`, for JSON: indented for people, or on one line without a line end (indent=None)."""
     write_text(path, json.dumps(content, indent=indent, ensure_ascii=False) + ("" if indent is None else "\n"))
 
 
 def read_json(path: Path) -> Any:
-    """What a JSON file in UTF-8 holds.
+    """The content of a JSON file in UTF-8.
 
     Raises:
-        OSError: it can't be read.
+        OSError: the file can't be read.
         ValueError: it is not UTF-8, or not JSON.
     """
     return json.loads(path.read_text(encoding="utf-8"))
@@ -93,23 +94,24 @@ def read_json(path: Path) -> Any:
 def compact_json(metrics: dict[str, Any]) -> str:
     """Indented JSON with each list of whole numbers (a row of the matrix) on one line; NaN is an error."""
     text = json.dumps(metrics, indent=2, ensure_ascii=False, allow_nan=False)
-    # No string can match: inside one, JSON writes a line break as \\n.
+    # No string can match: JSON writes a line break in a string as \\n.
     return re.sub(r"\[\n[\d,\s]+\]", lambda found: re.sub(r"\s+", " ", found[0]), text) + "\n"
 
 
 @contextlib.contextmanager
 def staged(directory: Path, many: bool = False) -> Iterator[Path]:
-    """A new folder beside `directory`, as `NAME.part`, which takes its place when the block ends without an error.
+    """A new folder `NAME.part` beside `directory`, which replaces it when the block ends without an error.
 
-    The old directory is renamed to `.NAME.old` first and removed last, when the new one is on the disk. A process that
-    was killed between the two renames left only that: the next call puts it back before it begins.
+    First the old directory is renamed to `.NAME.old`; it is removed last, when the new one is on the disk. If a process
+    is killed between the two renames, only `.NAME.old` is left, and the next call restores it before it begins.
 
     Args:
-        directory: the directory to replace or make. Only one process at a time may do that: hold a lock.
-        many: whether it gets files by the thousand, which one `os.sync` brings to the disk sooner than a flush each.
+        directory: the directory to replace or create. Only one process at a time may do that: hold a lock.
+        many: whether it gets thousands of files; then one `os.sync` is faster than a flush of each file.
 
     Raises:
-        StorageError: it can't take the place; then the old directory is still there. Errors of the block itself pass.
+        StorageError: the directory can't be replaced; then the old one is still there. Errors of the block pass
+            through.
     """
     staging, old = directory.with_name(f"{directory.name}.part"), directory.with_name(f".{directory.name}.old")
     with _storage_errors(directory):
@@ -122,19 +124,19 @@ def staged(directory: Path, many: bool = False) -> Iterator[Path]:
         yield staging
         with _storage_errors(directory):
             for path in staging.rglob("*"):
-                path.chmod(0o755 if path.is_dir() else 0o644)  # safetensors writes files that only their owner reads
+                path.chmod(0o755 if path.is_dir() else 0o644)  # safetensors writes files that only their owner can read
             os.sync() if many else _flush_tree(staging)
-            _take_place(staging, directory, old)
+            _replace_directory(staging, directory, old)
     except BaseException:
         shutil.rmtree(staging, ignore_errors=True)
         raise
     shutil.rmtree(old, ignore_errors=True)
 
 
-def _take_place(staging: Path, directory: Path, old: Path) -> None:
-    """Two renames (Linux can't put a directory in the place of one that has files), undone if anything fails."""
-    there = directory.exists()
-    if there:
+def _replace_directory(staging: Path, directory: Path, old: Path) -> None:
+    """Two renames (Linux can't rename a directory over one that has files), undone if anything fails."""
+    existed = directory.exists()
+    if existed:
         os.replace(directory, old)
     try:
         os.replace(staging, directory)
@@ -142,13 +144,13 @@ def _take_place(staging: Path, directory: Path, old: Path) -> None:
     except BaseException:
         if directory.exists():
             os.replace(directory, staging)
-        if there:
+        if existed:
             os.replace(old, directory)
         raise
 
 
 def _flush_tree(directory: Path) -> None:
-    """Bring all files of a directory to the disk, and then the folders that name them."""
+    """Flush all files of a directory to the disk, then its folders."""
     folders = [directory]
     for path in directory.rglob("*"):
         if path.is_dir():
@@ -161,7 +163,7 @@ def _flush_tree(directory: Path) -> None:
 
 
 def _flush_directory(directory: Path) -> None:
-    """A rename is on the disk when the directory is."""
+    """Flush a directory: only then are the renames in it on the disk."""
     number = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(number)
@@ -179,20 +181,20 @@ def _storage_errors(path: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _open_alone(path: Path) -> Iterator[BinaryIO]:
-    """An empty file that no other process has open through this function, opened for writing.
+def _open_exclusively(path: Path) -> Iterator[BinaryIO]:
+    """An empty file, opened for writing, that no other process has open through this function.
 
-    Whoever waited for the lock may hold a file that has another name by now, or none: then it is opened again.
+    While a process waits for the lock, the file may be renamed or removed: then `path` is opened again.
     """
     while True:
-        # neither "ab", which appends wherever one seeks, nor "wb", which empties the file of whoever holds it
+        # not "ab", which appends even after a seek, nor "wb", which empties a file that another process holds
         with open(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644), "wb") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             try:
-                is_there = os.path.samestat(os.fstat(file.fileno()), os.stat(path))
+                is_current = os.path.samestat(os.fstat(file.fileno()), os.stat(path))
             except FileNotFoundError:
-                is_there = False
-            if is_there:
+                is_current = False
+            if is_current:
                 file.truncate(0)
                 yield file
                 return
@@ -200,15 +202,15 @@ def _open_alone(path: Path) -> Iterator[BinaryIO]:
 
 @contextlib.contextmanager
 def hold_lock(path: Path, waiting: str | None = None) -> Iterator[None]:
-    """Hold the lock file `path`, which is made and stays; the lock itself goes with the process, however that ends.
+    """Hold a lock on the file `path`, which is created and stays; the lock ends with the process, however that ends.
 
     Args:
-        path: the lock file; its folder is made too.
-        waiting: what the log says while another process holds it. Without it there is no waiting.
+        path: the lock file; its folder is created too.
+        waiting: the log line while another process holds the lock; None does not wait.
 
     Raises:
-        BlockingIOError: another process holds it, and `waiting` was not given.
-        StorageError: the file can't be made.
+        BlockingIOError: another process holds the lock, and `waiting` is None.
+        StorageError: the file can't be created.
     """
     with contextlib.ExitStack() as stack:
         with _storage_errors(path):
@@ -225,7 +227,7 @@ def hold_lock(path: Path, waiting: str | None = None) -> Iterator[None]:
 
 
 def is_locked(path: Path) -> bool:
-    """Whether a living process holds the lock file `path`; looking neither takes the lock nor waits for it."""
+    """Whether a running process holds the lock on the file `path`; this neither takes the lock nor waits for it."""
     if not path.is_file():
         return False
     with path.open("rb") as file:

@@ -1,4 +1,4 @@
-"""Sound files to waveforms, and views into prepared ones."""
+"""Audio files to waveforms, and views into prepared ones."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def test_silence_and_clipping_are_flags() -> None:
     assert decode.read_audio(encode(np.clip(tone() * 5, -1, 1))).clipped
     assert decode.read_audio(encode(tone() * 5, subtype="FLOAT")).clipped, "floats above 1 are cut later"
     sine = np.sin(2 * np.pi * 200 * np.arange(8000) / 16_000)
-    assert not decode.read_audio(encode(sine)).clipped, "full scale alone is not clipping"
+    assert not decode.read_audio(encode(sine)).clipped, "a single sample at full scale is not clipping"
 
 
 def test_the_cap_can_be_raised() -> None:
@@ -183,7 +183,7 @@ def test_clips_travel_to_a_loader_s_worker(tmp_path: Path) -> None:
 def test_clips_of_something_else_are_refused() -> None:
     from datasets import Dataset
 
-    with pytest.raises(TypeError, match="column audio holds string, not list<int16>: prepare the sound first"):
+    with pytest.raises(TypeError, match="column audio holds string, not list<int16>: prepare the audio first"):
         audio_clips.Clips(Dataset.from_dict({"audio": ["a.wav"]}))
 
 

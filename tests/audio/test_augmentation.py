@@ -1,4 +1,4 @@
-"""Augmentation: what is drawn and what is done, each property by a measurement of its own."""
+"""Augmentation: the draws and the effects, each property by its own measurement."""
 
 from __future__ import annotations
 
@@ -167,7 +167,7 @@ def test_where_nothing_is_drawn_nothing_changes(batch: tuple[Tensor, Tensor]) ->
     assert torch.equal(augmented, kept) and augmented.data_ptr() != waveforms.data_ptr()
 
 
-def test_the_input_is_left_alone_and_a_training_precision_does_not_reach_the_sound(
+def test_the_input_is_unchanged_and_the_training_precision_does_not_affect_the_audio(
     batch: tuple[Tensor, Tensor],
 ) -> None:
     waveforms, lengths = batch

@@ -1,4 +1,4 @@
-"""Whatever is wrong with a sound ends in one line that names file and row, in exit code 2, and leaves nothing.
+"""Any problem of an audio file gives one line that names file and row, exit code 2, and no files.
 
 The table is in bad_sounds.py. Its cases go through the recipe's own entry, in this process; `REAL` names those that
 also run as processes.
@@ -85,7 +85,7 @@ def set_the_scene(case: Case, at: Path) -> tuple[list[str], set[str]]:
 
 
 def files_under(path: Path) -> set[str]:
-    """All but the lock of the prepared sound, which stays."""
+    """All but the lock of the prepared audio, which stays."""
     found = {os.fsencode(file.relative_to(path)).decode(errors="replace") for file in path.rglob("*")}
     return found - {"cache", "cache/sound", "cache/sound/.lock"}
 
@@ -112,7 +112,7 @@ def test_bad_sound_is_one_line_and_an_exit_code(
     argv, before = set_the_scene(case, at)
     code = run_recipe("train", *argv)
     check_output(case, code, capfd.readouterr().err)
-    assert files_under(at) == before, "no run directory, no prepared sound"
+    assert files_under(at) == before, "no run directory, no prepared audio"
 
 
 @pytest.mark.slow

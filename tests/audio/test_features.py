@@ -1,4 +1,4 @@
-"""Features made in batches against the library's extractors, which take one example at a time."""
+"""Features of batches against the extractors of transformers, which take one example at a time."""
 
 from __future__ import annotations
 
@@ -148,7 +148,7 @@ def test_whispers_frames_are_320_samples() -> None:
     assert mask.sum(1).tolist() == [50, 2, 1, 1]
 
 
-def test_a_frame_is_as_loud_as_its_samples_vary_and_a_constant_offset_is_no_sound() -> None:
+def test_a_frames_loudness_is_the_deviation_of_its_samples_and_ignores_a_constant_offset() -> None:
     waveforms = torch.zeros(2, 640)
     waveforms[0, 320:] = 0.5 * torch.tensor([1.0, -1.0]).repeat(160)
     waveforms[1] = 0.1

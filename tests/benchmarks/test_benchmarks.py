@@ -122,7 +122,7 @@ def test_every_experiment_composes_to_what_its_name_says() -> None:
             full["bcresnet_taught"] = full["bcresnet"]
             training = full[model] if tuning == "full" else tuning  # each way has settings that suit it
             expected |= {"tuning": tuning, "training": training}
-            chosen.pop("augment", None)  # of sound, each row as its file says
+            chosen.pop("augment", None)  # for audio, each row as its file says
         assert chosen == expected, path.name
         command = " ".join([f"experiment={path.stem} seed=1,2,3", *given])
         text = path.read_text(encoding="utf-8")

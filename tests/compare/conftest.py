@@ -1,4 +1,4 @@
-"""Made vectors of well separated labels, as a pool that an estimator is fitted on."""
+"""Synthetic vectors of well separated labels, as a pool that an estimator is fitted on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Few examples a label: which clips are drawn, and what the curve says of them."""
+"""Few examples of each label: which clips are drawn, and the figures of the curve."""
 
 from __future__ import annotations
 

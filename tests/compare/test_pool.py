@@ -1,4 +1,4 @@
-"""Models fitted on parts of the clips: who and what each of them has learnt from."""
+"""Models fitted on parts of the clips: which speakers and labels each of them has learnt from."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Commands that training did not know: what is accepted, by which threshold, and how pairs are counted."""
+"""Commands with unknown labels: which are accepted, by which threshold, and how pairs are counted."""
 
 from __future__ import annotations
 

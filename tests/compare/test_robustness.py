@@ -158,7 +158,7 @@ def test_a_recording_is_a_kind_of_noise_of_its_own(tmp_path: Path) -> None:
     name, samples = audio_noise.read_recording(str(tmp_path / "noises")) or ("", None)
     assert (name, len(samples)) == ("noises (recorded)", 2 * RATE)
     soundfile.write(tmp_path / "silence.wav", np.zeros(RATE), RATE)
-    with pytest.raises(InputError, match=r"silence\.wav: no recording that is not silent"):
+    with pytest.raises(InputError, match=r"silence\.wav: all recordings are silent"):
         audio_noise.read_recording(str(tmp_path / "silence.wav"))
     with pytest.raises(InputError, match=r"noise=.*nowhere"):
         audio_noise.read_recording(str(tmp_path / "nowhere"))

@@ -1,4 +1,4 @@
-"""The door: what is refused, which override wins, what makes two commands the same run."""
+"""Overrides: which are errors, which one wins, and which commands are the same run."""
 
 from __future__ import annotations
 
@@ -71,8 +71,8 @@ def test_no_file_of_conf_is_left_out() -> None:
 
 @pytest.mark.parametrize(("group", "name"), FILES)
 def test_every_model_tuning_training_data_and_experiment_composes(group: str, name: str) -> None:
-    hears = ["model=bcresnet"] if group == "augment" else []
-    assert compose_with_what_it_needs([f"{group}={name}", *hears])
+    model = ["model=bcresnet"] if group == "augment" else []
+    assert compose_with_what_it_needs([f"{group}={name}", *model])
 
 
 @pytest.mark.parametrize(
@@ -215,8 +215,8 @@ def test_every_model_and_tuning_builds_with_the_types_it_declares(tmp_path: Path
     for path in (groups.CONF / "model").glob("*.yaml"):
         given = [f"model.teacher={tmp_path}"] if path.stem.endswith("_taught") else []
         config = program.compose("train", [f"model={path.stem}", *given])
-        hears = "audio_classification" in config.model._target_
-        assert objects.build(config.model).columns.needed == ("audio" if hears else "text", "label")
+        reads_audio = "audio_classification" in config.model._target_
+        assert objects.build(config.model).columns.needed == ("audio" if reads_audio else "text", "label")
     for path in (groups.CONF / "tuning").glob("*.yaml"):
         assert objects.build(program.compose("train", [f"tuning={path.stem}"]).tuning)
     for path in (groups.CONF / "augment").glob("*.yaml"):
@@ -355,7 +355,7 @@ def test_the_saved_configuration_is_plain_and_composes_to_the_same_run() -> None
         ("training.per_device_train_batch_size=0", r"give a number of at least 1"),
         ("training.eval_strategy=sometimes", r"training: sometimes is not a valid IntervalStrategy"),
         ("training.save_strategy=no", r"training: --load_best_model_at_end requires"),
-        ("training.report_to=carrier_pigeon", r"training.report_to=carrier_pigeon: not installed here"),
+        ("training.report_to=carrier_pigeon", r"training.report_to=carrier_pigeon: not installed"),
         ("precision=fp33", r"precision=fp33: give auto, fp32, bf16 or fp16"),
         ("precision=fp16", r"precision=fp16: needs a GPU"),
         ("training.fp16=true", r"training.fp16=true: needs a GPU"),

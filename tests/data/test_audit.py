@@ -111,7 +111,7 @@ CASES: dict[str, tuple[dict[str, Rows], list[tuple[str, str, str]]]] = {
             (
                 "error",
                 "unknown_label",
-                "test has labels that train has not: 'opens'; did you mean 'open' (test.csv:4)",
+                "test has labels that train lacks: 'opens'; did you mean 'open' (test.csv:4)",
             ),
             ("warning", "label_typo", ""),
         ],
@@ -129,7 +129,7 @@ CASES: dict[str, tuple[dict[str, Rows], list[tuple[str, str, str]]]] = {
     ),
     "a label in other letters": (
         {split: [(f"{split} a", "Close"), (f"{split} b", "Close")] for split in CLEAN},
-        [("warning", "label_typo", "label 'close' may be a slip for 'Close'")],
+        [("warning", "label_typo", "label 'close' may be a misspelling of 'Close'")],
     ),
     "an out-of-scope text that is trained on": (
         {"out_of_scope_test": [("Open door", "out_of_scope"), ("sing", "out_of_scope")]},
@@ -170,7 +170,8 @@ def test_a_rare_label_a_letter_off_may_be_a_slip() -> None:
         dataset({"train": rows, "validation": [(f"v{text}", label) for text, label in rows[:19] + rows[-9:]]})
     )
     assert [problem.kind for problem in found.problems] == ["absent_label", "label_typo"]
-    assert found.problems[1].line().startswith("label 'set_tmier' may be a slip for 'set_timer' (2 and 39 rows) (train")
+    message = "label 'set_tmier' may be a misspelling of 'set_timer' (2 and 39 rows) (train"
+    assert found.problems[1].line().startswith(message)
 
 
 def test_one_label_only_is_an_error() -> None:
@@ -523,7 +524,7 @@ def test_the_audit_of_bad_data_names_all_errors_and_ends_with_2(
     assert run_audit(monkeypatch, "data=file", f"data.path={tmp_path}") == 2
     printed = capsys.readouterr()
     assert f"error: 1 empty text(s) in test ({tmp_path}/test.csv:3)" in printed.out
-    assert f"error: test has labels that train has not: 'shut' ({tmp_path}/test.csv:2)" in printed.out
+    assert f"error: test has labels that train lacks: 'shut' ({tmp_path}/test.csv:2)" in printed.out
     assert "2 error(s), named above" in printed.err
 
 

@@ -1,4 +1,4 @@
-"""The built-in data set: what its documentation promises, held."""
+"""The built-in data set has the properties that docs/data.md states."""
 
 from __future__ import annotations
 

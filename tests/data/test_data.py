@@ -1,4 +1,4 @@
-"""Loaders and the split rule: what comes in comes out as it was written, or is refused by file and line."""
+"""Loaders and the split rule: cells stay as they are written, or are an error with file and line."""
 
 from __future__ import annotations
 
@@ -436,7 +436,7 @@ def test_splits_that_the_hub_lacks_come_from_the_same_rule(hub_directory: str) -
 
 
 def write_hub(directory: Path, rows: dict[str, list[Any]], features: Any) -> str:
-    """As `datasets` saves it, which itself would encode the sound by torchcodec."""
+    """As `datasets` saves it, which itself would encode the audio by torchcodec."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -455,14 +455,14 @@ def test_hub_sound_is_written_once_undecoded_under_its_hash(tmp_path: Path, monk
     features = datasets.Features(
         {"clip": datasets.Audio(), "other": datasets.Audio(), "label": datasets.Value("string")}
     )
-    sounds = [{"bytes": b"not sound, and nobody looks", "path": "a.FLAC"}, {"bytes": b"second", "path": None}]
+    sounds = [{"bytes": b"not audio, and never decoded", "path": "a.FLAC"}, {"bytes": b"second", "path": None}]
     rows = [*sounds, sounds[0], {"bytes": None, "path": there}]
     directory = write_hub(tmp_path, {"clip": rows, "other": rows, "label": ["x"] * 4}, features)
     columns, names = ("audio", "label"), {"audio": "clip"}
     train = load_hub(columns, path=directory, column_map=names, split=WHOLE)["train"]
     first, second, third, fourth = train["audio"][:]
     assert Path(first).read_bytes() == sounds[0]["bytes"] and first == third and fourth == there
-    digest = hashlib.sha256(b"not sound, and nobody looks").hexdigest()
+    digest = hashlib.sha256(b"not audio, and never decoded").hexdigest()
     assert first == f"{tmp_path}/cache/voicecommand/hub/{digest[:2]}/{digest}.flac"
     assert Path(second).read_bytes() == b"second" and Path(second).suffix == ""
     assert train["origin"][1] == f"{directory}@main/train:1" and set(train.column_names) == {"id", "origin", *columns}
@@ -478,7 +478,7 @@ def test_hub_text_beside_sound_is_read_without_decoding_it(tmp_path: Path, monke
     features = datasets.Features(
         {"clip": datasets.Audio(), "text": datasets.Value("string"), "label": datasets.Value("string")}
     )
-    rows = {"clip": [{"bytes": b"no sound", "path": None}], "text": ["a"], "label": ["x"]}
+    rows = {"clip": [{"bytes": b"no audio", "path": None}], "text": ["a"], "label": ["x"]}
     assert load_hub(COLUMNS, path=write_hub(tmp_path, rows, features), split=WHOLE)["train"]["text"][:] == ["a"]
 
 
@@ -497,18 +497,18 @@ def test_paths_of_sound_are_taken_from_a_directory_and_stay_within_it(
         str(directory / "a.wav")
     ]
     (tmp_path / "out.wav").write_bytes(b"not theirs")
-    for name, problem in (("../out.wav", "climbs out"), (str(tmp_path / "out.wav"), "is an absolute path")):
+    for name, problem in (("../out.wav", "leaves the folder"), (str(tmp_path / "out.wav"), "is an absolute path")):
         rows = datasets.DatasetDict(train=datasets.Dataset.from_dict({"audio": [name], "label": ["x"]}, features))
         monkeypatch.setattr(hub, "_fetch", lambda *_, rows=rows: rows)
         with pytest.raises(InputError, match=rf"train:0: '{re.escape(name)}' {problem}"):
             load_hub(("audio", "label"), path=str(directory), split=WHOLE)
-    with pytest.raises(InputError, match="'audio' holds paths, and no files come from the hub with them"):
+    with pytest.raises(InputError, match="'audio' holds paths, and the hub has no files for them"):
         load_hub(("audio", "label"), path="someone/some", revision="abc", split=WHOLE)
 
 
 @pytest.mark.parametrize(
     ("column", "message"),
-    [([None], r"@main/train:0: 'audio' is null"), ([3.5], r"'audio' holds Value\('float64'\), not sound")],
+    [([None], r"@main/train:0: 'audio' is null"), ([3.5], r"'audio' holds Value\('float64'\), not audio")],
 )
 def test_hub_columns_that_hold_no_sound_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, column: list[Any], message: str

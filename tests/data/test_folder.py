@@ -1,4 +1,4 @@
-"""Folders of recordings: each layout gives the same rows, and what could mean two things or leads out is refused."""
+"""Folders of recordings: each layout gives the same rows, and what is ambiguous or leaves the folder is refused."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ def test_each_split_gets_a_speaker_however_few_there_are(count: int) -> None:
 
 def test_too_few_speakers_for_the_splits_are_refused() -> None:
     write_speakers(2)
-    with pytest.raises(InputError, match=r"data\.split\.by=speaker: 2 group\(s\) can't be on 3 sides"):
+    with pytest.raises(InputError, match=r"data\.split\.by=speaker: 2 group\(s\) can't fill 3 splits"):
         load_folder(COLUMNS, path="d")
 
 
@@ -151,13 +151,13 @@ def test_without_speakers_copies_of_one_file_stay_together_and_a_warning_is_give
     assert sum(map(len, sides.values())) == 60 and len(data) == 3
     hashes = {str(i): hashlib.sha256(f"recording {i}".encode()).hexdigest() for i in range(60)}
     assert sides["test"] == {i for i, digest in hashes.items() if position(digest) < 0.2}
-    assert "no speaker is known" in caplog.text
+    assert "no speakers are known" in caplog.text
 
 
 BAD_LAYOUTS: dict[str, tuple[list[str], dict[str, Any], str]] = {
     "no folder": ([], {}, r"d: no such folder"),
     "a recording without a label": (["a.wav", "on/b.wav"], {}, r"d/a\.wav: has no label"),
-    "a folder in a label's folder": (["on/anna/b.wav"], {}, r"d/on/anna: a folder within that of a label"),
+    "a folder in a label's folder": (["on/anna/b.wav"], {}, r"d/on/anna: a folder within the folder of a label"),
     "a label beside splits": (["train/on/a.wav", "off/b.wav"], {}, r"d/off: beside folders named by a split"),
     "dev beside train": (["train/on/a.wav", "dev/on/b.wav"], {}, r"d/dev: .*data\.splits\.validation=dev reads it"),
     "nothing": (["README.md"], {}, r"d: no recordings \(\.wav, .*\)"),
@@ -187,16 +187,16 @@ def test_a_layout_that_is_not_understood_is_refused(case: str) -> None:
 
 
 BAD_PATHS = {
-    "../secret.wav": "climbs out by '..'",
-    "a/../../secret.wav": "climbs out by '..'",
+    "../secret.wav": "leaves the folder by '..'",
+    "a/../../secret.wav": "leaves the folder by '..'",
     "/etc/passwd": "is an absolute path",
     "C:/sounds/a.wav": "is an absolute path",
-    "link.wav": "leads out of the folder by a link",
-    "linked/secret.wav": "leads out of the folder by a link",
+    "link.wav": "leaves the folder by a link",
+    "linked/secret.wav": "leaves the folder by a link",
     "loop.wav": "can't be read",
     "pipe.wav": "is a pipe, a socket or a device",
-    "folder": "is a folder, not a sound file",
-    "": "is no path",
+    "folder": "is a folder, not an audio file",
+    "": "is not a path",
     "aa.wav": "is not there; did you mean 'a.wav'",
     "folder\\a.wav": "is not there; write / between folders",
     "https://example.org/a.wav": "is an address: download it first",
@@ -243,7 +243,7 @@ def test_label_folders_hold_no_links_that_lead_out_and_no_pipes(trap: str) -> No
         os.symlink("../../secret.wav", "d/on/a.wav")
     else:
         os.mkfifo("d/on/a.wav")
-    with pytest.raises(InputError, match=r"^1 bad row, none is dropped: d/on/a\.wav: (leads out|is a pipe)"):
+    with pytest.raises(InputError, match=r"^1 bad row, none is dropped: d/on/a\.wav: (leaves the folder|is a pipe)"):
         load()
 
 

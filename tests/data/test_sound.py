@@ -1,4 +1,4 @@
-"""Clips decoded once into a file that is named by what is in it."""
+"""Clips decoded once, into a file that is named by its content."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_nothing_is_decoded_twice(tmp_path: Path, cache: Path, decoded: list[str
     assert again["train"]["content"][:] == first["train"]["content"][:]
 
 
-def test_other_names_and_labels_share_the_sound(tmp_path: Path, cache: Path, decoded: list[str]) -> None:
+def test_other_names_and_labels_share_the_audio(tmp_path: Path, cache: Path, decoded: list[str]) -> None:
     files = write_clips(tmp_path / "clips", 4)
     data_prepared.prepare(splits_of(train=files))
     renamed = [str(Path(file).rename(Path(file).with_suffix(".moved"))) for file in files]
@@ -153,9 +153,9 @@ def test_silent_and_clipped_clips_are_named_and_kept(
     with caplog.at_level("WARNING"):
         prepared = data_prepared.prepare(splits_of(train=files))["train"]
     assert [record.getMessage() for record in caplog.records] == [
-        "sound of train: 4 silent (below -60 dB of full scale): metadata.csv:2, metadata.csv:3, metadata.csv:5 "
+        "audio of train: 4 silent (below -60 dB of full scale): metadata.csv:2, metadata.csv:3, metadata.csv:5 "
         "and 1 more",
-        "sound of train: 1 clipped (cut off at full scale): metadata.csv:7",
+        "audio of train: 1 clipped (cut off at full scale): metadata.csv:7",
     ]
     assert prepared["silent"][:] == [True, True, False, True, True, False] and prepared["clipped"][5]
 

@@ -1,4 +1,4 @@
-"""Speech Commands from a made archive of the same layout, and what an archive may not bring in."""
+"""Speech Commands from a synthetic archive of the same layout, and the members that an archive may not have."""
 
 from __future__ import annotations
 
@@ -261,10 +261,10 @@ def test_an_archive_with_a_bad_member_leaves_nothing(
 
 def test_totals_are_capped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(archives, "MAX_TOTAL", 5000)
-    with pytest.raises(InputError, match=r"member 'yes/5\.wav': larger, or more"):
+    with pytest.raises(InputError, match=r"member 'yes/5\.wav': too large, or too many"):
         load(pack(tmp_path / "a.tar.gz", [member(f"yes/{i}.wav", bytes(1000)) for i in range(9)]))
     monkeypatch.setattr(archives, "MAX_MEMBERS", 3)
-    with pytest.raises(InputError, match=r"member 'yes/3\.wav': larger, or more"):
+    with pytest.raises(InputError, match=r"member 'yes/3\.wav': too large, or too many"):
         load(pack(tmp_path / "b.tar.gz", [member(f"yes/{i}.wav") for i in range(9)]))
 
 

@@ -29,7 +29,7 @@ PHRASES = {"on": ["lights on", "turn it on"], "off": ["lights off"]}
 
 @dataclass(frozen=True)
 class Fake:
-    """An engine whose voices hum; it notes each clip that it makes, and a voice named "gone" ends its process."""
+    """An engine with humming voices; it writes down each clip that it makes, and a voice "gone" ends its process."""
 
     notes: str
     name: str = "fake"
@@ -171,7 +171,7 @@ def test_phrases_come_from_a_file_with_their_template_and_origin(fake: Path, tmp
         ({"phrases": {"on": ["go"], "off": ["Go!"]}}, r"data\.phrases\.off\[0\].*on\[0\] under 'on', here 'off'"),
         ({"phrases": {"on": ["..."]}}, r"data\.phrases\.on\[0\]: nothing to say in '\.\.\.'"),
         ({"phrases": {"on": ["включи"]}}, r"English voice can't say 'в'.*data\.accents"),
-        ({"phrases": {"on": ["silence"]}}, r"1 bad row.*data\.phrases\.on\[0\]: fake .*says nothing at 'silence'"),
+        ({"phrases": {"on": ["silence"]}}, r"1 bad row.*data\.phrases\.on\[0\]: fake .*gives silence for 'silence'"),
         ({"phrases": PHRASES, "engines": ["espeka"]}, "no engine 'espeka'"),
         ({"phrases": PHRASES, "engines": []}, r"data\.engines is empty"),
         ({"phrases": PHRASES, "accents": ["en-uk"]}, r"no accent 'en-uk'.*'en-gb', 'en-us'"),
@@ -220,7 +220,7 @@ def test_near_misses_sound_similar_and_hold_no_phrase() -> None:
     sounds = [tuple(each) for each in data_speakers.transcribe([*phrases, *found])]
     nearest = [min(near_misses.distance(sound, phrase) for phrase in sounds[:3]) for sound in sounds[3:]]
     assert min(nearest) >= near_misses.LEAST and max(nearest) <= 0.5 * max(map(len, sounds[:3]))
-    assert len(set(sounds)) == 33, "two that sound alike"
+    assert len(set(sounds)) == 33, "two that sound the same"
 
 
 @needs_espeak

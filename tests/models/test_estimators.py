@@ -56,7 +56,7 @@ def test_what_is_saved_gives_the_same_probabilities(task: Any, labels: list[str]
     np.testing.assert_allclose(opened.probabilities(texts), expected, atol=1e-6)
     assert [names[i] for i in expected.argmax(1)] == [a["label"] for a in opened.predict(texts)]
     accuracy = np.mean(expected.argmax(1) == np.asarray(encoded["labels"]))
-    assert accuracy > 0.5, "columns belong to their labels; exchanged, they would be right of the noise alone"
+    assert accuracy > 0.5, "columns belong to their labels; exchanged, they would be right only on the noise"
     kinds = {path.suffix for path in (tmp_path / "model").rglob("*") if path.is_file()}
     assert kinds <= {".safetensors", ".json", ".txt"}, "no pickle"
 

@@ -1,4 +1,4 @@
-"""What differs between families of speech networks is said in one file."""
+"""The differences between families of speech networks are in one file."""
 
 from __future__ import annotations
 

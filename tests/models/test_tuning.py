@@ -1,4 +1,4 @@
-"""What each tuning moves, how fast, and that training the seen rows alone changes no result."""
+"""Which parameters each tuning trains, their learning rates, and that training only the seen rows changes no result."""
 
 from __future__ import annotations
 
@@ -158,7 +158,7 @@ def test_parameter_counts_are_those_of_the_stock_model(checkpoints: dict[str, Pa
     assert count_parameters(model) == (stock, stock - (model.config.vocab_size - 25) * 32)
 
 
-# ---- training the seen rows alone ----
+# ---- training only the seen rows ----
 
 
 def embedding_of(family: str) -> str:

@@ -1,4 +1,4 @@
-"""Whatever a user can get wrong ends in one line, the right exit code and nothing half-written.
+"""Any mistake of a user gives one line, the right exit code, and no incomplete files.
 
 Each case goes through the recipe's own entry, in this process; `REAL` names those that also run as processes.
 """
@@ -178,7 +178,7 @@ CASES = [
     Case("no threads", (*FILE, "threads=0"), r"threads=0: give at least 1"),
     Case("no patience", ("early_stopping=0",), r"early_stopping=0: give at least 1"),
     Case("unknown precision", (*TINY, "precision=fp33"), r"precision=fp33: give auto, fp32, bf16 or fp16"),
-    Case("two precisions", (*TINY, "training.bf16=true"), r"precision=fp32 beside training\.bf16"),
+    Case("two precisions", (*TINY, "training.bf16=true"), r"precision=fp32 and training\.bf16"),
     Case("directory of Trainer", ("training.output_dir=x",), r"training\.output_dir: not set here; use runs=DIR"),
     Case("metrics by the batch", (*TINY, "training.batch_eval_metrics=true"), r"batch_eval_metrics: not set here; macro F1 is that of"),
     Case("half precision on the CPU", (*TINY[:4], *TINY[5:], "precision=fp16"), r"precision=fp16: needs a GPU"),
@@ -197,7 +197,7 @@ CASES = [
     Case("number for a path", (*SVM, "data.path=123"), r"123: no such file"),
     Case("multirun of an evaluation", ("-m", *SAVED), r"-m is for recipes/train\.py", recipe="evaluate"),
     Case("multirun of an audit", ("-m", *FILE[1:2]), r"-m is for recipes/train\.py", recipe="audit"),
-    Case("key twice in a file of conf", FILE, r"conf/model/tfidf_svm\.yaml:\d+: not good YAML: found duplicate key C", prepare=key_twice),
+    Case("key twice in a file of conf", FILE, r"conf/model/tfidf_svm\.yaml:\d+: not valid YAML: found duplicate key C", prepare=key_twice),
     Case("foreign target", ("data._target_=os.system",), r"data\._target_=os\.system: only voicecommand\.\*"),
     Case("target that is not there", (*SVM, "model._target_=voicecommand.nope.X"), r"there is no such class or function"),
     Case("weights of a word", (*FILE, "model.class_weights=heavy"), r"model\.class_weights=heavy: give auto, none"),
@@ -249,7 +249,7 @@ CASES = [
          files=jsonl('{"text": "a", "label": "x"}', '{"text": "b"}')),
     Case("half a Parquet file", (*SVM, "data.path=a.parquet"), r"a\.parquet: not a whole Parquet file", prepare=parquet_cut_in_half),
     Case("one label", FILE, r"train has one label only, 'x'", files=csv(*(f"say {n} again,x" for n in range(40)))),
-    Case("label of test absent from train", (*SVM, "data.path=d"), r"test has labels that train has not: 'offf'.*did you mean 'off' \(d/test\.csv:2",
+    Case("label of test absent from train", (*SVM, "data.path=d"), r"test has labels that train lacks: 'offf'.*did you mean 'off' \(d/test\.csv:2",
          files={"d/train.csv": GOOD, "d/validation.csv": GOOD, "d/test.csv": "text,label\nlamp out,offf\n"}),
     Case("reserved label", FILE, r"have the label 'out_of_scope', which is never trained on", files={"a.csv": GOOD.replace(",play", ",out_of_scope")}),
     Case("nothing left to train on", (*FILE, "data.split.test=0.6", "data.split.validation=0.5"), r"leave nothing to train on"),
@@ -258,7 +258,7 @@ CASES = [
     Case("unknown name in a split column", (*FILE, "data.split.column=part"), r"a\.csv:2: part is 'dev'", files=csv("a,x,dev", header="text,label,part")),
     # the run directory
     Case("in use", FILE, r"tfidf_svm-s42-\w{8}: in use by another process", prepare=Place.lock),
-    Case("not finished", FILE, r"holds a run that did not finish; resume=true goes on, overwrite=true starts anew",
+    Case("not finished", FILE, r"holds a run that did not finish; resume=true continues it, overwrite=true starts again",
          prepare=lambda place: place.leave_status(state="running")),
     Case("nothing to resume", (*TINY, "resume=true"), r"resume=true: there is no run at runs/file/bert-full-s42"),
     Case("resume and overwrite", (*TINY, "resume=true", "overwrite=true"), r"resume=true and overwrite=true: give one"),

@@ -1,4 +1,4 @@
-"""recipes/predict.py reads rows as they are and keeps what they say."""
+"""recipes/predict.py reads rows unchanged and keeps their fields."""
 
 from __future__ import annotations
 
@@ -65,13 +65,13 @@ def test_a_field_with_the_name_of_an_answer_is_kept_beside_it(
 
 
 @pytest.fixture(scope="module")
-def hears(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A saved model of sound with random weights, its windows a quarter of a second."""
+def audio_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A saved model for audio with random weights and windows of a quarter of a second."""
     import torch
 
     from voicecommand.tasks.audio_classification import BCResNet
 
-    directory = tmp_path_factory.mktemp("hears")
+    directory = tmp_path_factory.mktemp("audio_model")
     torch.manual_seed(0)
     task = BCResNet(max_seconds=0.25)
     vocabulary = Vocabulary(labels=("off", "on"))
@@ -80,9 +80,9 @@ def hears(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
-def test_a_model_of_sound_takes_sound_files(
+def test_a_model_for_audio_accepts_audio_files(
     predict: ModuleType,
-    hears: Path,
+    audio_model: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -92,23 +92,23 @@ def test_a_model_of_sound_takes_sound_files(
     sounds = [np.random.default_rng(n).standard_normal(4000 + 1000 * n) * 0.1 for n in range(3)]
     for n, sound in enumerate(sounds):
         clips.write_wav(f"{n}.wav", clips.to_int16(sound.astype(np.float32)), 16_000)
-    monkeypatch.setattr("sys.argv", ["predict.py", str(hears), "0.wav", "1.wav", "2.wav"])
+    monkeypatch.setattr("sys.argv", ["predict.py", str(audio_model), "0.wav", "1.wav", "2.wav"])
     predict.main()
     output = capsys.readouterr()
     answers = [json.loads(line) for line in output.out.splitlines()]
     assert [answer["audio"] for answer in answers] == ["0.wav", "1.wav", "2.wav"]
     assert output.err.splitlines()[-1] == (
-        "2 of 3 commands are longer than 0.25 s (training takes their window with the most energy,"
-        " answers average their windows by energy)"
+        "2 of 3 commands are longer than 0.25 s (training uses their window with the most energy,"
+        " answers are means over windows, weighted by energy)"
     )
-    opened = voicecommand.load(hears)
+    opened = voicecommand.load(audio_model)
     expected = opened.predict([decode.read_audio(f"{n}.wav").waveform for n in range(3)])
     for paths in ([f"{n}.wav" for n in range(3)], [Path(f"{n}.wav") for n in range(3)]):
         assert opened.predict(paths) == expected
     assert [a["probability"] for a in answers] == pytest.approx([e["probability"] for e in expected], abs=1e-5)
 
     Path("in.txt").write_text('2.wav\n{"audio": "0.wav", "label": "on"}\n')
-    monkeypatch.setattr("sys.argv", ["predict.py", str(hears), "--input", "in.txt"])
+    monkeypatch.setattr("sys.argv", ["predict.py", str(audio_model), "--input", "in.txt"])
     predict.main()
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [line["audio"] for line in lines] == ["2.wav", "0.wav"] and lines[1]["input_label"] == "on"
@@ -124,11 +124,11 @@ def test_a_model_of_sound_takes_sound_files(
         ('{"audio": "a\\u0000b"}\n', r"in\.txt:1: .*null byte"),
     ],
 )
-def test_a_sound_that_cannot_be_read_is_named_by_its_line_and_nothing_is_answered(
+def test_an_audio_file_that_cannot_be_read_is_named_by_its_line_and_nothing_is_answered(
     content: str,
     line: str,
     predict: ModuleType,
-    hears: Path,
+    audio_model: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -137,13 +137,13 @@ def test_a_sound_that_cannot_be_read_is_named_by_its_line_and_nothing_is_answere
     clips.write_wav("good.wav", np.full(4000, 1000, np.int16), 16_000)
     Path("bad.wav").touch()
     Path("in.txt").write_text(content)
-    monkeypatch.setattr("sys.argv", ["predict.py", str(hears), "--input", "in.txt"])
+    monkeypatch.setattr("sys.argv", ["predict.py", str(audio_model), "--input", "in.txt"])
     with pytest.raises(InputError, match=line):
         predict.main()
     assert capsys.readouterr().out == ""
 
 
 @pytest.mark.parametrize("clip", [np.zeros(0, np.int16), np.array([0.1, np.nan], np.float32), np.zeros((2, 9))])
-def test_what_is_no_clip_gets_no_label(clip: np.ndarray, hears: Path) -> None:
+def test_what_is_no_clip_gets_no_label(clip: np.ndarray, audio_model: Path) -> None:
     with pytest.raises(InputError, match="a clip "):
-        voicecommand.load(hears).predict([np.zeros(4000, np.int16), clip])
+        voicecommand.load(audio_model).predict([np.zeros(4000, np.int16), clip])

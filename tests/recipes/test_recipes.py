@@ -1,4 +1,4 @@
-"""The recipes as a user runs them: real processes on a tiny checkpoint, and nothing else to stand in for them."""
+"""The recipes as a user runs them: real processes with a tiny checkpoint, without mocks."""
 
 from __future__ import annotations
 
@@ -95,7 +95,8 @@ def test_a_terminated_training_saves_and_goes_on_to_the_same_end(workplace: Work
     _, rest = process.communicate(timeout=120)
     assert process.returncode == 143, (seen + rest).decode()
     assert re.search(
-        rb"(^|\n)error: runs/file/bert-full\S+: stopped by a signal and saved; go on with resume=true", seen + rest
+        rb"(^|\n)error: runs/file/bert-full\S+: stopped by a signal, checkpoint saved; resume=true continues",
+        seen + rest,
     )
     (directory,) = workplace.runs()
     assert read(directory / "status.json")["state"] == "interrupted"
@@ -104,7 +105,7 @@ def test_a_terminated_training_saves_and_goes_on_to_the_same_end(workplace: Work
 
     refused = workplace.train(*long)
     assert refused.returncode == 2
-    assert "resume=true goes on, overwrite=true starts anew" in refused.stderr
+    assert "resume=true continues it, overwrite=true starts again" in refused.stderr
     resumed = workplace.train(*long, "resume=true")
     assert resumed.returncode == 0, resumed.stderr
     whole = workplace.train(*long, "runs=whole")

@@ -1,4 +1,4 @@
-"""A run directory from birth to end, and checkpoints that are whole or not there."""
+"""A run directory from its first file to its last, and checkpoints that are complete or absent."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_a_run_is_marked_from_start_to_end(directory: Path) -> None:
 
 def test_an_unfinished_run_names_both_ways_on(directory: Path) -> None:
     leave(directory, "interrupted")
-    with pytest.raises(InputError, match="did not finish; resume=true goes on, overwrite=true starts anew"):
+    with pytest.raises(InputError, match="did not finish; resume=true continues it, overwrite=true starts again"):
         run_directory.Run(directory)
     assert not run_directory.Run(directory, resume=True).is_finished
     with run_directory.Run(directory, resume=True).open(""):
@@ -162,12 +162,12 @@ def test_bad_input_takes_its_own_new_directory_away(directory: Path) -> None:
 
 def test_a_signal_between_steps_asks_and_a_second_one_stops_at_once(directory: Path) -> None:
     run = run_directory.Run(directory)
-    with pytest.raises(Stopped, match="stopped by a signal; resume=true goes on"), run.open(""):
+    with pytest.raises(Stopped, match="stopped by a signal; resume=true continues it"), run.open(""):
         run.can_save = True
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(0.01)
         assert run.stop_requested
-        with pytest.raises(Stopped, match="saved; go on with resume=true"):
+        with pytest.raises(Stopped, match="saved; resume=true continues it"):
             run.check_stop()
         os.kill(os.getpid(), signal.SIGINT)
         time.sleep(1)

@@ -1,4 +1,4 @@
-"""Audio classification: windows, families, tunings, saved models, and the recipes on made sound."""
+"""Audio classification: windows, families, tunings, saved models, and the recipes on synthetic audio."""
 
 from __future__ import annotations
 
@@ -246,7 +246,7 @@ def test_lengths_that_whisper_cannot_have_are_refused(
         task.load_model(VOCABULARY, task.load_processor(VOCABULARY))
 
 
-def test_a_text_checkpoint_is_no_model_of_sound(checkpoints: dict[str, Path]) -> None:
+def test_a_text_checkpoint_is_not_a_model_for_audio(checkpoints: dict[str, Path]) -> None:
     task = AudioClassification(checkpoint=str(checkpoints["bert_uncased"]))
     with pytest.raises(InputError, match=r"model\.checkpoint"):
         task.load_model(VOCABULARY, task.load_processor(VOCABULARY))
@@ -333,11 +333,11 @@ def test_a_teacher_that_cannot_teach_is_refused(sounds: Path, tmp_path: Path) ->
     save.save(parts.model, parts.task, None, parts.vocabulary, tmp_path / "svm/model")
     for name, line in (
         ("nothing", "no such directory"),
-        ("svm", "not a network of sound; train one with model=whisper tuning=head"),
+        ("svm", "not a network of audio; train one with model=whisper tuning=head"),
     ):
         with pytest.raises(InputError, match=rf"model\.teacher={tmp_path / name}: {line}"):
             BCResNet(teacher=str(tmp_path / name))  # before any data is read
-    line = rf"{tmp_path / 'other'}: knows \['a', 'b', 'c'\], train has \['falling', 'flat', 'rising'\]"
+    line = rf"{tmp_path / 'other'}: has the labels \['a', 'b', 'c'\], train has \['falling', 'flat', 'rising'\]"
     with pytest.raises(InputError, match=line):
         train_small(sounds, tmp_path / "student", teacher=str(tmp_path / "other"))
 
@@ -361,7 +361,7 @@ def test_training_with_augmentation_resumes_bit_for_bit(sounds: Path, tmp_path: 
         assert torch.equal(left, right), name
 
 
-def test_batches_of_sound_make_the_same_step_whole_and_accumulated(sounds: Path, tmp_path: Path) -> None:
+def test_batches_of_audio_make_the_same_step_whole_and_accumulated(sounds: Path, tmp_path: Path) -> None:
     dataset = load(sounds)
     task = AudioClassification(checkpoint=str(_tiny_wav2vec2(tmp_path)), max_seconds=1)
     weights = []
@@ -573,7 +573,7 @@ def test_an_audit_refuses_an_augmentation_that_it_would_not_show(
 ) -> None:
     given = ("data=folder", f"data.path={sounds}", "num_proc=1", "augment=strong")
     code, output = run_and_read(capfd, "audit", *given)
-    assert code == 2 and "error: augment=strong: shows in samples=DIR alone" in output
+    assert code == 2 and "error: augment=strong: only used with samples=DIR" in output
     code, output = run_and_read(capfd, "audit", *given, f"samples={tmp_path / 'out'}")
     assert code == 0 and (tmp_path / "out/augmented.png").is_file()
 
@@ -586,7 +586,7 @@ def test_a_folder_of_noise_is_mixed_in_and_one_without_sound_is_refused(
     given = ["data=folder", f"data.path={sounds}", "num_proc=1", "augment=light", f"augment.noise_folder={noises}"]
     given += ["augment.noise=1", "augment.noise_kinds=[]", "augment.shift=0", "augment.gain=0", "augment.speed=0"]
     code, output = run_and_read(capfd, "audit", *given, f"samples={tmp_path / 'none'}")
-    assert code == 2 and f"error: augment.noise_folder={noises}: no sound file there" in output
+    assert code == 2 and f"error: augment.noise_folder={noises}: no audio file there" in output
     hum = audio_clips.to_int16((0.3 * np.sin(np.arange(32_000) * 2 * np.pi * 5000 / 16_000)).astype(np.float32))
     audio_clips.write_wav(noises / "deep" / "hum.WAV", hum)
     code, output = run_and_read(capfd, "audit", *given, f"samples={tmp_path / 'out'}")

@@ -1,4 +1,4 @@
-"""A task that is not there yet: one file laid into a copy of tasks/ and one yaml into a copy of conf/, nothing else.
+"""A new task needs only one file in a copy of tasks/ and one yaml in a copy of conf/.
 
 It counts the words of a text by regression: no labels, no confusion matrix, no rejection.
 """

@@ -207,7 +207,7 @@ def test_random_weights_keep_the_architecture_alone(checkpoints: dict[str, Path]
     assert fresh.config.id2label == trained.config.id2label == dict(enumerate(LABELS))
 
 
-# ---- runs, through the door ----
+# ---- runs, through the recipes ----
 
 
 def train(capfd: Any, *overrides: str) -> tuple[int, str]:

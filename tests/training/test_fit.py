@@ -126,7 +126,7 @@ def test_two_stages_train_one_after_the_other_and_a_finished_one_is_not_trained_
         train(task, tmp_path / "resumed", change=fail)
     with caplog.at_level(logging.INFO):
         resumed = train(task, tmp_path / "resumed", resume=True)
-    assert "stage head was finished before" in caplog.text
+    assert "stage head is finished already" in caplog.text
     for name, tensor in whole.model.state_dict().items():
         assert torch.equal(resumed.model.state_dict()[name], tensor), name
 
@@ -137,4 +137,4 @@ def test_the_log_says_which_parameters_of_a_full_tuning_do_not_move(
     with caplog.at_level(logging.INFO):
         train(TextClassification(checkpoint=str(checkpoints["bert_uncased"])), tmp_path / "run", max_steps=2)
     line = next(record.getMessage() for record in caplog.records if record.getMessage().startswith("parameters "))
-    assert "are of tokens that train lacks and stay as they are" in line
+    assert "are of tokens that do not occur in train, and stay unchanged" in line

@@ -1,12 +1,12 @@
 """Audio, from files to features: numpy and torch, nothing of transformers but its mel filters.
 
 decode        files to waveforms, after checking them
-containers    what a file claims to be, checked before it is decoded
+containers    checks of a file's structure before it is decoded
 clips         waveforms of a prepared split as views; int16 and float
 windows       windows of long clips, and the collator of batches
 features      log-mel features in batches, on the device
 effects       noise, filters, clipping and masks on batches
 noise         noise, made or read from recordings
-augmentation  what is drawn for a training example, and done to it
-mfcc          the features of the traditional way
+augmentation  random changes to training examples: their draws and their effects
+mfcc          the features of the traditional model
 """

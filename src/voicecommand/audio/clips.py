@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 SAMPLING_RATE = 16_000
-RELEASE_BYTES = 1 << 20  # of clips that were read, after which their pages are given back
+RELEASE_BYTES = 1 << 20  # bytes of clips that are read before their pages are released
 
 
 def to_int16(waveform: np.ndarray) -> np.ndarray:
-    """float32 in [-1, 1] -> int16: times 32,768, rounded, and cut at full scale. 16-bit sound comes back as it was."""
+    """float32 in [-1, 1] -> int16: times 32,768, rounded, cut at full scale. 16-bit audio is restored exactly."""
     return np.clip(np.rint(np.asarray(waveform, np.float32) * 32768.0), -32768, 32767).astype(np.int16)
 
 
@@ -42,10 +42,10 @@ class Clips:
         dataset: a `datasets.Dataset`, also one of selected rows.
         column: its column of list<int16>.
 
-    Pages that were read are given back to the system every MB, so that resident memory does not grow with the data
-    (Linux; elsewhere the system takes them when it needs them). Two epochs in random order over 25,600 clips of 1 s
-    (819 MB) leave 25 MB more than before, and 775 MB more without it, at 14 microseconds a clip. Pickles as its data
-    set does.
+    Pages that were read are released every MB, so that resident memory does not grow with the data (on Linux;
+    elsewhere the system takes them when it needs them). After two epochs in random order over 25,600 clips of 1 s
+    (819 MB), memory has grown by 25 MB, without it by 775 MB; it costs 14 microseconds a clip. Pickles as its data set
+    does.
     """
 
     def __init__(self, dataset: Dataset, column: str = "audio") -> None:
@@ -56,7 +56,7 @@ class Clips:
         first = 0
         for chunk in dataset.data.column(column).chunks:
             if str(chunk.type) not in ("list<item: int16>", "large_list<item: int16>"):
-                raise TypeError(f"column {column} holds {chunk.type}, not list<int16>: prepare the sound first")
+                raise TypeError(f"column {column} holds {chunk.type}, not list<int16>: prepare the audio first")
             if len(chunk):
                 self._values.append(chunk.values.to_numpy(zero_copy_only=True))
                 self._offsets.append(chunk.offsets.to_numpy())
@@ -95,7 +95,7 @@ class Clips:
 
 
 def _find_maps(arrays: list[np.ndarray]) -> list[tuple[int, int]]:
-    """(address, bytes) of the read-only maps of files in which the arrays lie."""
+    """(address, bytes) of the read-only memory maps of files that hold the arrays."""
     addresses = sorted(array.ctypes.data for array in arrays)
     found = []
     with contextlib.suppress(OSError), open("/proc/self/maps") as lines:
@@ -109,7 +109,7 @@ def _find_maps(arrays: list[np.ndarray]) -> list[tuple[int, int]]:
 
 
 def _release(maps: list[tuple[int, int]]) -> None:
-    """Drop the pages of these maps from this process; nothing is lost, they are those of a file that can't change."""
+    """Drop the pages of these maps from this process. Nothing is lost: they are read again from the file."""
     import ctypes
 
     for address, size in maps:

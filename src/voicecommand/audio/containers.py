@@ -1,4 +1,4 @@
-"""What an audio file claims to be, checked before it is decoded: WAV, FLAC, OGG and MP3."""
+"""Checks of an audio file's structure before it is decoded: WAV, FLAC, OGG and MP3."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ MP3_BIT_RATES = {
     False: (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
 }
 MP3_RATES = {3: (44_100, 48_000, 32_000), 2: (22_050, 24_000, 16_000), 0: (11_025, 12_000, 8_000)}
-# What people have instead of sound: how it begins, and what it is.
+# Files that are often mistaken for audio: their first bytes, and what they are.
 FOREIGN = (
-    (b"version https://git-lfs", "a Git LFS pointer, not the sound itself: fetch it by `git lfs pull`"),
+    (b"version https://git-lfs", "a Git LFS pointer, not the audio itself: fetch it by `git lfs pull`"),
     (b"<", "a web page or XML: the download went wrong"),
-    (b"{", "JSON, not sound"),
+    (b"{", "JSON, not audio"),
     (b"PK\x03\x04", "a zip archive: unpack it"),
     (b"\x1f\x8b", "a gzip archive: unpack it"),
     (b"FORM", "AIFF, which is not read here: convert it to WAV or FLAC"),
@@ -35,7 +35,12 @@ class BadSound(Exception):
 
 @dataclass(frozen=True)
 class Mp3:
-    """The frames of an MP3, without the tags around them, and how many samples a channel they hold."""
+    """The frames of an MP3 without the tags around them.
+
+    Attributes:
+        samples: of each channel.
+        tolerance: by how many samples the decoder's count may differ.
+    """
 
     data: bytes
     samples: int
@@ -43,7 +48,11 @@ class Mp3:
 
 
 def check_container(file: File, size: int, max_seconds: float) -> Mp3 | None:
-    """Look at the structure of a file, without decoding it."""
+    """Check the structure of a file of `size` bytes without decoding it; the frames are returned of an MP3 only.
+
+    Raises:
+        BadSound: not a file of these kinds, cut short, or longer than `max_seconds` (of an MP3).
+    """
     file.seek(0)
     head = file.read(64)
     start = 0
@@ -71,7 +80,7 @@ def check_container(file: File, size: int, max_seconds: float) -> Mp3 | None:
 
 
 def _check_wav(file: File, size: int) -> None:
-    """Compare the size that the data chunk claims with what is there; 0xFFFFFFFF says "until the end" (a stream)."""
+    """Compare the size that the data chunk claims with the bytes that follow; 0xFFFFFFFF (a stream) means all."""
     position = 12
     for _ in range(1000):
         file.seek(position)
@@ -91,7 +100,7 @@ def _check_wav(file: File, size: int) -> None:
 
 
 def _check_ogg(file: File, size: int) -> None:
-    """Every page whole, and the last one marked as such (RFC 3533, section 6)."""
+    """Check that every page is whole, and that the last one is marked as the last (RFC 3533, section 6)."""
     position, last = 0, False
     while not last:
         file.seek(position)
@@ -106,7 +115,10 @@ def _check_ogg(file: File, size: int) -> None:
 
 
 def _read_mp3_header(header: bytes) -> tuple[int, int, int, int] | None:
-    """(bytes of the frame, samples a channel in it, Hz, where a Xing header would be), or None if none begins here."""
+    """(bytes of the frame, samples of each channel, Hz, offset of a Xing header), or None if no frame begins here.
+
+    The bits of a frame header: ISO 11172-3, 2.4.1.3; the length of a frame: 2.4.3.1.
+    """
     if len(header) < 4 or header[0] != 0xFF or header[1] & 0xE6 != 0xE2:
         return None
     version, kilobits, rate = (header[1] >> 3) & 3, header[2] >> 4, (header[2] >> 2) & 3
@@ -122,9 +134,9 @@ def _read_mp3_header(header: bytes) -> tuple[int, int, int, int] | None:
 def _check_mp3(file: File, start: int, size: int, max_seconds: float) -> Mp3:
     """Count the frames and compare with what the Xing header claims.
 
-    libsndfile estimates the length where there is no such header, leaves off what comes after it, and stumbles over
-    tags at the end: hence the count, and the frames alone for the decoder. Encoders add up to 4 frames of delay and
-    padding, which the decoder takes off again.
+    Without that header libsndfile estimates the length and drops what comes after it, and tags at the end confuse it.
+    So the frames are counted here, and the decoder gets only them. Encoders add up to 4 frames of delay and padding,
+    which the decoder removes.
     """
     position, count, samples = start, 0, 0
     claimed = None

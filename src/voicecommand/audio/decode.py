@@ -1,8 +1,8 @@
-"""Sound files -> waveforms, as numpy arrays.
+"""Audio files -> waveforms, as numpy arrays.
 
 Files are checked before they are decoded: libsndfile reads half a WAV, a WAV that claims more than it holds, NaN, or
-hours of silence out of a few megabytes without a word, and opening a pipe that is named like a sound file waits for
-ever. Read are WAV, FLAC, OGG (Vorbis, Opus) and MP3, recognised by what is in them and not by their names.
+hours of silence from a few megabytes without an error, and opening a pipe that is named like an audio file waits
+forever. WAV, FLAC, OGG (Vorbis, Opus) and MP3 are read, and recognised by their content, not by their names.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from voicecommand.audio.clips import SAMPLING_RATE
 from voicecommand.audio.containers import BadSound, File, Mp3, check_container
 from voicecommand.errors import InputError
 
-AUDIO_ENDINGS = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3")  # of the names of files that are read here
+AUDIO_ENDINGS = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3")  # of the files that a folder is searched for
 MAX_SECONDS = 60.0
 MIN_SECONDS = 0.01  # shorter than one window of any features
 MIN_RATE, MAX_RATE = 4_000, 192_000
@@ -29,7 +29,7 @@ MAX_CHANNELS = 8
 MAX_AMPLITUDE = 10.0  # decoders overshoot full scale by a little; a waveform in int16 units by 32,768
 SILENT_PEAK = 1e-3  # -60 dB of full scale
 FULL_SCALE = 0.99
-BLOCK = 1 << 17  # samples of all channels together
+BLOCK = 1 << 17  # samples decoded at a time, of all channels together
 
 
 @dataclass(frozen=True)
@@ -37,9 +37,9 @@ class Clip:
     """A decoded clip.
 
     Attributes:
-        waveform: float32 [samples], mono, at the rate that was asked for, in [-1, 1] but for overshoot.
-        source_rate: Hz in the file.
-        channels: in the file; their mean is the waveform.
+        waveform: float32 [samples], mono, at the rate that was asked for, in [-1, 1] apart from overshoot.
+        source_rate: sampling rate of the file, Hz.
+        channels: number of them in the file; the waveform is their mean.
         silent: no sample reaches -60 dB of full scale.
         clipped: 3 or more equal samples in a row at full scale, in any channel.
     """
@@ -57,17 +57,17 @@ def read_audio(
     max_seconds: float = MAX_SECONDS,
     name: str | None = None,
 ) -> Clip:
-    """Decode one sound file, mixed down to mono and resampled once by soxr ("HQ": passband to 0.91 of Nyquist).
+    """Decode one audio file, mixed down to mono and resampled once by soxr ("HQ": passband to 0.91 of Nyquist).
 
     Args:
         source: a path, or the bytes of a file.
-        sampling_rate: Hz wanted.
-        max_seconds: the longest clip that is taken.
+        sampling_rate: of the waveform, Hz.
+        max_seconds: the longest clip that is accepted.
         name: what errors begin with, such as "metadata.csv:12: a.wav"; without it the path.
 
     Raises:
-        InputError: not a regular file, not a readable sound, cut short, outside the limits, NaN or infinite. An MP3
-            without a Xing header does not say how long it is: cut between two frames, it passes as a shorter one.
+        InputError: not a regular file, not readable audio, cut short, outside the limits, NaN or infinite. An MP3
+            without a Xing header does not say how long it is: one cut between two frames passes as a shorter one.
     """
     shown = name or _show(source)
     with _named(shown), _open(source) as file:
@@ -84,10 +84,10 @@ def read_audio(
 
 
 def hash_audio(path: str | os.PathLike[str], max_seconds: float = MAX_SECONDS, name: str | None = None) -> str:
-    """The sha256, in hex, of a sound file's bytes, which are not decoded.
+    """The sha256, in hex, of an audio file's bytes, which are not decoded.
 
     Raises:
-        InputError: not a regular file, or one of a size that no sound of ``max_seconds`` has.
+        InputError: not a regular file, empty, or larger than any file of ``max_seconds`` can be.
     """
     with _named(name or _show(path)), _open(path) as file:
         _check_size(os.fstat(file.fileno()).st_size, max_seconds)
@@ -96,7 +96,7 @@ def hash_audio(path: str | os.PathLike[str], max_seconds: float = MAX_SECONDS, n
 
 def _show(source: str | os.PathLike[str] | bytes) -> str:
     """A path that can be printed whatever bytes it holds."""
-    return "sound" if isinstance(source, bytes) else os.fsencode(source).decode("utf-8", "backslashreplace")
+    return "audio" if isinstance(source, bytes) else os.fsencode(source).decode("utf-8", "backslashreplace")
 
 
 @contextlib.contextmanager
@@ -115,12 +115,12 @@ def _named(name: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _open(source: str | os.PathLike[str] | bytes) -> Iterator[File]:
-    """A regular file, unbuffered: libsndfile reads on from the same descriptor."""
+    """A regular file, unbuffered, because libsndfile reads from the same descriptor."""
     if isinstance(source, bytes):
         yield io.BytesIO(source)
         return
-    _check_regular(os.stat(source).st_mode)  # before it is opened: opening some devices does something
-    # without O_NONBLOCK a pipe that has come in its place would wait for a writer
+    _check_regular(os.stat(source).st_mode)  # before it is opened: opening some devices has an effect
+    # without O_NONBLOCK a pipe that has taken its place since would wait for a writer
     with open(os.open(source, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb", buffering=0) as file:
         _check_regular(os.fstat(file.fileno()).st_mode)
         yield file
@@ -129,14 +129,14 @@ def _open(source: str | os.PathLike[str] | bytes) -> Iterator[File]:
 def _check_regular(mode: int) -> None:
     if not stat.S_ISREG(mode):
         kinds = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
-        raise BadSound(f"{kinds.get(stat.S_IFMT(mode), 'a device')}, not a sound file")
+        raise BadSound(f"{kinds.get(stat.S_IFMT(mode), 'a device')}, not an audio file")
 
 
 def _check_size(size: int, max_seconds: float) -> None:
     if not size:
         raise BadSound("the file is empty (0 bytes)")
     if size > max_seconds * MAX_RATE * MAX_CHANNELS * 8:
-        raise BadSound(f"{size / 2**20:,.0f} MB are more than {max_seconds:g} s of sound can have")
+        raise BadSound(f"{size / 2**20:,.0f} MB are more than {max_seconds:g} s of audio can have")
 
 
 def _decode(file: File, mp3: Mp3 | None, max_seconds: float) -> tuple[np.ndarray, int, int, bool]:
@@ -146,17 +146,17 @@ def _decode(file: File, mp3: Mp3 | None, max_seconds: float) -> tuple[np.ndarray
     file.seek(0)
     handle: io.BytesIO | int = io.BytesIO(mp3.data) if mp3 else file if isinstance(file, io.BytesIO) else file.fileno()
     try:
-        with soundfile.SoundFile(handle, closefd=False) as sound:
-            # else soundfile seeks after each block, which fails in a FLAC stream and is inexact in an MP3
-            sound.seekable = lambda: False
-            rate, channels, frames = sound.samplerate, sound.channels, sound.frames
+        with soundfile.SoundFile(handle, closefd=False) as audio:
+            # otherwise soundfile seeks after each block, which fails in a FLAC stream and is inexact in an MP3
+            audio.seekable = lambda: False
+            rate, channels, frames = audio.samplerate, audio.channels, audio.frames
             limit = int(max_seconds * rate)
             known = mp3 is None and frames < 1 << 48  # a FLAC stream does not say how long it is
             _check_header(rate, channels, frames if known else 1, limit)
             parts, total, clipped = [], 0, False
             size = BLOCK // channels
             while True:
-                block = sound.read(size, dtype="float32", always_2d=True)
+                block = audio.read(size, dtype="float32", always_2d=True)
                 if total + len(block) > limit:
                     raise BadSound(f"longer than {max_seconds:g} s, which its header does not say")
                 clipped |= _check_block(block, total, rate)
@@ -169,7 +169,7 @@ def _decode(file: File, mp3: Mp3 | None, max_seconds: float) -> tuple[np.ndarray
         raise BadSound(f"cut short, damaged or of an unknown kind ({reason})") from None
     wanted, tolerance = (mp3.samples, mp3.tolerance) if mp3 else (frames if known else total, 0)
     if abs(total - wanted) > tolerance:
-        raise BadSound(f"cut short or damaged: {wanted:,} samples are announced, and {total:,} can be decoded")
+        raise BadSound(f"cut short or damaged: {wanted:,} samples are claimed, and {total:,} can be decoded")
     if total < MIN_SECONDS * rate:
         raise BadSound(f"{total:,} sample{'' if total == 1 else 's'}: no command is shorter than {MIN_SECONDS:g} s")
     return np.concatenate(parts), rate, channels, clipped
@@ -187,7 +187,11 @@ def _check_header(rate: int, channels: int, frames: int, limit: int) -> None:
 
 
 def _check_block(block: np.ndarray, start: int, rate: int) -> bool:
-    """Whether a block float32 [samples, channels] is clipped."""
+    """Whether a block float32 [samples, channels] is clipped; `start` is the number of its first sample.
+
+    Raises:
+        BadSound: a sample that is not finite, or far outside -1 to 1.
+    """
     loudness = np.abs(block)
     peak = float(loudness.max(initial=0.0))
     if not peak <= MAX_AMPLITUDE:
@@ -197,5 +201,6 @@ def _check_block(block: np.ndarray, start: int, rate: int) -> bool:
         raise BadSound(f"sample {start + at:,} ({(start + at) / rate:.3f} s) is {value:g}, which {what}")
     if peak < FULL_SCALE:
         return False
+    # 0 below full scale; a run of three equal values that are not 0 is a clipped peak
     full = np.where(loudness >= FULL_SCALE, np.clip(block, -1.0, 32767 / 32768), 0.0)
     return bool(((full[2:] != 0) & (full[2:] == full[1:-1]) & (full[1:-1] == full[:-2])).any())

@@ -1,7 +1,7 @@
-"""Waveforms to features, in batches, on the device that the waveforms are on.
+"""Waveforms to features, in batches, on the waveforms' device.
 
-`LogMel` is part of our own networks. The subclasses of `Inputs` make the inputs of a network from its batch:
-`WhisperInputs` and `WaveformInputs` give what the library's feature extractors give, which take one example at a time
+`LogMel` is part of our own networks. The subclasses of `Inputs` make a network's inputs from a batch: `WhisperInputs`
+and `WaveformInputs` give the same values as the feature extractors of transformers, which take one example at a time
 (tests compare them), and `PlainInputs` is for a network that computes its own features.
 """
 
@@ -14,29 +14,30 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-# Below it the convolutions of wav2vec 2.0 and its kind give fewer frames than their masks in training are long (10).
+# With fewer samples, wav2vec 2.0 and the networks like it have fewer frames than one mask in training covers (10).
 LEAST_SAMPLES = 4000
-FRAME_SAMPLES = 400  # what their first frame is computed from
+FRAME_SAMPLES = 400  # samples that their first frame is computed from
 
 
 def to_float(waveforms: Tensor) -> Tensor:
-    """int16 samples divided by 32768, or floats of any width as they are: float32 of the same shape."""
+    """float32 of the same shape: int16 divided by 32768, floats of any width converted."""
     return waveforms.float() / 32768 if waveforms.dtype == torch.int16 else waveforms.float()
 
 
 def fit(waveforms: Tensor, samples: int) -> Tensor:
-    """[b, n] followed by zeros, or cut at its end: [b, samples]."""
+    """[b, n] padded with zeros or cut at its end: [b, samples]."""
     return functional.pad(waveforms, (0, samples - waveforms.shape[1]))
 
 
 class MelBands(nn.Module):
     """Energy in mel bands: float32 [b, n] -> [b, frames, bins], one frame every `hop` samples, 1 + n // hop frames.
 
-    The first frame's middle is the first sample; the ends are reflected and the window is Hann's, as in
-    `torch.stft`. Real transforms of the frames and one product with the bank are faster than `torch.stft` on a CPU.
+    The first frame is centred on the first sample, the ends are reflected and the window is a Hann window, as in
+    `torch.stft`. Real transforms of the frames and one product with the filter bank are faster than `torch.stft` on a
+    CPU.
 
     Args:
-        bank: float [window // 2 + 1, bins].
+        bank: the mel filters, float [window // 2 + 1, bins].
         window, hop: samples.
     """
 
@@ -47,13 +48,13 @@ class MelBands(nn.Module):
         super().__init__()
         self.hop, self._bank = hop, bank
         self.register_buffer("window", torch.empty(window), persistent=False)
-        # the real and the imaginary part of each frequency, squared, are two rows
+        # each frequency has two rows, for the squares of its real and of its imaginary part
         self.register_buffer("bank", torch.empty(2 * bank.shape[0], bank.shape[1]), persistent=False)
         for name, value in self.constants().items():
             getattr(self, name).copy_(value)
 
     def constants(self) -> dict[str, Tensor]:
-        """What the buffers hold: they are not saved, so `from_pretrained` has to fill them again."""
+        """The content of the buffers by name: they are not saved, so `from_pretrained` has to fill them again."""
         bank = torch.from_numpy(self._bank).float().repeat_interleave(2, dim=0)
         return {"window": torch.hann_window(len(self.window), device="cpu"), "bank": bank}
 
@@ -67,14 +68,14 @@ class MelBands(nn.Module):
 class LogMel(nn.Module):
     """Log energy in mel bands, ln(energy + 1e-6) over 0 to sampling_rate / 2: float32 [b, n] -> [b, bins, frames].
 
-    Bins, windows of 30 ms and steps of 10 ms are those of BC-ResNet (arXiv:2106.04140); the bank is HTK's, triangles
-    of height 1. Other than there, a clip's values are relative to its loudest, and what lies more than `range_db`
-    below is as quiet as that: neither the level nor a microphone's own noise is left to tell one recording from
-    another. (Whisper does so at 80 dB, arXiv:2212.04356.) The middle of the range is 0.
+    Bins, windows of 30 ms and steps of 10 ms are those of BC-ResNet (arXiv:2106.04140); the filters are HTK's,
+    triangles of height 1. Unlike there, the values are relative to the clip's maximum and limited to `range_db` below
+    it, so that neither the level nor the noise of a microphone tells one recording from another. (Whisper does the
+    same with 80 dB, arXiv:2212.04356.) The middle of the range is 0.
 
     Args:
         window_seconds, hop_seconds: of a frame, and between frames.
-        range_db: from the loudest value to the floor.
+        range_db: from the maximum to the floor.
     """
 
     def __init__(
@@ -101,10 +102,10 @@ class LogMel(nn.Module):
 
 
 class Inputs(nn.Module):
-    """Waveforms float32 or int16 `[b, n]` and lengths int64 `[b]`, in samples, to the inputs of a network by name."""
+    """Waveforms float32 or int16 `[b, n]` and lengths int64 `[b]` in samples -> the inputs of a network by name."""
 
     def pad(self, waveforms: Tensor) -> Tensor:
-        """The samples that the network's frames are spread over: float32 `[b, n]`, padded with zeros or cut."""
+        """The samples that the network's frames cover: float32 `[b, n]`, padded with zeros or cut."""
         return to_float(waveforms)
 
     def forward(self, waveforms: Tensor, lengths: Tensor) -> dict[str, Tensor]:
@@ -112,7 +113,7 @@ class Inputs(nn.Module):
 
 
 class PlainInputs(Inputs):
-    """`input_values`, float32 `[b, n]`, as they are."""
+    """`input_values`, float32 `[b, n]`: the waveforms unchanged."""
 
     def forward(self, waveforms: Tensor, lengths: Tensor) -> dict[str, Tensor]:
         return {"input_values": waveforms}
@@ -125,7 +126,8 @@ class WhisperInputs(Inputs):
 
     Args:
         bank: float `[window // 2 + 1, bins]`, the extractor's `mel_filters`.
-        window, hop, samples: in samples, the last of a clip.
+        window, hop: samples.
+        samples: of a padded or cut clip.
     """
 
     def __init__(self, bank: np.ndarray, window: int, hop: int, samples: int) -> None:
@@ -145,11 +147,12 @@ class WhisperInputs(Inputs):
 
 
 class WaveformInputs(Inputs):
-    """`input_values` of wav2vec 2.0 and its kind, float32 `[b, n]`, and `attention_mask`, int64 `[b, n]`, if used.
+    """`input_values` of wav2vec 2.0 and the networks like it, float32 `[b, n]`, and, if the network uses it,
+    `attention_mask`, int64 `[b, n]`.
 
-    Each clip has a mean of 0 and a variance of 1 over its own samples where `normalizes`, and zeros after its end: what
-    the library's extractor gives for each clip without a batch. (In a batch without masks the extractor takes the
-    padding for a part of the clip.) A batch shorter than `LEAST_SAMPLES` is padded to it.
+    If `normalizes`, each clip is scaled to a mean of 0 and a variance of 1 over its own samples; zeros follow its end.
+    The extractor of transformers does the same for one clip. (In a batch without masks it normalises over the padding
+    too.) A batch shorter than `LEAST_SAMPLES` is padded to it.
     """
 
     def __init__(self, normalizes: bool, uses_mask: bool) -> None:
@@ -170,6 +173,6 @@ class WaveformInputs(Inputs):
             values = values / torch.sqrt(variance + 1e-7)
         inputs = {"input_values": values * inside}
         if self.uses_mask:
-            # the convolutions make nothing of fewer samples, and a clip of no frame would get the mask of a full one
+            # fewer samples make no frame, and transformers would mark every frame of such a clip as valid
             inputs["attention_mask"] = (positions < lengths[:, None].clamp(min=FRAME_SAMPLES)).long()
         return inputs

@@ -1,7 +1,7 @@
-"""The traditional way to describe a clip: statistics of its MFCC, spectrum, energy and speaking rate. numpy in and out.
+"""The features of the traditional model: statistics of a clip's MFCC, spectrum, energy and speaking rate, in numpy.
 
-librosa is imported at the first clip; that costs about a second, and once after it was installed about 20, in which
-numba compiles what librosa has decorated.
+librosa is imported at the first clip. That takes about a second, and the first time after its installation about 20,
+because numba compiles parts of librosa.
 """
 
 from __future__ import annotations
@@ -10,29 +10,29 @@ import numpy as np
 
 SAMPLING_RATE = 16_000
 WINDOW, HOP = 400, 160  # samples of a frame, and between frames
-RANGE_DECIBELS = 40  # of mel bands and of energy, below the loudest
-TRIM_DECIBELS = 25
+RANGE_DECIBELS = 40  # mel bands and energy are limited to this far below their maximum
+TRIM_DECIBELS = 25  # frames further below the loudest are cut off at both ends
 PARTS = 4
 TRACKS = 73
-WIDTH = TRACKS * (2 + 2 * PARTS) + 2
+WIDTH = TRACKS * (2 + 2 * PARTS) + 2  # mean and deviation of the whole and of each part; peaks a second; seconds
 
 
 def describe(waveform: np.ndarray) -> np.ndarray:
-    """What the traditional way knows of a clip: float32 `[samples]` at 16 kHz -> float32 `[732]`.
+    """The features of a clip: float32 `[samples]` at 16 kHz -> float32 `[732]`.
 
-    73 tracks, a value every 10 ms (windows of 25 ms): 20 MFCC of 40 mel bands (over 40 dB) with deltas and
-    delta-deltas, spectral centroid, bandwidth, roll-off, flatness (log10) and contrast (7 bands), zero crossings and
-    energy (dB below the loudest frame, over 40 dB), by librosa. The part of the clip that is within 25 dB of its
-    loudest frame, from the first to the last one, is what counts; in it a frame weighs as the square root of its
-    amplitude. The mean of each MFCC, so weighed, is taken off (cepstral mean normalisation; Atal 1974,
-    doi:10.1121/1.1914702), and with it the channel; the clip is scaled to a peak of 1 first.
+    librosa computes 73 tracks with a value every 10 ms (windows of 25 ms): 20 MFCC of 40 mel bands (over 40 dB) with
+    deltas and delta-deltas, spectral centroid, bandwidth, roll-off, flatness (log10) and contrast (7 bands), zero
+    crossings and energy (dB below the loudest frame, over 40 dB). The clip is scaled to a peak of 1 first. Only the
+    part from the first to the last frame within 25 dB of the loudest is used, and a frame's weight in it is the square
+    root of its amplitude. The weighted mean of each MFCC is subtracted, which removes the channel (cepstral mean
+    normalisation; Atal 1974, doi:10.1121/1.1914702).
 
-    Of each track: mean and standard deviation, and the same in each quarter, where quarters have the same weight, not
-    the same time; a quarter too short for a frame of its own has those of the whole. Then peaks of energy a second,
-    which go with syllables (de Jong and Wempe 2009, doi:10.3758/BRM.41.2.385: peaks at least 2 dB over the dips beside
-    them), and the seconds of the part.
+    The features are the mean and standard deviation of each track, over the part and over each quarter of it; quarters
+    have the same total weight, not the same duration, and one without a frame gets the values of the whole. Two more
+    are energy peaks a second, which correlate with syllables (de Jong and Wempe 2009, doi:10.3758/BRM.41.2.385: peaks
+    at least 2 dB above the dips beside them), and the duration of the part in seconds.
 
-    All this is from leaving out one training speaker at a time of a set of spoken digits: 75.5 % right, against 63.9
+    These choices were made on spoken digits, leaving out one training speaker at a time: 75.5 % right, against 63.9
     with equal weights, thirds of time, percentiles and 80 dB (docs/results.md says where it lost).
     """
     from librosa import feature
@@ -62,9 +62,10 @@ def describe(waveform: np.ndarray) -> np.ndarray:
     )
     start, end = _loud_part(energy)
     tracks = tracks[:, start:end].astype(np.float64)
-    weights = 10 ** (energy[start:end] / 40)  # energy is of power: 20 would be its amplitude, 40 is the root of that
+    weights = 10 ** (energy[start:end] / 40)  # dB of power: / 20 would give the amplitude, / 40 gives its square root
     tracks[:20] -= np.average(tracks[:20], axis=1, weights=weights)[:, None]
     statistics = _mean_and_deviation(tracks, weights)
+    # the quarter of each frame, by the share of the total weight up to its middle
     quarter = (PARTS * (np.cumsum(weights) - weights / 2) / weights.sum()).astype(int)
     for i in range(PARTS):
         held = quarter == i if (quarter == i).any() else quarter >= 0
@@ -75,7 +76,7 @@ def describe(waveform: np.ndarray) -> np.ndarray:
 
 
 def _mean_and_deviation(tracks: np.ndarray, weights: np.ndarray) -> list[np.ndarray]:
-    """`[tracks, frames]`, `[frames]` -> two `[tracks]`."""
+    """The weighted mean and standard deviation over frames: `[tracks, frames]`, `[frames]` -> two `[tracks]`."""
     mean = np.average(tracks, axis=1, weights=weights)
     return [mean, np.sqrt(np.average((tracks - mean[:, None]) ** 2, axis=1, weights=weights))]
 
@@ -89,7 +90,7 @@ def _spectrum(samples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _loud_part(energy: np.ndarray) -> tuple[int, int]:
-    """(first frame, one after the last) within 25 dB of the loudest; at least 9 frames."""
+    """(first, one after the last) frame within 25 dB of the loudest; at least 9 frames."""
     loud = np.flatnonzero(energy >= -TRIM_DECIBELS)
     start = max(0, min(int(loud[0]), len(energy) - 9))
     return start, max(int(loud[-1]) + 1, start + 9)

@@ -1,4 +1,4 @@
-"""Noise, made from a seed or read from recordings."""
+"""Noise, generated from a seed or read from recordings."""
 
 from __future__ import annotations
 
@@ -16,22 +16,23 @@ from voicecommand.audio.effects import SILENT
 from voicecommand.errors import InputError
 
 logger = logging.getLogger(__name__)
-MADE_NOISE = {"white": 0.0, "pink": -0.5, "brown": -1.0}  # exponent of the amplitude over frequency
+MADE_NOISE = {"white": 0.0, "pink": -0.5, "brown": -1.0}  # amplitude is frequency to this power
 NOISE_KINDS = (*MADE_NOISE, "babble")
 NOISE_SECONDS = 60  # of each kind in the bank, from which windows are cut
-FOLDER_SECONDS = 1200  # as much of a folder of noise is kept in memory (77 MB)
+FOLDER_SECONDS = 1200  # of a folder of noise are kept in memory (77 MB)
 FILE_SECONDS = 3600  # the longest recording of noise that is read
-SHOWN = 3  # names of skipped files
-VOICES = 6  # talking at once in babble
+SHOWN = 3  # skipped files that the log names
+VOICES = 6  # in babble
 
 
 def make_noise(kind: str, samples: int, seed: int) -> NDArray[np.float32]:
     """Gaussian noise, float32 [samples] of root mean square 1: white, pink (-3 dB an octave) or brown (-6 dB).
 
-    The spectrum is flat below 1/800 of the sampling rate (20 Hz at 16 kHz), or brown noise would be mere drift.
-    Equal arguments give equal noise.
+    The spectrum is flat below 1/800 of the sampling rate (20 Hz at 16 kHz): otherwise brown noise would be mostly
+    drift. Equal arguments give equal noise.
     """
     generator = np.random.Generator(np.random.Philox([seed, *kind.encode()]))
+    # white noise, shaped in the frequency domain; without its mean
     spectrum = np.fft.rfft(generator.standard_normal(samples))
     spectrum *= np.maximum(np.fft.rfftfreq(samples), 1 / 800) ** MADE_NOISE[kind]
     spectrum[0] = 0
@@ -47,20 +48,20 @@ def _level(waveform: NDArray[np.floating], least: float = SILENT) -> NDArray[np.
 
 
 def _voiced(clip: NDArray[np.int16]) -> NDArray[np.float32]:
-    """`_level` of a clip from its first loud sample (5 % of the loudest) to its last; pauses make poor babble."""
+    """`_level` of a clip from its first to its last loud sample (5 % of the loudest), so that babble has no pauses."""
     loudness = np.abs(np.asarray(clip, dtype=np.float32))
     loud = np.flatnonzero(loudness >= 0.05 * loudness.max(initial=0))
     return _level((clip[loud[0] : loud[-1] + 1] if len(loud) else clip) / 32768)
 
 
-# Babble is made in two ways, which draw differently, so that one can't stand in for the other without changing either
-# the weights of published runs or the published robustness. What both do is `_level`.
+# Babble is made in two ways, which draw differently. Replacing one by the other would change the weights of published
+# runs, or the published robustness. They share only `_level`.
 
 
 def make_babble(clips: Sequence[NDArray[np.int16]], samples: int, seed: int) -> NDArray[np.float32]:
-    """Several voices at once, each a row of clips in drawn order at one level: float32 [samples].
+    """The sum of VOICES voices, each a sequence of random clips at the same level: float32 [samples].
 
-    For augmentation: a minute from which many windows are cut, of all training clips without their pauses.
+    For augmentation: a minute from which many windows are cut, from all training clips without their pauses.
     """
     generator = np.random.Generator(np.random.Philox([seed, *b"babble"]))
     total = np.zeros(samples, dtype=np.float32)
@@ -84,12 +85,12 @@ def make_babble_of_others(
     speakers: Sequence[str | None] | None,
     generator: np.random.Generator,
 ) -> NDArray[np.float32]:
-    """VOICES other clips at once at one level, each begun somewhere and repeated: float32 [samples].
+    """The sum of VOICES other clips at the same level, each repeated from a random start: float32 [samples].
 
-    For robustness: as long as clip `row`, and of other clips than it, by other speakers where they are known.
+    For robustness: noise for clip `row`, from other clips and, where speakers are known, from other speakers.
 
     Raises:
-        InputError: no other clip to make babble of.
+        InputError: there is no other clip that is not silent.
     """
     total, found = np.zeros(samples, dtype=np.float32), 0
     own = speakers[row] if speakers is not None else None
@@ -110,7 +111,11 @@ def make_babble_of_others(
 
 
 def join_recordings(recordings: Sequence[NDArray[np.int16]], most: int, folder: str) -> NDArray[np.float32]:
-    """Recordings at one level, one after another, up to `most` samples."""
+    """Recordings scaled to the same level, one after another, up to `most` samples: float32 [samples].
+
+    Raises:
+        InputError: there are none, or only silent ones; it names `folder`.
+    """
     parts: list[NDArray[np.float32]] = []
     filled = silent = 0
     for recording in recordings:
@@ -120,9 +125,9 @@ def join_recordings(recordings: Sequence[NDArray[np.int16]], most: int, folder: 
         filled += len(parts[-1])
         silent += not len(parts[-1])
     if not filled:
-        raise InputError(f"augment.noise_folder={folder}: no recording that is not silent")
+        raise InputError(f"augment.noise_folder={folder}: no recordings, or only silent ones")
     left = len(recordings) - len(parts)
-    logger.info("%s: %d recordings of noise; %d silent and %d beyond %d samples left out",
+    logger.info("%s: %d recordings of noise used; left out: %d silent, %d beyond the first %d samples",
                 folder, len(parts) - silent, silent, left, most)  # fmt: skip
     return np.concatenate(parts)
 
@@ -130,15 +135,15 @@ def join_recordings(recordings: Sequence[NDArray[np.int16]], most: int, folder: 
 def read_noise(path: str, key: str) -> Iterator[NDArray[np.float32]]:
     """The recordings of noise at `path`, float32 [samples] at 16 kHz, in order of their names.
 
-    A file is read whatever it is called. Of a folder, and of those in it, the files named like audio (`AUDIO_ENDINGS`)
-    are read; how many others there are goes to the log, hidden ones aside.
+    A file is read whatever its name. In a folder and its subfolders the files named like audio (`AUDIO_ENDINGS`) are
+    read; the log counts the others, except hidden ones.
 
     Args:
         path: a file or a folder.
         key: the setting that errors name, such as "noise".
 
     Raises:
-        InputError: nothing there, nothing named like audio, or what `audio.decode.read_audio` refuses.
+        InputError: there is no file, or none named like audio; or as `audio.decode.read_audio`.
     """
     place = Path(path)
     found = [place]
@@ -147,29 +152,30 @@ def read_noise(path: str, key: str) -> Iterator[NDArray[np.float32]]:
         found = [file for file in listed if file.suffix.lower() in AUDIO_ENDINGS]
         others = [str(file.relative_to(place)) for file in listed if file.suffix.lower() not in AUDIO_ENDINGS]
         if not found:
-            raise InputError(f"{key}={path}: no sound file there ({', '.join(AUDIO_ENDINGS)})")
+            raise InputError(f"{key}={path}: no audio file there ({', '.join(AUDIO_ENDINGS)})")
         if others:
             more = f" and {len(others) - SHOWN} more" if len(others) > SHOWN else ""
-            logger.info("%s=%s: %d files skipped, which are not named like recordings (%s): %s%s",
+            logger.info("%s=%s: %d files skipped, their names have no audio ending (%s): %s%s",
                         key, path, len(others), ", ".join(AUDIO_ENDINGS), ", ".join(others[:SHOWN]), more)  # fmt: skip
     for file in found:
         yield read_audio(file, max_seconds=FILE_SECONDS, name=f"{key}={file}").waveform
 
 
 def read_noise_folder(folder: str | None) -> Sequence[NDArray[np.int16]]:
-    """The recordings of `augment.noise_folder`, int16 [samples] at 16 kHz each; none where it is not set."""
+    """The recordings of `augment.noise_folder`, int16 [samples] at 16 kHz each; none if it is not set."""
     return () if folder is None else [to_int16(waveform) for waveform in read_noise(folder, "augment.noise_folder")]
 
 
 def read_recording(path: str | None, columns: Sequence[str] = ("audio",)) -> tuple[str, NDArray[np.float32]] | None:
-    """The noise to measure robustness in: its name, and float32 [samples] of level 1, one recording after the other.
+    """The recorded noise for robustness: its name, and the recordings one after another, float32 [samples], each with
+    a root mean square of 1.
 
     Args:
         path: a recording or a folder of them; None for none.
-        columns: what the model to measure reads.
+        columns: the columns that the measured model reads.
 
     Raises:
-        InputError: the model reads no audio; nothing but silence; what `read_noise` refuses.
+        InputError: the model reads no audio; all recordings are silent; or as `read_noise`.
     """
     if path is None:
         return None
@@ -184,6 +190,6 @@ def read_recording(path: str | None, columns: Sequence[str] = ("audio",)) -> tup
         if samples >= FOLDER_SECONDS * SAMPLING_RATE:
             break
     if not parts:
-        raise InputError(f"noise={path}: no recording that is not silent")
+        raise InputError(f"noise={path}: all recordings are silent")
     logger.info("noise=%s: %d files, %.0f s", path, len(parts), samples / SAMPLING_RATE)
     return f"{Path(path).stem} (recorded)", np.concatenate(parts)

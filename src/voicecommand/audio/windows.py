@@ -1,4 +1,4 @@
-"""Windows of clips: where they start, and the collator that makes a batch of them."""
+"""Windows of clips: their starts, and the collator that makes a batch of them."""
 
 from __future__ import annotations
 
@@ -13,15 +13,16 @@ from torch import Tensor
 
 
 def loudest(waveform: np.ndarray, size: int) -> int:
-    """The start of the window of ``size`` samples with the most energy; the first of equals."""
+    """The start of the window of ``size`` samples with the most energy; of several, the first."""
     if size >= len(waveform):
         return 0
+    # the energy of a window is the difference of two cumulative sums
     energy = np.concatenate([[0.0], np.cumsum(np.square(waveform, dtype=np.float64))])
     return int(np.argmax(energy[size:] - energy[:-size]))
 
 
 def cut_windows(length: int, size: int) -> list[int]:
-    """The starts of windows of ``size`` that cover ``length`` samples: half a window apart, the last at the end."""
+    """The starts of windows of ``size`` that cover ``length`` samples: half a window apart, the last one at the end."""
     if length <= size:
         return [0]
     return [*range(0, length - size, max(1, size // 2)), length - size]
@@ -34,14 +35,14 @@ DRAW = "draw_"
 class Windows:
     """Rows -> a batch: `waveforms` int16 `[windows, samples]` and `lengths` int64 `[windows]`.
 
-    A training example (it names its `epoch`) gives one window, the loudest where the clip is longer, and
-    `draw_*` float32 `[clips, ...]`, what was drawn for its augmentation. In evaluation a longer clip gives
-    windows every half a window, the last one at its end, and `windows` int64 `[clips]` counts them.
+    A training example (its row has an `epoch`) gives one window, of a longer clip the one with the most energy, and
+    `draw_*` float32 `[clips, ...]`, its augmentation draws. In evaluation a longer clip gives a window every half a
+    window, the last one at its end, and `windows` int64 `[clips]` counts them.
 
     Args:
         samples: of a window.
-        is_fixed: whether every batch has that width; else it is as wide as its longest clip.
-        draws: epoch, examples -> what augmentation draws for them, by name; or None.
+        is_fixed: whether every batch has that width; otherwise it is as wide as its longest clip.
+        draws: epoch, examples -> their augmentation draws by name; or None.
     """
 
     samples: int
@@ -76,5 +77,5 @@ class Windows:
 
 
 def take_draws(batch: dict[str, Tensor]) -> dict[str, Tensor]:
-    """What was drawn for a batch; augmentation reads it on the CPU, and so it best stays there."""
+    """The augmentation draws of a batch. Augmentation reads them on the CPU, so they should stay there."""
     return {name: value for name, value in batch.items() if name.startswith(DRAW)}

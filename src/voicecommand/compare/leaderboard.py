@@ -1,7 +1,7 @@
-"""One row for all runs of one configuration, one run a seed: means, their spread over the seeds, intervals.
+"""One row for all runs of one configuration, with a run for each seed: means, their spread over seeds, intervals.
 
 Everything is read from the files of finished runs: run.json, config.yaml and metrics.json, the evaluation on the test
-split with its predictions.parquet, and robustness.json where recipes/robustness.py ran.
+split with its predictions.parquet, and robustness.json if recipes/robustness.py was run.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from voicecommand.errors import InputError
 from voicecommand.evaluation import intervals
 from voicecommand.run import records
 
-NOISE_DB = (10, 0)  # of the table in noise
+NOISE_DB = (10, 0)  # signal-to-noise ratios in the table of noise
 
 
 class RunRow(TypedDict):
-    """What a row needs of one run. Shares are of the validation or test split, None where test was not answered."""
+    """The figures of one run for a row. Test figures are None if the run was not evaluated on test."""
 
     run: str
     seed: int
@@ -76,7 +76,7 @@ class NoiseShare(Share):
 
 
 class NoiseFigures(TypedDict):
-    """Accuracy of the test split as it is and in noise, and the score of robustness.json: means over the seeds."""
+    """Accuracy on the test split, clean and in noise, and the score of robustness.json: means over the seeds."""
 
     clean: Share
     noise: list[NoiseShare]
@@ -103,7 +103,7 @@ class Row(TypedDict):
 
 
 class SeedMean(TypedDict):
-    """The mean of one number a seed, with its 95 % interval where there are two seeds or more."""
+    """The mean of one number for each seed, with its 95 % interval if there are at least two seeds."""
 
     mean: float
     low: float | None
@@ -111,7 +111,7 @@ class SeedMean(TypedDict):
 
 
 def mean_over_seeds(values: Sequence[float]) -> SeedMean:
-    """The mean and its 95 % interval by Student's t with n - 1 degrees of freedom; no interval from one value."""
+    """The mean and its 95 % interval by Student's t with n - 1 degrees of freedom; one value has no interval."""
     from scipy.stats import t
 
     mean, count = statistics.mean(values), len(values)
@@ -123,10 +123,10 @@ def mean_over_seeds(values: Sequence[float]) -> SeedMean:
 
 
 def make_row(directories: Sequence[Path]) -> Row:
-    """The row of the runs in `directories`: one configuration, one run a seed.
+    """The row of the runs in `directories`: one configuration, with a run for each seed.
 
     Raises:
-        InputError: the runs were not evaluated on the same test examples; a damaged JSON file.
+        InputError: the runs were not evaluated on the same test examples, or a JSON file is damaged.
     """
     runs = [read_run(directory) for directory in directories]
     first = runs[0]
@@ -149,7 +149,7 @@ def make_row(directories: Sequence[Path]) -> Row:
 
 
 def read_run(directory: Path) -> RunRow:
-    """What a row needs of one run; its test figures come from its evaluation directory."""
+    """The figures of one run for a row; its test figures come from its evaluation directory."""
     import yaml
 
     record, metrics = read_json(directory / "run.json"), read_json(directory / "metrics.json")
@@ -183,19 +183,19 @@ def read_run(directory: Path) -> RunRow:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON file of a run, {} where it is not there; InputError where it is damaged."""
+    """The content of a JSON file of a run, {} if there is none; InputError if it is damaged."""
     content: dict[str, Any] = records.read_json([path.parent], path.name) or {}
     return content
 
 
 def given_checkpoint(config: dict[str, Any]) -> str | None:
-    """The directory that a run took its weights from; None for a hub id or a package, which its yaml names."""
+    """The directory with the pretrained weights of a run; None for a hub id or a package, which its yaml names."""
     checkpoint: str | None = config["model"].get("checkpoint")
     return checkpoint if checkpoint and (Path(checkpoint).is_absolute() or Path(checkpoint).is_dir()) else None
 
 
 def test_directory(directory: Path, data: str) -> Path | None:
-    """Where the run's test figures are: its evaluation, or the run itself where it was a single one."""
+    """The directory with the run's test figures: its evaluation, or the run itself if that reports test."""
     evaluated = directory / "evaluations" / f"{data}-test"
     if (evaluated / "metrics.json").is_file():
         return evaluated
@@ -203,7 +203,7 @@ def test_directory(directory: Path, data: str) -> Path | None:
 
 
 def test_figures(directories: Sequence[Path], runs: Sequence[RunRow]) -> TestFigures:
-    """Means over the seeds, the spread over them, and an interval for the mean accuracy; every run has been tested.
+    """Means over the seeds, their spread, and an interval of the mean accuracy; all runs must be evaluated on test.
 
     Raises:
         InputError: the runs were not evaluated on the same test examples.
@@ -245,10 +245,10 @@ def read_tested_rows(directory: Path) -> TestedRows:
 
 
 def mean_interval(seeds: Sequence[TestedRows], method: str) -> tuple[float, float, str, str | None]:
-    """95 % interval of the mean accuracy over seeds on the same examples, how it was made, and what to know of it.
+    """The 95 % interval of the mean accuracy over seeds on the same examples: (low, high, method, note).
 
-    With groups: bootstrap over groups, a group drawn with its examples under all seeds; `method` names it. Without:
-    Wilson, as if the mean were the share of one run, which is a little wide.
+    With groups it is a bootstrap over groups, in which a drawn group has its examples under all seeds; `method` is that
+    of one run. Without groups it is Wilson's, as if the mean were the share of one run; this is a little too wide.
     """
     right = mean_right(seeds)
     groups = seeds[0]["group"]
@@ -260,23 +260,23 @@ def mean_interval(seeds: Sequence[TestedRows], method: str) -> tuple[float, floa
 
 
 def mean_right(seeds: Sequence[TestedRows]) -> NDArray[np.float64]:
-    """The share of the seeds that have each example right, float64 [n]."""
+    """For each example the share of the seeds that have it right, float64 [n]."""
     right = [np.array(seed["label"]) == np.array(seed["prediction"]) for seed in seeds]
     shares: NDArray[np.float64] = np.mean(right, axis=0)
     return shares
 
 
 def crossed_interval(seeds: Sequence[TestedRows]) -> Interval:
-    """As `mean_interval`, over groups and labels (`intervals.crossed_bootstrap`)."""
+    """Like `mean_interval`, over groups and labels (`intervals.crossed_bootstrap`)."""
     groups = np.array([str(group) for group in seeds[0]["group"]])
     low, high = intervals.crossed_bootstrap(mean_right(seeds), groups, seeds[0]["label"])
     return {"low": low, "high": high}
 
 
 def noise_figures(directories: Sequence[Path], data: str) -> NoiseFigures | None:
-    """Accuracy on the test split in noise, means over the seeds; None unless recipes/robustness.py ran for each.
+    """Accuracy on the test split in noise, means over the seeds; None unless all runs have a robustness.json.
 
-    `noise` has a row for each kind and ratio of NOISE_DB. An interval is the mean of the seeds' own.
+    `noise` has a row for each kind and each ratio of NOISE_DB. Ends of intervals are means over the seeds.
     """
     found = [read_json(directory / "robustness" / f"{data}-test" / "robustness.json") for directory in directories]
     if not all(found):

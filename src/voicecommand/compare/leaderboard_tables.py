@@ -1,4 +1,4 @@
-"""The rows of `leaderboard` as Markdown: a data set's results, what to know of their intervals, accuracy in noise."""
+"""The rows of `leaderboard` as Markdown: a data set's results, notes on their intervals, accuracy in noise."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ CROSSED = "over labels too"  # the column of the interval over speakers and labe
 
 
 def accuracy(row: Row) -> float:
-    """The mean test accuracy, -1 for a row that was not tested, which sorts last."""
+    """The mean test accuracy; -1 for a row without one, so that it is sorted last."""
     return row["test"]["accuracy"] if row["test"] else -1.0
 
 
 def format_rows(rows: Sequence[Row]) -> str:
-    """The rows of one data set in Markdown: those without a teacher, each teacher's, how intervals were made, noise."""
+    """The rows of one data set in Markdown: without a teacher, with each teacher, the method of intervals, noise."""
     header = ["model", "tuning", "test accuracy %", "95 % interval"]
     has_speakers = any(crossed(row) for row in rows)
     header += [CROSSED] * has_speakers
@@ -32,18 +32,18 @@ def format_rows(rows: Sequence[Row]) -> str:
         parts += [f"Taught by the run {teacher}, whose weights are pretrained; one teacher for all seeds:"]
         parts += [markdown_table(header, cells)]
     methods = sorted({row["test"]["method"] for row in rows if row["test"]})
-    said = f"Interval of the mean over seeds: {'; '.join(methods)}." if methods else ""
-    parts += [said + format_notes(rows), noise_table(rows)]
+    method = f"Interval of the mean over seeds: {'; '.join(methods)}." if methods else ""
+    parts += [method + format_notes(rows), noise_table(rows)]
     return "\n\n".join(filter(None, parts))
 
 
 def crossed(row: Row) -> Interval | None:
-    """The interval over speakers and labels; None where there are no speakers."""
+    """The interval over speakers and labels; None if there are no speakers."""
     return row["test"].get("crossed") if row["test"] else None
 
 
 def result_cells(row: Row, has_speakers: bool) -> list[object]:
-    """A row of the table of its data set, which has the column CROSSED where some row has speakers."""
+    """The cells of a row; `has_speakers` says whether the table has the column CROSSED."""
     test = row["test"]
     return [
         row["model"],
@@ -61,7 +61,7 @@ def result_cells(row: Row, has_speakers: bool) -> list[object]:
 
 
 def format_notes(rows: Sequence[Row]) -> str:
-    """What to know of the intervals, with the rows that it concerns unless that is all of them."""
+    """Notes on the intervals, each with the rows that it is about, unless it is about all."""
     concerned: dict[str, list[str]] = {}
     tested = [row for row in rows if row["test"]]
     for row in tested:
@@ -69,14 +69,14 @@ def format_notes(rows: Sequence[Row]) -> str:
         for each in filter(None, notes.split("; ")):
             name = row["model"] + (f" {row['tuning']}" if row["tuning"] else "")
             concerned.setdefault(each, []).append(name)
-    said = []
+    parts = []
     for each, names in concerned.items():
-        said.append(each if len(names) == len(tested) else f"{each} ({', '.join(names)})")
-    return f" Note: {'; '.join(said)}." if said else ""
+        parts.append(each if len(names) == len(tested) else f"{each} ({', '.join(names)})")
+    return f" Note: {'; '.join(parts)}." if parts else ""
 
 
 def noise_table(rows: Sequence[Row]) -> str:
-    """Accuracy in noise of the rows that were measured in it, in recorded noise where there is some; "" for none."""
+    """The table of accuracy in noise, in recorded noise if there is any; "" if no row was measured in noise."""
     measured = [(row, figures) for row in rows if (figures := row.get("robustness"))]
     if not measured:
         return ""
@@ -90,5 +90,5 @@ def noise_table(rows: Sequence[Row]) -> str:
         clean, score = with_interval(figures["clean"]), with_interval(figures["score"])
         lines.append([row["model"], row["tuning"] or "-", clean, *cells, score])
     over = ", ".join(measured[0][1]["score_over"])
-    said = f"Score: area under accuracy from 0 to 20 dB, mean of {over} noise. Intervals: means of the seeds' own."
-    return f"{markdown_table([*header, 'score'], lines)}\n\n{said}"
+    legend = f"Score: area under accuracy from 0 to 20 dB, mean of {over} noise. Intervals: means of the seeds' own."
+    return f"{markdown_table([*header, 'score'], lines)}\n\n{legend}"

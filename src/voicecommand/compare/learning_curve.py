@@ -1,4 +1,4 @@
-"""Accuracy on test after training on few clips of each label, many draws of them: the curve and its spread."""
+"""Accuracy on test after training on few clips of each label, over many draws: the curve and its spread."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from voicecommand.report import figures
 if TYPE_CHECKING:
     from voicecommand.compare.pool import Pool, Rows
 
-COUNTS = (1, 2, 5, 10, 20)  # examples a label
+COUNTS = (1, 2, 5, 10, 20)  # examples of each label
 DRAWS = 20
 
 
 class Point(Share):
     """Accuracy with `examples` clips of each label in training.
 
-    `value` is the mean over the draws, its interval a bootstrap over test's speakers; `spread` (the standard
+    `value` is the mean over the draws; its interval is a bootstrap over test's speakers. `spread` (the standard
     deviation), `min` and `max` are over the draws.
     """
 
@@ -37,7 +37,7 @@ class Point(Share):
 
 
 class LearningCurve(TypedDict):
-    """`labels` and `test` are counts: of labels, and of clips of test."""
+    """A curve; `labels` and `test` are the numbers of labels and of test clips."""
 
     draws: int
     labels: int
@@ -46,9 +46,9 @@ class LearningCurve(TypedDict):
 
 
 def draw_few(pool: Pool, counts: Sequence[int], draws: int) -> list[dict[int, Rows]]:
-    """Of each draw, for each of `counts` that many clips of each label, none of test.
+    """For each draw: count -> the rows of that many clips of each label, none of test.
 
-    The clips of a smaller count are among those of a greater one. Draw i is the same each time.
+    The clips of a smaller count are among those of a greater one. Draw i is the same in every call.
     """
     train, found = np.flatnonzero(np.isin(pool.splits, ("train", "validation"))), []
     for draw in range(draws):
@@ -59,7 +59,7 @@ def draw_few(pool: Pool, counts: Sequence[int], draws: int) -> list[dict[int, Ro
 
 
 def measure_few_shot(pool: Pool, counts: Sequence[int] = COUNTS, draws: int = DRAWS) -> LearningCurve:
-    """Fit the pool's model on every draw, and answer test with each."""
+    """The learning curve: the pool's model is fitted on every draw, and answers test."""
     right: dict[int, list[NDArray[np.bool_]]] = {count: [] for count in counts}
     for drawn in draw_few(pool, counts, draws):
         for count, rows in drawn.items():
@@ -76,7 +76,7 @@ def measure_few_shot(pool: Pool, counts: Sequence[int] = COUNTS, draws: int = DR
 
 
 def format_curves(models: Mapping[str, LearningCurve]) -> str:
-    """How it was measured, and a table of every model's curve, in Markdown."""
+    """The method and a table of every model's curve, in Markdown."""
     first = next(iter(models.values()))
     header = ["model", "examples a label", "test accuracy %", "draws from, to"]
     rows = []
@@ -84,16 +84,16 @@ def format_curves(models: Mapping[str, LearningCurve]) -> str:
         for own in model["curve"]:
             drawn = f"{points(own['min'])}, {points(own['max'])}"
             rows.append([name, own["examples"], with_interval(own), drawn])
-    said = (
+    method = (
         f"Trained on so many clips of each of {first['labels']} labels, {first['draws']} draws from the speakers of"
         f" train, tested on the {first['test']} clips. Interval of the mean: {first['curve'][0]['method']};"
         " one from a figure to itself says nothing: no draw of speakers changes it."
     )
-    return f"{said}\n\n{markdown_table(header, rows)}"
+    return f"{method}\n\n{markdown_table(header, rows)}"
 
 
 def few_shot_png(models: Mapping[str, LearningCurve]) -> bytes:
-    """The curves: mean over the draws, the range of the draws as bars."""
+    """A picture of the curves: means over the draws, with their ranges as bars."""
     figure = figures.new_figure(6.4, 3.8)
     axes = figure.subplots()
     first = next(iter(models.values()))

@@ -1,7 +1,7 @@
-"""Clips of known speakers and a model that can be fitted on any part of them, again and again.
+"""Clips of known speakers, and a model that can be fitted again and again, on any part of them.
 
 An estimator's features are computed once, so that a fit takes a fraction of a second (`EstimatorPool`); a network is
-trained anew for each fit (`NetworkPool`). Learning curves and rejection draw the parts.
+trained again for each fit (`NetworkPool`). Learning curves and rejection choose the parts.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ Rows: TypeAlias = NDArray[np.int64]  # numbers of clips of a pool
 class Pool(ABC):
     """n clips of all splits; `labels`, `speakers` and `splits` are names [n]. No speaker of test is in another split.
 
-    Only what `fit` is given is learnt from; test is never among what the pool gives to it by itself.
+    A model learns only from the rows given to `fit`; `fit_apart` never gives it rows of test.
     """
 
     labels: NDArray[np.str_]
@@ -60,12 +60,13 @@ class Pool(ABC):
 
     @cached_property
     def test(self) -> Rows:
+        """The rows of test."""
         return np.flatnonzero(self.splits == "test")
 
     @property
     @abstractmethod
     def how(self) -> str:
-        """How speakers are held out, in words."""
+        """A phrase that says how speakers are held out."""
 
     @property
     @abstractmethod
@@ -74,16 +75,16 @@ class Pool(ABC):
 
     @abstractmethod
     def fit_apart(self, is_known: NDArray[np.bool_]) -> tuple[list[tuple[Rows, Fitted]], Fitted]:
-        """Models that learn nothing but rows that are known, bool [n], and what may be asked of each.
+        """Models that learn only from rows that are known, bool [n], and the held-out rows that each may answer.
 
         Returns:
-            Pairs of places in `held`, which together are all of it, each once, and a model that has learnt from none of
-            their speakers; and the model to answer test with.
+            Pairs of indices into `held`, each index in one pair, and a model that has not learnt from the speakers of
+            those rows; and the model that answers test.
         """
 
     @abstractmethod
     def fit(self, rows: Rows, seed: int = 0) -> Fitted:
-        """A model that knows the labels of these rows, fitted on nothing else."""
+        """A model with the labels of these rows, fitted only on them."""
 
 
 @dataclass(frozen=True)
@@ -100,10 +101,10 @@ class Fitted(ABC):
 
     @abstractmethod
     def vectors(self, rows: Rows) -> NDArray[np.float64]:
-        """What the classifier sees of each row, [rows, width]."""
+        """The inputs of the classifier, [rows, width]."""
 
     def right(self, rows: Rows) -> NDArray[np.bool_]:
-        """Whether the most probable label is the row's, [rows]."""
+        """Whether the most probable label is the right one, [rows]."""
         predicted = np.array(self.names)[self.probabilities(rows).argmax(axis=1)]
         is_right: NDArray[np.bool_] = predicted == self.pool.labels[rows]
         return is_right
@@ -114,7 +115,7 @@ class Fitted(ABC):
 
 @dataclass(frozen=True)
 class EstimatorPool(Pool):
-    """Clips with their features, `vectors` float32 [n, width]. Speakers are held out in folds of all but test."""
+    """Clips with their features, `vectors` float32 [n, width]. The speakers of all but test are held out in folds."""
 
     task: EstimatorTask
     vectors: NDArray[np.float32]
@@ -161,7 +162,7 @@ class FittedEstimator(Fitted):
 
 
 class KnownVectors(AudioFeatures):
-    """Features whose vectors are known: a data set is a column `row` of numbers into `vectors`, float32 [n, width]."""
+    """Features that are computed already: a data set has a column `row` of rows of `vectors`, float32 [n, width]."""
 
     def __init__(self, vectors: NDArray[np.float32]) -> None:
         super().__init__()
@@ -181,8 +182,8 @@ class KnownVectors(AudioFeatures):
 class NetworkPool(Pool):
     """Clips as model inputs, `encoded` with n rows. The speakers of validation are held out.
 
-    One training is enough for the held-out clips and for test. A network learns from the splits `train` and `made`
-    (made speech, which has no place among recordings), for `epochs`, and keeps no checkpoint.
+    The same network answers the held-out clips and test. It learns from the splits `train` and `made` (synthesised
+    speech, which is not in the splits of recordings), for `epochs`, and no checkpoint is kept.
     """
 
     task: NetworkTask
@@ -234,14 +235,14 @@ class NetworkPool(Pool):
 
 @dataclass(frozen=True)
 class FittedNetwork(Fitted):
-    """A trained network; a clip's vector is what its classifier is given, the mean over windows by their energy."""
+    """A trained network; a clip's vector is the input of its classifier, a mean over windows weighted by energy."""
 
     encoded: Dataset
     answerer: Answerer
 
     @cached_property
     def all_vectors(self) -> NDArray[np.float32]:
-        """[n, width], of every clip of the pool: one pass answers whatever is asked later."""
+        """The vectors of all clips of the pool, [n, width], from one pass."""
         import torch
 
         network = self.network
@@ -264,6 +265,7 @@ class FittedNetwork(Fitted):
 
     @property
     def network(self) -> PreTrainedModel:
+        """The network in evaluation mode."""
         return self.answerer.network.eval()
 
 
@@ -298,7 +300,7 @@ def build_network_pool(
 
 
 def _join(dataset: DatasetDict) -> tuple[Dataset, NDArray[np.str_], NDArray[np.str_], NDArray[np.str_]]:
-    """The rows of all splits in order; their labels, speakers and splits, names [n]."""
+    """The rows of all splits in order, and their labels, speakers and splits as names [n]."""
     from datasets import concatenate_datasets
 
     rows = concatenate_datasets(list(dataset.values()))

@@ -1,7 +1,7 @@
-"""How often a command is accepted that training did not know, by different scores of how sure a model is.
+"""How often a model accepts commands with labels that are unknown to it, by different scores of confidence.
 
-Each pair of labels is unknown once. Test's speakers decide nothing: the threshold, and which score is used, come from
-speakers that the models have not learnt from.
+Each pair of labels is unknown once. Test's speakers decide nothing: the threshold and the choice of a score come from
+other speakers, from which the models have not learnt.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from voicecommand.evaluation.confidence import threshold_of_scores as threshold
 if TYPE_CHECKING:
     from voicecommand.compare.pool import Fitted, Pool, Rows
 
-UNKNOWN = 2  # labels that training does not know
+UNKNOWN = 2  # labels that are left out of training
 NEIGHBOURS = 5
 SCORES = {
     "probability": "the highest probability",
     "mahalanobis": "Mahalanobis distance to the nearest label's mean (Lee et al., arXiv:1807.03888)",
     "neighbours": f"cosine to the {NEIGHBOURS}th nearest training clip (Sun et al., arXiv:2204.06507), whitened",
 }
-CHOSEN = "chosen"  # the score that held-out speakers choose for each pair
-Scores: TypeAlias = dict[str, NDArray[np.float64]]  # for each key of SCORES one number a clip; more is surer
+CHOSEN = "chosen"  # the score chosen for each pair on held-out speakers
+Scores: TypeAlias = dict[str, NDArray[np.float64]]  # for each key of SCORES a number for each clip; higher is surer
 
 
 class PairShare(Share):
-    """The share of clips that is accepted: the mean over the pairs, the least and greatest of them, and each pair's."""
+    """The share of accepted clips: its mean over the pairs, the least and the greatest, and that of each pair."""
 
     method: str
     least: float
@@ -42,7 +42,7 @@ class PairShare(Share):
 
 
 class ScoreFigures(TypedDict):
-    """What one score does on test. `at_recall`: with the threshold that accepts KEEP of test's known clips."""
+    """The figures of one score on test; `at_recall` ones have the threshold that accepts KEEP of test's known clips."""
 
     false_accepts: PairShare
     recall: PairShare
@@ -51,7 +51,11 @@ class ScoreFigures(TypedDict):
 
 
 class Rejection(TypedDict):
-    """`pairs` are unknown labels, `held` says how speakers were held out, `chosen` counts pairs, `test` clips."""
+    """All figures of a model.
+
+    `pairs` are the unknown labels, `held` says how speakers were held out, `chosen` has the number of pairs for which
+    each score was chosen, `test` is the number of clips.
+    """
 
     pairs: list[str]
     keep: float
@@ -66,10 +70,10 @@ class Rejection(TypedDict):
 
 @dataclass(frozen=True)
 class Scorer:
-    """Scores of a fitted model, with the spread of its training vectors within labels made round.
+    """Scores of a fitted model on whitened vectors: their covariance within labels is the identity.
 
-    `matrix` [width, width] does that; `train` [rows, width] and `means` [labels, width] are training vectors and the
-    means of labels after it.
+    `matrix` [width, width] whitens; `train` [rows, width] and `means` [labels, width] are the whitened training vectors
+    and means of labels.
     """
 
     fitted: Fitted
@@ -79,13 +83,14 @@ class Scorer:
 
     @classmethod
     def of(cls, fitted: Fitted) -> Scorer:
-        """The covariance within labels is shrunk as Ledoit and Wolf do (2004, J. Multivariate Analysis 88)."""
+        """The scorer of a model; the covariance is shrunk (Ledoit and Wolf 2004, J. Multivariate Analysis 88)."""
         from sklearn.covariance import ledoit_wolf
 
         vectors = fitted.vectors(fitted.rows)
         own = np.searchsorted(fitted.names, fitted.pool.labels[fitted.rows])
         means = np.stack([vectors[own == i].mean(axis=0) for i in range(len(fitted.names))])
         covariance, _ = ledoit_wolf(vectors - means[own])
+        # with inverse covariance = L L^T, the covariance of vectors @ L is the identity
         matrix = np.linalg.cholesky(np.linalg.inv(covariance))
         return cls(fitted, matrix, vectors @ matrix, means @ matrix)
 
@@ -110,8 +115,8 @@ def _to_length_one(rows: NDArray[np.float64]) -> NDArray[np.float64]:
 def score_apart(pool: Pool, is_known: NDArray[np.bool_]) -> tuple[Scores, Scores]:
     """Scores of the held-out rows `pool.held`, and of the test rows `pool.test`.
 
-    Each held-out row is scored by a model that has not learnt from its speaker; no model knows a label of the rows that
-    are not `is_known`, bool [n].
+    Each held-out row is scored by a model that has not learnt from its speaker; models learn only from rows that are
+    `is_known`, bool [n].
     """
     fits, last = pool.fit_apart(is_known)
     held = {score: np.full(len(pool.held), np.nan) for score in SCORES}
@@ -125,11 +130,11 @@ def score_apart(pool: Pool, is_known: NDArray[np.bool_]) -> tuple[Scores, Scores
 
 
 def measure_unknown(pool: Pool) -> Rejection:
-    """How often a command is accepted whose label training did not know; each pair of labels is unknown once.
+    """How often commands with an unknown label are accepted; each pair of labels is unknown once.
 
-    The threshold accepts KEEP of the held-out clips with known labels. Which score is used for a pair, `chosen`, is
-    decided by the AUROC on held-out clips, averaged over the pairs that share no label with it, so that no clip of the
-    pair counts as unknown there.
+    The threshold accepts KEEP of the held-out clips with known labels. The score for a pair, `chosen`, is the one with
+    the best AUROC on held-out clips, averaged over the pairs that share no label with it, so that no clip of the pair
+    counts as unknown there.
     """
     pairs = list(itertools.combinations(pool.names, UNKNOWN))
     aurocs: dict[tuple[tuple[str, ...], str], float] = {}
@@ -176,15 +181,17 @@ def choose_score(
 def mean_over_pairs(
     accepted: NDArray[np.bool_], counted: NDArray[np.bool_], speakers: NDArray[np.str_], resamples: int = 1000
 ) -> PairShare:
-    """The share of the counted clips that is accepted, of each pair, and their mean, least and greatest.
+    """The share of the counted clips that are accepted, for each pair, and its mean, least and greatest.
 
-    Both are [pairs, clips]. The interval is a bootstrap over speakers, a speaker's clips drawn for all pairs at once.
+    Both are [pairs, clips]. The interval is a bootstrap over speakers; a drawn speaker has its clips in all pairs.
     """
     names, own = np.unique(speakers, return_inverse=True)
+    # [2, speakers, pairs]: the numbers of accepted, and of counted clips
     by_speaker = np.zeros((2, len(names), len(accepted)))
     np.add.at(by_speaker[0], own, (accepted & counted).T)
     np.add.at(by_speaker[1], own, counted.T)
     shares = by_speaker[0].sum(axis=0) / by_speaker[1].sum(axis=0)
+    # [resamples, speakers]: how often each speaker is drawn
     weights = np.random.default_rng(0).multinomial(len(names), np.full(len(names), 1 / len(names)), size=resamples)
     hits, sizes = weights @ by_speaker[0], weights @ by_speaker[1]
     drawn = np.divide(hits, sizes, out=np.full(hits.shape, np.nan), where=sizes > 0)
@@ -204,7 +211,7 @@ def mean_over_pairs(
 
 
 def describe(models: Mapping[str, Rejection]) -> str:
-    """How it was measured: the paragraph above the table."""
+    """The paragraph on the method above the table."""
     first = next(iter(models.values()))
     held = "; ".join(f"{name}: {model['held']}" for name, model in models.items())
     counted = {

@@ -1,4 +1,4 @@
-"""Markdown tables, and figures as their cells: percent without its sign, intervals in words."""
+"""Markdown tables, and figures as their cells: percent without the sign, intervals in words."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Share(Interval):
 
 
 def markdown_table(header: Sequence[object], rows: Sequence[Sequence[object]]) -> str:
-    """A Markdown table with aligned columns; the first column to the left, the others to the right."""
+    """A Markdown table with aligned columns, the first one left, the others right."""
     cells = [[str(cell) for cell in row] for row in [header, *rows]]
     widths = [max(3, *(len(row[i]) for row in cells)) for i in range(len(header))]
 
@@ -33,7 +33,7 @@ def markdown_table(header: Sequence[object], rows: Sequence[Sequence[object]]) -
 
 
 def points(share: float | None) -> str:
-    """0.9312 -> "93.1", for a column whose header says %; None -> "-"."""
+    """0.9312 -> "93.1", for a column with % in its header; None -> "-"."""
     return "-" if share is None else f"{100 * share:.1f}"
 
 

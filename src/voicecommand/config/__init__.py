@@ -1,10 +1,10 @@
-"""Hydra and OmegaConf stop here: overrides are checked, composed, and made plain.
+"""Configurations: overrides are checked and composed; only this package and the recipes use Hydra and OmegaConf.
 
 program    a recipe's `main` as a program, multirun included
 groups     the folders of conf/ and their files
-overrides  checks, with errors that name the key
+overrides  checks of overrides, with errors that name the key
 schema     the types of the settings
-objects    what a `_target_` names, called with its keys
+objects    objects built from a `_target_` and its keys
 arguments  transformers.TrainingArguments
 identity   the run directory of a configuration
 """

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from transformers import TrainingArguments
 
 logger = logging.getLogger(__name__)
-# The least value of fields that TrainingArguments takes as they come.
+# The least values of fields that TrainingArguments does not check.
 LEAST = {
     "per_device_train_batch_size": 1,
     "per_device_eval_batch_size": 1,
@@ -30,22 +30,22 @@ LEAST = {
     "num_train_epochs": 0,
     "label_smoothing_factor": 0,
 }
-# What they must stay below, where that is not infinity.
+# The limits that they must be below; infinity for the others.
 BELOW = {"label_smoothing_factor": 1}
 
 
 def build_training_arguments(
     config: DictConfig, directory: Path, objectives: Mapping[str, bool]
 ) -> TrainingArguments | None:
-    """transformers.TrainingArguments of the run, or None for a model that is fitted in one go.
+    """transformers.TrainingArguments of the run, or None for a model that is fitted in one step.
 
     Args:
-        objectives: what an evaluation during training measures, and so what can choose the best checkpoint: name ->
-            whether greater is better. The first is taken where training.metric_for_best_model is left out.
+        objectives: the figures that can choose the best checkpoint: name -> whether greater is better. The first is
+            the default of training.metric_for_best_model.
 
     Raises:
-        InputError: a value that TrainingArguments refuses or training could not go by, or another world size than
-            was asked for.
+        InputError: a value is refused by TrainingArguments or impossible to train with, or another number of processes
+            trains together than was asked for.
     """
     settings = plain(config).get("training")
     if settings is None:
@@ -63,30 +63,28 @@ def build_training_arguments(
             limit = f", below {below}" if key in BELOW else ""
             raise InputError(f"training.{key}={settings[key]}: give a number of at least {least}{limit}")
     if config.precision != "auto" and settings.get("bf16") is False:
-        del settings["bf16"]  # of conf/training/from_scratch_speech.yaml: what is asked for wins
+        del settings["bf16"]  # of conf/training/from_scratch_speech.yaml: precision=... wins
     bf16, fp16, reason = device.choose_precision(config.precision, settings.get("bf16"), settings.get("fp16"))
     settings |= {"bf16": bf16, "fp16": fp16, "use_cpu": not device.has_accelerator()}
     settings |= _choose_objective(settings, objectives)
-    settings.setdefault("disable_tqdm", False)  # left to itself it follows transformers' verbosity
-    _overrule_launcher("bf16" if bf16 else "fp16" if fp16 else "no")
+    settings.setdefault("disable_tqdm", False)  # the default depends on transformers' verbosity
+    _override_launcher("bf16" if bf16 else "fp16" if fp16 else "no")
     os.environ["TENSORBOARD_LOGGING_DIR"] = str(directory / "tensorboard")
     try:
         args = TrainingArguments(output_dir=str(directory / "checkpoints"), **settings)
     except (ValueError, TypeError, ImportError, RuntimeError) as error:
         raise InputError(f"training: {str(error).strip().splitlines()[0]}") from error
-    there = get_available_reporting_integrations()
+    installed = get_available_reporting_integrations()
     for logger_name in args.report_to or ():
-        if logger_name not in there:
-            raise InputError(
-                f"training.report_to={logger_name}: not installed here; there are none, {', '.join(there)}"
-            )
+        if logger_name not in installed:
+            raise InputError(f"training.report_to={logger_name}: not installed; give none, {', '.join(installed)}")
     args.precision_reason = reason  # type: ignore[attr-defined]
     processes.check_world_size(args.world_size)
     return args
 
 
-def _overrule_launcher(precision: str) -> None:
-    """`accelerate launch --mixed_precision` would win over bf16=False and fp16=False; what we record is what runs."""
+def _override_launcher(precision: str) -> None:
+    """Replace the precision of `accelerate launch --mixed_precision`, which would win over bf16=False, fp16=False."""
     asked = os.environ.get("ACCELERATE_MIXED_PRECISION")
     if asked is not None and asked != precision:
         if asked != "no":
@@ -95,7 +93,11 @@ def _overrule_launcher(precision: str) -> None:
 
 
 def _choose_objective(settings: Mapping[str, object], objectives: Mapping[str, bool]) -> dict[str, object]:
-    """What chooses the best checkpoint: it must be measured, and the right way round."""
+    """The settings that choose the best checkpoint: a measured figure, and its direction.
+
+    Raises:
+        InputError: another figure or direction is set.
+    """
     name = settings.get("metric_for_best_model") or next(iter(objectives))
     measured = str(name).removeprefix("eval_")
     if measured not in objectives:

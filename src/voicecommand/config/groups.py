@@ -1,4 +1,4 @@
-"""The folders of conf/ and what is in them."""
+"""The folders of conf/ and their files."""
 
 from __future__ import annotations
 
@@ -12,27 +12,31 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-# What comes out of Hydra for a wrong override, and for a file in conf/ that is not good YAML.
+# The errors of Hydra for a wrong override, and for a file in conf/ that is not valid YAML.
 COMPOSITION_ERRORS = (HydraException, OmegaConfBaseException, yaml.YAMLError)
 CONF = Path(__file__).resolve().parents[3] / "conf"
 
 
 def compose_files(name: str, overrides: list[str]) -> DictConfig:
+    """The configuration of conf/<name>.yaml with overrides, and Hydra's own section; raises COMPOSITION_ERRORS."""
     GlobalHydra.instance().clear()
     with hydra.initialize_config_dir(config_dir=str(CONF), version_base="1.3"):
         return hydra.compose(config_name=name, overrides=overrides, return_hydra_config=True)
 
 
 def list_groups() -> set[str]:
+    """The names of the folders of conf/."""
     return {path.name for path in CONF.iterdir() if path.is_dir()}
 
 
 def list_options(group: str, near: str = "") -> str:
+    """A phrase for errors: the options of a group, and the one that `near` most likely means."""
     options = sorted(path.stem for path in (CONF / group).glob("*.yaml"))
     close = difflib.get_close_matches(near, options, n=1)
     return (f"did you mean {close[0]}? " if close else "") + f"there are {', '.join(options)}"
 
 
 def inside_project(name: str) -> str:
+    """A path relative to the project, if it is inside it."""
     root = CONF.parent
     return str(Path(name).relative_to(root)) if Path(name).is_relative_to(root) else name

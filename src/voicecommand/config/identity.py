@@ -1,4 +1,4 @@
-"""The run directory of a configuration, and what run.json says of it."""
+"""The run directory of a configuration, and its entries in run.json."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from voicecommand.config.objects import plain
 from voicecommand.run import device, processes
 from voicecommand.run.directory import Run
 
-# What cannot change a weight, and so is no part of a run's identity.
+# Settings that can't change a weight, and so are not part of a run's identity.
 NOT_IDENTITY = {"resume", "overwrite", "runs", "choices", "num_proc"}
 NOT_IDENTITY_TRAINING = re.compile(
     r"disable_tqdm|log_level.*|log_on_each_node|logging_(first_step|steps|strategy)|report_to|run_name|project"
     r"|trackio_.*|push_to_hub|hub_.*|save_total_limit|dataloader_(num_workers|pin_memory|prefetch_factor"
     r"|persistent_workers)|per_device_eval_batch_size|skip_memory_metrics|include_num_input_tokens_seen"
 )
-# A run keeps its directory when a module moves: `_target_` is hashed by the name that it had in November 2026.
-# Targets that are younger are hashed by their present name, and have no line here.
-NAMES_THEN = {
+# A run keeps its directory when a module moves: `_target_` is hashed by its name in November 2026. Newer targets are
+# hashed by their present name, and have no line here.
+HASHED_TARGETS = {
     "voicecommand.audio.augmentation.Augmentation": "voicecommand.augmentation.Augmentation",
     "voicecommand.data.sources.commands.load_commands": "voicecommand.data.commands.load_commands",
     "voicecommand.data.sources.file.load_files": "voicecommand.data.file.load_files",
@@ -39,8 +39,8 @@ NAMES_THEN = {
     "voicecommand.models.tuning.LastLayers": "voicecommand.tuning.LastLayers",
     "voicecommand.models.tuning.Lora": "voicecommand.tuning.Lora",
 }
-# Keys younger than November 2026, by their path, with the default that leaves them out of the hash.
-YOUNGER_KEYS: dict[str, object] = {"data.column_map.transcript": None}
+# Keys newer than November 2026, by their path; at this default they are left out of the hash.
+NEWER_KEYS: dict[str, object] = {"data.column_map.transcript": None}
 
 
 def run_directory(config: DictConfig) -> Path:
@@ -51,48 +51,48 @@ def run_directory(config: DictConfig) -> Path:
         kept = {k: v for k, v in identity["training"].items() if not NOT_IDENTITY_TRAINING.fullmatch(k)}
         identity["training"] = _with_objective(kept)
 
-    digest = hashlib.sha256(json.dumps(_as_then(identity), sort_keys=True).encode()).hexdigest()[:8]
-    way = "-".join(str(choices[group]) for group in ("model", "tuning") if group in choices)
-    return Path(config.runs) / str(choices["data"]) / f"{way}-s{config.seed}-{digest}"
+    digest = hashlib.sha256(json.dumps(_to_hash(identity), sort_keys=True).encode()).hexdigest()[:8]
+    name = "-".join(str(choices[group]) for group in ("model", "tuning") if group in choices)
+    return Path(config.runs) / str(choices["data"]) / f"{name}-s{config.seed}-{digest}"
 
 
 def _with_objective(training: dict[str, Any]) -> dict[str, Any]:
-    """The settings of training with the objective, which configurations named then where tasks do now."""
+    """The settings of training with the objective: tasks name it now, but it was a setting when hashes were defined."""
     metric = training.get("metric_for_best_model", "macro_f1")
     direction = {"greater_is_better": not str(metric).endswith("loss")}
     return {"metric_for_best_model": metric} | direction | training
 
 
-def _as_then(node: Any, path: str = "") -> Any:
-    """What is hashed of a configuration: old names of targets, no younger key at its default, and 2.0 as 2.
+def _to_hash(node: Any, path: str = "") -> Any:
+    """The part of a configuration that is hashed: old names of targets, no newer key at its default, and 2.0 as 2.
 
-    The schema can't say of every key whether it is a whole number, so that 2 and 2.0 must be the same.
+    The schema does not know of every key whether it is a whole number, so 2 and 2.0 must have the same hash.
     """
     if isinstance(node, dict):
         kept = {}
         for key, value in node.items():
             where = f"{path}.{key}" if path else str(key)
-            if where in YOUNGER_KEYS and value == YOUNGER_KEYS[where]:
+            if where in NEWER_KEYS and value == NEWER_KEYS[where]:
                 continue
-            kept[str(key)] = NAMES_THEN.get(value, value) if key == "_target_" else _as_then(value, where)
+            kept[str(key)] = HASHED_TARGETS.get(value, value) if key == "_target_" else _to_hash(value, where)
         return kept
     if isinstance(node, list):
-        return [_as_then(value, path) for value in node]
+        return [_to_hash(value, path) for value in node]
     return int(node) if isinstance(node, float) and node.is_integer() else node
 
 
 def open_run(config: DictConfig) -> Run:
-    """The run directory of `config`; see `voicecommand.run.directory.Run` for what it refuses."""
+    """The `Run` of a configuration; see `voicecommand.run.directory.Run` for its errors."""
     return Run(run_directory(config), config.resume, config.overwrite)
 
 
 def command() -> list[str]:
-    """The command as it was typed, the program by its place in the repository."""
+    """The command line, with the program's path in the repository."""
     return ["python", f"recipes/{Path(sys.argv[0]).name}", *sys.argv[1:]]
 
 
 def record(config: DictConfig, args: Any) -> dict[str, Any]:
-    """What run.json says of the command and the choices."""
+    """The entries of run.json on the command, the process and the chosen options."""
     import torch
 
     return {

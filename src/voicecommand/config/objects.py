@@ -1,4 +1,4 @@
-"""Objects of a configuration: what a section's `_target_` names, called with the section's keys."""
+"""Objects of a configuration: the class or function in a section's `_target_`, called with the section's keys."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from voicecommand.errors import InputError
 
 
 def build(section: DictConfig | None, **kwargs: Any) -> Any:
-    """What a section's `_target_` names, called with the section's keys and `kwargs`; None for an empty one.
+    """Call the `_target_` of a section with the section's keys and `kwargs`; None for an empty section.
 
     Raises:
-        InputError: no such target, or a value of another type than it declares; and what the target raises.
+        InputError: there is no such target, or a value has another type than the target declares.
     """
-    if not section:  # no such group, or one like augment=none that says nothing
+    if not section:  # no such group, or an empty option such as augment=none
         return None
     settings: dict[str, Any] = OmegaConf.to_container(section, resolve=True)  # type: ignore[assignment]
     target = _find(settings.pop("_target_"))
@@ -49,7 +49,7 @@ def _find(name: str) -> Callable[..., Any]:
 
 
 def _fits(value: Any, hint: Any) -> bool:
-    """Whether a configuration's value is what a signature declares; mappings are checked where read."""
+    """Whether a value of a configuration has the type of a signature; mappings are checked where they are read."""
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
         return any(_fits(value, part) for part in typing.get_args(hint))
     if typing.get_origin(hint) is tuple:
@@ -62,15 +62,15 @@ def _fits(value: Any, hint: Any) -> bool:
 
 
 def load_data(config: DictConfig, columns: tuple[str, ...]) -> Any:
-    """The DatasetDict of `config.data` with the columns a task needs."""
+    """The DatasetDict of `config.data` with the columns that a task needs."""
     return build(config.data, columns=columns)
 
 
 def default_columns(config: DictConfig) -> tuple[str, ...]:
-    """What the source of `config.data` reads where nobody asks: the default of its parameter `columns`.
+    """The default of the parameter `columns` of the source of `config.data`.
 
     Raises:
-        InputError: it has no default.
+        InputError: it has none.
     """
     parameter = inspect.signature(_find(config.data._target_)).parameters["columns"]
     if parameter.default is parameter.empty:
@@ -87,5 +87,5 @@ def plain(config: DictConfig) -> dict[str, Any]:
 
 
 def to_yaml(config: DictConfig) -> str:
-    """The resolved configuration, as config.yaml keeps it."""
+    """The resolved configuration, as in config.yaml."""
     return OmegaConf.to_yaml(OmegaConf.create(plain(config)))

@@ -17,31 +17,35 @@ from omegaconf.errors import OmegaConfBaseException
 from voicecommand.config.groups import COMPOSITION_ERRORS, compose_files, inside_project, list_groups, list_options
 from voicecommand.errors import InputError
 
-# Fields of TrainingArguments that are decided elsewhere or that our trainer could not honour, and what to do.
+# Fields of TrainingArguments that are set elsewhere, or that our trainer does not support, and what to use instead.
 ELSEWHERE = {
     "training.output_dir": "use runs=DIR",
     "training.resume_from_checkpoint": "use resume=true",
     "training.use_cpu": "use the environment variable ACCELERATE_USE_CPU=true",
-    "training.auto_find_batch_size": "use training.per_device_train_batch_size=N (it would change the batch unseen)",
+    "training.auto_find_batch_size": "use training.per_device_train_batch_size=N (it would silently change it)",
     "training.do_train": "recipes/train.py always trains",
     "training.do_eval": "use training.eval_strategy",
     "training.do_predict": "use recipes/evaluate.py",
     "training.prediction_loss_only": "the objective needs the predictions; use training.metric_for_best_model=loss",
     "training.batch_eval_metrics": "macro F1 is that of the whole split; use training.per_device_eval_batch_size",
     "training.eval_do_concat_batches": "macro F1 is that of the whole split; leave it out",
-    "training.include_for_metrics": "the metrics read predictions and labels alone; leave it out",
+    "training.include_for_metrics": "the metrics read only predictions and labels; leave it out",
     "training.train_sampling_strategy": "batches are always drawn by length; leave it out",
     "training.length_column_name": "lengths are those that preprocessing counted; leave it out",
-    "training.remove_unused_columns": "what the model does not take never reaches it; leave it out",
+    "training.remove_unused_columns": "the model gets only the columns that it reads; leave it out",
     "training.label_names": "use data.column_map.label",
-    "training.logging_nan_inf_filter": "training stops at such a loss; leave it out",
+    "training.logging_nan_inf_filter": "training stops at a loss that is not finite; leave it out",
 }
-# Settings that only a network reads, its groups among them.
+# Settings and groups that only networks use.
 NETWORK_ONLY = ("training", "tuning", "augment", "precision", "early_stopping")
 
 
 def check_overrides(name: str, overrides: list[str], multirun: bool = False) -> None:
-    """What Hydra would take in silence, or refuse in words that help nobody."""
+    """Check overrides that Hydra would accept silently, or refuse with an unhelpful message.
+
+    Raises:
+        InputError: one of them is wrong.
+    """
     try:
         parsed = OverridesParser.create().parse_overrides(overrides)
     except OverrideParseException as error:
@@ -68,7 +72,12 @@ def check_overrides(name: str, overrides: list[str], multirun: bool = False) -> 
 
 
 def finish(name: str, config: DictConfig, choices: dict[str, Any], overrides: list[str]) -> DictConfig:
-    """The checks that need the whole configuration; notes in `choices` which option of each group was taken."""
+    """The resolved configuration after the checks that need all of it, with the chosen option of each group in
+    `choices`.
+
+    Raises:
+        InputError: a check fails.
+    """
     choices = {
         group: choices[group] for group in ("data", "model", "tuning", "training", "augment") if group in choices
     }
@@ -85,8 +94,8 @@ def finish(name: str, config: DictConfig, choices: dict[str, Any], overrides: li
         raise InputError(explain(name, error, overrides)) from error
     if missing:
         group = missing[0].split(".")[0]
-        who = f"{group}={choices[group]}" if group in choices else "the recipe"
-        raise InputError(f"{missing[0]}: {who} needs it; add {missing[0]}=...")
+        needing = f"{group}={choices[group]}" if group in choices else "the recipe"
+        raise InputError(f"{missing[0]}: {needing} needs it; add {missing[0]}=...")
     with open_dict(config):
         config.choices = choices
     for key, least in (("seed", 0), ("early_stopping", 1), ("threads", 1), ("num_proc", 1)):
@@ -96,7 +105,7 @@ def finish(name: str, config: DictConfig, choices: dict[str, Any], overrides: li
 
 
 def _check_targets(node: Any, path: str = "") -> None:
-    """Only our own classes are ever called, whatever a configuration says."""
+    """Check that a configuration names only our own classes, as they will be called."""
     if isinstance(node, dict):
         target = node.get("_target_")
         if target is not None and not str(target).startswith("voicecommand."):
@@ -109,10 +118,10 @@ def _check_targets(node: Any, path: str = "") -> None:
 
 
 def check_saved_config(run: Path) -> None:
-    """A run that came from elsewhere: nothing in it is ever called, and one that asks for it is refused.
+    """Check the config.yaml of a run, which may come from anywhere. Nothing that it names is called.
 
     Raises:
-        InputError: its config.yaml can't be read, or names a foreign `_target_`.
+        InputError: it can't be read, or names a `_target_` outside voicecommand.
     """
     path = run / "config.yaml"
     if not path.is_file():
@@ -121,7 +130,7 @@ def check_saved_config(run: Path) -> None:
         _check_targets(OmegaConf.to_container(OmegaConf.load(path), resolve=False))
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
-    except Exception as error:  # a file of somebody else's: anything may come out of the reading
+    except Exception as error:  # the file may come from anywhere, so that reading it may cause any error
         raise InputError(f"{path}: can't be read: {str(error).splitlines()[0]}") from error
 
 
@@ -146,7 +155,7 @@ def _known_keys(name: str, overrides: list[str]) -> set[str]:
 
 
 def _nearest(key: str, known: set[str]) -> str:
-    """A hint: the key that was likely meant, also where its group was left out."""
+    """A hint: the key that was likely meant, even if its group was left out."""
 
     def likeness(other: str) -> float:
         whole = difflib.SequenceMatcher(None, key, other).ratio()
@@ -157,12 +166,12 @@ def _nearest(key: str, known: set[str]) -> str:
 
 
 def explain(name: str, error: Exception, overrides: list[str]) -> str:
-    """Hydra's and OmegaConf's errors as one line that names the key and what to do."""
+    """An error of Hydra or OmegaConf as one line that names the key and what to do."""
     text = str(error)
     if isinstance(error, yaml.YAMLError):
         mark = getattr(error, "problem_mark", None)
         where = f"{inside_project(mark.name)}:{mark.line + 1}: " if mark else ""
-        return f"{where}not good YAML: {getattr(error, 'problem', None) or text.splitlines()[0]}"
+        return f"{where}not valid YAML: {getattr(error, 'problem', None) or text.splitlines()[0]}"
     if found := re.search(r"Could not find '(\w+)/([^']*)'", text):
         group, choice = found.groups()
         return f"{group}={choice}: no such {group}; {list_options(group, choice)}"

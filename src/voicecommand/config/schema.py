@@ -17,10 +17,9 @@ from voicecommand.config.overrides import ELSEWHERE
 
 @functools.cache
 def _training_schema() -> type:
-    """A dataclass with the fields of the installed TrainingArguments, typed, all unset.
+    """A dataclass with the typed fields of the installed TrainingArguments, all unset.
 
-    The names are read from the source: importing transformers takes seconds, and `--help` and a misspelt key
-    should not.
+    They are read from the source, because importing transformers takes seconds, too long for `--help` or an error.
     """
     spec = importlib.util.find_spec("transformers")
     assert spec and spec.submodule_search_locations
@@ -43,7 +42,7 @@ def _training_schema() -> type:
 
 @dataclasses.dataclass
 class TrainSchema:
-    """Types of the top-level settings of conf/train.yaml; the groups are typed by what they name."""
+    """Types of the top-level settings of conf/train.yaml; `objects.build` checks those of the groups."""
 
     seed: int = 42
     precision: str = "auto"
@@ -96,6 +95,7 @@ class AuditSchema:
 
 
 def register_schemas() -> None:
+    """Register the schemas with Hydra, under the names in conf/*.yaml."""
     store = ConfigStore.instance()
     store.store(group="training", name="schema", node=_training_schema())
     store.store(name="train_schema", node=TrainSchema)

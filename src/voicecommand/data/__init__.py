@@ -1,17 +1,17 @@
-"""Data comes to one shape here: splits of rows with the same columns, whatever the source.
+"""Data sets in one form: splits of rows with the same columns, from any source.
 
-table        a source's columns to ours, or an error that names the rows
-paths        paths of audio files, within their folder
-splits       the rule that makes a missing split
-text         one spelling for texts that differ in case or punctuation
+table        the columns of a source under our names, or an error that names the rows
+paths        checks of the paths of audio files
+splits       the rule that makes missing splits
+text         texts without differences in case and punctuation
 prepared     recordings decoded once, into a cache that runs share
-fingerprint  a hash of what the data says
-sources      one file a source
-audit        what can be wrong with data
+fingerprint  a hash of the data's content
+sources      a file for each source
+audit        checks of a data set
 synthesis    speech made from text
 
 A loader is a function `load_x(columns, ...) -> datasets.DatasetDict` in a file of `sources`, named by `_target_` in
-conf/data/*.yaml. Each split holds string columns: `id`, `origin` ("file:row"), the columns that the task asked for and,
-where the source has them, `speaker`, `template` and `response`. Labels stay strings. The splits are train, validation,
-test and, optionally, out_of_scope_validation and out_of_scope_test.
+conf/data/*.yaml. Each split has string columns: `id`, `origin` ("file:row"), the columns that the task asks for and, if
+the source has them, `speaker`, `template` and `response`. Labels stay strings. The splits are train, validation, test
+and, optionally, out_of_scope_validation and out_of_scope_test.
 """

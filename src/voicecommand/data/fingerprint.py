@@ -1,4 +1,4 @@
-"""A hash of what a data set says, the same on every machine."""
+"""A hash of a data set's content, the same on every machine."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ if TYPE_CHECKING:
     from datasets import DatasetDict
 
 ALWAYS = ("content", "text", "label", *GROUP_COLUMNS)
-# Audio stands in a data set as `content`, the sha256 of its file. What a row is called says nothing of what it holds.
+# Audio is represented by `content`, the sha256 of its file; names of rows and files are not content.
 NEVER = ("audio", "id", "origin")
 
 
 def fingerprint(dataset: DatasetDict, columns: Iterable[str] = ()) -> dict[str, Any]:
-    """What the data is, whatever it is called and wherever it lies: the columns of all rows in order.
+    """Hashes of the columns of all rows in order; names and places of files do not matter.
 
     Args:
         dataset: what a loader returned.
-        columns: what the task reads: each of them that is there is covered. Text, label and group columns always
-            are, and of prepared audio the content of the files (``content``, their sha256); there a text that the
+        columns: the columns that the task reads. Covered are those that the data has, always text, label and group
+            columns, and for prepared audio the ``content`` of the files (their sha256); with audio, a text that the
             task does not read is left out.
 
     Returns:
         {"fingerprint": hex, "splits": {name: {"rows": n, "sha256": hex}}}, the same on every machine and with
-        every library version. Each value goes in with its length: no separator can make two data sets equal.
+        every library version. Each value is hashed with its length, so that no separator makes two data sets equal.
     """
     columns = tuple(columns)
     asked = sorted({*columns} - {*ALWAYS, *NEVER})
@@ -56,7 +56,7 @@ def _feed(digest: hashlib._Hash, values: Iterable[str]) -> None:
 def describe_data(
     name: str, dataset: DatasetDict, truncated: dict[str, int], columns: Iterable[str] = ()
 ) -> dict[str, Any]:
-    """What run.json says of the data: its name, its fingerprint and, of each split, rows, hash and examples cut."""
+    """The data in run.json: its name, its fingerprint and, for each split, rows, hash and truncated examples."""
     identity = fingerprint(dataset, columns)
     for split, content in identity["splits"].items():
         content["truncated"] = truncated.get(split, 0)

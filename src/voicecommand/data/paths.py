@@ -1,4 +1,4 @@
-"""Paths of audio files in a data set: relative to the file that names them, and within its folder."""
+"""Paths of audio files in a data set, which must be relative to the file that names them and within its folder."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from voicecommand.data.table import Rows, nearest, refuse
 
 
 def place_sounds(columns: Rows, folder: str) -> None:
-    """Make the paths in ``audio``, which are relative to ``folder``, those of files within it.
+    """Prefix the paths in ``audio`` with ``folder``, in place, and check them.
 
     Raises:
-        InputError: a path that is absolute, climbs by "..", leads out by a link, or is not that of a regular file.
+        InputError: a path is absolute, has "..", leaves the folder by a link, or is not that of a regular file.
     """
     root = os.path.realpath(folder)
     inside: dict[str, bool] = {}
@@ -27,23 +27,23 @@ def place_sounds(columns: Rows, folder: str) -> None:
 
 
 def check_place(name: str, path: str, root: str, inside: dict[str, bool]) -> str | None:
-    """What is wrong with a sound file's path.
+    """What is wrong with the path of an audio file, or None.
 
     Args:
-        name: as the source says it.
+        name: the path as the source has it.
         path: with the folder before it.
         root: the folder, resolved.
-        inside: what is known already: directory -> whether it lies in the folder.
+        inside: a cache: directory -> whether it lies in the folder.
     """
     parts = name.replace("\\", "/").split("/")
     if not name.strip() or "\0" in name:
-        return "is no path"
+        return "is not a path"
     if "://" in name:
         return "is an address: download it first"
     if os.path.isabs(name) or not parts[0] or parts[0].endswith(":"):
         return "is an absolute path; paths are relative to the folder of the file that names them"
     if ".." in parts:
-        return "climbs out by '..'; files must lie in the folder"
+        return "leaves the folder by '..'; files must lie in it"
     try:
         path.encode("utf-8")
         mode = os.lstat(path).st_mode
@@ -61,9 +61,9 @@ def check_place(name: str, path: str, root: str, inside: dict[str, bool]) -> str
     except OSError as error:
         return f"can't be read: {error.strerror}"
     if not is_within:
-        return "leads out of the folder by a link: copy the file in"
+        return "leaves the folder by a link: copy the file into it"
     if not stat.S_ISREG(mode):
-        return f"is {'a folder' if stat.S_ISDIR(mode) else 'a pipe, a socket or a device'}, not a sound file"
+        return f"is {'a folder' if stat.S_ISDIR(mode) else 'a pipe, a socket or a device'}, not an audio file"
     return None
 
 

@@ -1,7 +1,7 @@
-"""Paths of sound files -> prepared waveforms in one memory-mapped Arrow file a split, made once.
+"""Paths of audio files -> prepared waveforms in one memory-mapped Arrow file for each split, made once.
 
-The file's name is a hash of what was decoded and how, so that runs, ranks and data sets share it, and a changed
-recording is never served from an old one. Only the decoded sound is cached: labels, speakers and ids pass through.
+The name of the Arrow file is a hash of the recordings and of how they are decoded. So runs, ranks and data sets share
+it, and a changed recording is decoded again. Only decoded audio is cached, not labels, speakers and ids.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
 
 logger = logging.getLogger(__name__)
-VERSION = 1  # of what `_decode` makes
-ROWS = 256  # decoded, then written, at a time
+VERSION = 1  # of the result of `_decode`
+ROWS = 256  # clips that are decoded, then written, at a time
 FLAGS = ("resampled", "downmixed", "silent", "clipped")
 SHOWN = 3
 Made = TypeVar("Made")
@@ -41,26 +41,26 @@ def prepare(
     num_proc: int = 1,
     max_seconds: float = audio_decode.MAX_SECONDS,
 ) -> DatasetDict:
-    """Decode, mix down and resample every clip, unless an earlier run did.
+    """Decode, mix down and resample every clip, unless an earlier run has done so.
 
     Args:
         dataset: splits with string columns ``audio`` (paths) and ``origin``, and any others.
-        sampling_rate: Hz of all prepared clips.
-        num_proc: how many clips are decoded at once, in threads: the decoders work outside Python's lock.
-        max_seconds: the longest clip that is taken.
+        sampling_rate: of all prepared clips, Hz.
+        num_proc: threads; the decoders release Python's lock.
+        max_seconds: the longest clip that is accepted.
 
     Returns:
         The splits with ``audio`` as list<int16>, memory-mapped (read it through `audio.Clips`), and the columns
         ``length`` (samples), ``content`` (sha256 hex of the file), and the booleans ``resampled``, ``downmixed``,
-        ``silent`` and ``clipped``. The other columns are as they were.
+        ``silent`` and ``clipped``. The other columns are unchanged.
 
     Raises:
-        InputError: the first few clips that can't be read and how many more there are; then nothing is cached.
+        InputError: clips can't be read; it names the first few, and nothing is cached.
         StorageError: the cache can't be written.
     """
     from datasets import DatasetDict
 
-    longest = 2**31 / ROWS / sampling_rate  # Arrow counts the samples of a part in 32 bits
+    longest = 2**31 / ROWS / sampling_rate  # Arrow counts the samples of ROWS clips in 32 bits
     if max_seconds >= longest:
         raise InputError(f"max_seconds={max_seconds:g}: clips of at most {longest:.0f} s can be prepared")
     contents: dict[str, list[str]] = {}
@@ -74,31 +74,31 @@ def prepare(
         files = {split: _place(contents[split], sampling_rate, max_seconds) for split in dataset}
         if any(_load(files[split], len(rows)) is None for split, rows in dataset.items()):
             lock = files_module.cache_directory() / "sound" / ".lock"
-            # the processes that waited find what the first one made
-            with files_module.hold_lock(lock, "another process is preparing sound: waiting"):
+            # the first process prepares the audio; others wait, and find it then
+            with files_module.hold_lock(lock, "another process is preparing audio: waiting"):
                 _make(dataset, files, contents, run, partial(_decode, sampling_rate, max_seconds))
     prepared = {}
     for split, rows in dataset.items():
-        sound = _load(files[split], len(rows))
-        if sound is None:
-            raise OSError(errno.EIO, "prepared sound can't be read back", str(files[split]))
-        _log_counts(split, rows["origin"][:], sound, sampling_rate)
-        prepared[split] = _join(rows.remove_columns("audio"), sound)
+        audio = _load(files[split], len(rows))
+        if audio is None:
+            raise OSError(errno.EIO, "prepared audio can't be read back", str(files[split]))
+        _log_counts(split, rows["origin"][:], audio, sampling_rate)
+        prepared[split] = _join(rows.remove_columns("audio"), audio)
     return DatasetDict(prepared)
 
 
-def _join(others: Dataset, sound: Dataset) -> Dataset:
+def _join(others: Dataset, audio: Dataset) -> Dataset:
     from datasets import Dataset, Features, concatenate_datasets
 
-    if len(sound):
-        return concatenate_datasets([others, sound], axis=1)
-    # concatenate_datasets leaves out what has no rows, with its columns
-    features = Features({**others.features, **sound.features})
+    if len(audio):
+        return concatenate_datasets([others, audio], axis=1)
+    # concatenate_datasets drops the columns of data sets without rows
+    features = Features({**others.features, **audio.features})
     return Dataset.from_dict({name: [] for name in features}, features=features)
 
 
 def _sources(rows: Dataset) -> list[tuple[str, str]]:
-    """(path, what errors call it) of each row. Without a table the origin is the path itself."""
+    """(path, name in errors) of each row. Without a table the origin is the path itself."""
     pairs = zip(rows["audio"][:], rows["origin"][:], strict=True)
     return [(path, path if origin == path else f"{origin}: {path}") for path, origin in pairs]
 
@@ -121,7 +121,7 @@ def _decode(sampling_rate: int, max_seconds: float, source: tuple[str, str]) -> 
 
 @contextmanager
 def _workers(count: int) -> Iterator[Callable[..., list[Any]]]:
-    """Something like `list(map(function, items))` that works on ``count`` items at once."""
+    """A function like `list(map(function, items))`, in ``count`` threads."""
     if count <= 1:
         yield lambda function, items: [function(item) for item in items]
         return
@@ -139,9 +139,9 @@ def _collect(
     take: Callable[[list[Made]], None] | None = None,
     delay: float = 0.0,
 ) -> tuple[list[list[Made]], list[str]]:
-    """Work through the rows under a progress bar, some at a time, and answer (results, problems).
+    """Call `function` for all sources, with a progress bar, and return (results by part, problems).
 
-    ``take`` is given each part instead of its being kept, until the first problem.
+    With ``take`` the results are not kept: it is called with each part, until the first problem.
     """
     from tqdm import tqdm
 
@@ -161,7 +161,7 @@ def _collect(
 
 
 def _place(contents: list[str], sampling_rate: int, max_seconds: float) -> Path:
-    """The file of these clips in this order, decoded by these libraries."""
+    """The file in the cache for these clips in this order, decoded with these settings and libraries."""
     import soundfile
     import soxr
 
@@ -171,17 +171,17 @@ def _place(contents: list[str], sampling_rate: int, max_seconds: float) -> Path:
 
 
 def _load(file: Path, count: int) -> Dataset | None:
-    """The prepared split, or None where there is none or it is not whole."""
+    """The prepared split; None if there is no file, or it is not whole."""
     import pyarrow as pa
     from datasets import Dataset
 
     if not file.exists():
         return None
     try:
-        sound = Dataset.from_file(str(file))
-        if len(sound) == count:
-            return sound
-        problem = f"{len(sound):,} of {count:,} clips"
+        audio = Dataset.from_file(str(file))
+        if len(audio) == count:
+            return audio
+        problem = f"{len(audio):,} of {count:,} clips"
     except (pa.ArrowException, OSError) as error:
         problem = str(error).splitlines()[0]
     logger.warning("%s is not whole (%s): it is made again", file, problem)
@@ -195,7 +195,7 @@ def _make(
     run: Callable[..., list[Any]],
     decode: Callable[[tuple[str, str]], Decoded | InputError],
 ) -> None:
-    """Write the missing splits beside their places, and move them there when all are whole."""
+    """Write the files of missing splits, and rename them to their final names when all are complete."""
     started: set[Path] = set()
     bad: list[str] = []
     with ExitStack() as stack:
@@ -216,7 +216,7 @@ def _write(
     decode: Callable[[tuple[str, str]], Decoded | InputError],
     what: str,
 ) -> list[str]:
-    """One split as an Arrow stream. Answers the problems, if any; the stream is worthless then."""
+    """Write one split as an Arrow stream, and return the problems; if there are any, the stream is incomplete."""
     import pyarrow as pa
 
     fields = [("audio", pa.list_(pa.int16())), ("length", pa.int64()), ("content", pa.string())]
@@ -242,14 +242,14 @@ def _write(
     return bad
 
 
-def _log_counts(split: str, origins: list[str], sound: Dataset, sampling_rate: int) -> None:
-    """What was done to the clips, and those that a person should listen to."""
-    flags = {name: np.asarray(sound[name][:], dtype=bool) for name in FLAGS}
-    seconds = float(np.sum(sound["length"][:])) / sampling_rate
+def _log_counts(split: str, origins: list[str], audio: Dataset, sampling_rate: int) -> None:
+    """Log what was done to the clips, and which of them a person should listen to."""
+    flags = {name: np.asarray(audio[name][:], dtype=bool) for name in FLAGS}
+    seconds = float(np.sum(audio["length"][:])) / sampling_rate
     logger.info(
-        "sound of %s: %s clips, %.2f h; %s resampled to %s Hz, %s mixed down to mono, none cut",
+        "audio of %s: %s clips, %.2f h; %s resampled to %s Hz, %s mixed down to mono, none cut",
         split,
-        f"{len(sound):,}",
+        f"{len(audio):,}",
         seconds / 3600,
         f"{flags['resampled'].sum():,}",
         f"{sampling_rate:,}",
@@ -260,4 +260,4 @@ def _log_counts(split: str, origins: list[str], sound: Dataset, sampling_rate: i
         if len(chosen):
             first = ", ".join(origins[row] for row in chosen[:SHOWN])
             more = f" and {len(chosen) - SHOWN:,} more" if len(chosen) > SHOWN else ""
-            logger.warning("sound of %s: %s %s (%s): %s%s", split, f"{len(chosen):,}", name, meaning, first, more)
+            logger.warning("audio of %s: %s %s (%s): %s%s", split, f"{len(chosen):,}", name, meaning, first, more)

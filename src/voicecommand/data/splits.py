@@ -1,14 +1,13 @@
-"""The names of the splits and the declared rule that makes those a source lacks.
+"""The rule that makes the splits that a source lacks.
 
 The rule looks at one row at a time: the sha256 of the row's normalised text (or of its group, such as the
 speaker) is a point in [0, 1). Below ``test`` the row belongs to test, below ``test + validation`` to
-validation, otherwise to train. Rows that are added, removed or shuffled therefore never move another row,
-equal texts never fall apart, and a source that brings its own test split gives up only the validation
-interval of its train split.
+validation, otherwise to train. So adding, removing or shuffling rows never moves another row, equal texts are always in
+the same split, and if a source has its own test split, only the validation interval is taken from train.
 
-Recordings are split by speaker where the speakers are known, and otherwise by the bytes of their files, so that
-copies of one file never fall apart. With so few speakers that a split would have none, it gets the one whose point
-is nearest to its interval; that is the one case in which a new speaker may move another.
+Recordings are split by speaker if the speakers are known, and otherwise by the bytes of their files, so that copies of
+a file are in the same split. If there are so few speakers that a split would be empty, it gets the speaker with the
+point nearest to its interval; only then a new speaker may move another.
 """
 
 from __future__ import annotations
@@ -32,18 +31,18 @@ logger = logging.getLogger(__name__)
 
 
 def position(key: str) -> float:
-    """The place of ``key`` in [0, 1): the same on every machine, forever."""
+    """The point of ``key`` in [0, 1): the same on every machine, forever."""
     return int.from_bytes(hashlib.sha256(key.encode("utf-8")).digest()[:4], "big") / 2**32
 
 
 @dataclass(frozen=True)
 class SplitRule:
-    """What ``data.split`` says.
+    """The settings of ``data.split``.
 
     Args:
-        by: the column whose hash decides: ``text`` (normalised), a group such as ``speaker`` (as written), or
-            ``content``, the bytes of the sound file. None is text for text; for sound it is speaker where there is
-            such a column, else content.
+        by: the column to hash: ``text`` (normalised), a group such as ``speaker`` (as written), or ``content``, the
+            bytes of the audio file. None is text for texts; for audio it is speaker if there is such a column,
+            otherwise content.
         validation: share of all rows that validation gets.
         test: share of all rows that test gets.
         column: the column of a single file that names each row's split, instead of a hash.
@@ -67,10 +66,11 @@ class SplitRule:
 
     @classmethod
     def of(cls, split: Mapping[str, Any] | None) -> SplitRule:
+        """The rule of the mapping ``data.split``."""
         return cls(**{str(key): value for key, value in (split or {}).items()})
 
     def assign(self, value: str) -> str:
-        """The split of the row whose ``by`` column holds ``value``."""
+        """The split of a row with ``value`` in the column ``by``."""
         point = position(normalise(value) if self.by in (None, "text") else value)
         if point < self.test:
             return "test"
@@ -83,9 +83,9 @@ def select(columns: Rows, rows: list[int]) -> Rows:
 
 
 def fill_missing(splits: dict[str, Rows], rule: SplitRule) -> dict[str, Rows]:
-    """Take the validation and test splits that are not given, and whose share isn't 0, out of train.
+    """Take the missing validation and test splits, unless their share is 0, out of train.
 
-    Without a train split nothing is made: such data is for evaluation only. Order within a split is kept.
+    Without a train split none is made: such data is for evaluation only. The order within a split is kept.
     """
     shares = {"validation": rule.validation, "test": rule.test}
     missing = [name for name, share in shares.items() if name not in splits and share > 0]
@@ -94,7 +94,7 @@ def fill_missing(splits: dict[str, Rows], rule: SplitRule) -> dict[str, Rows]:
     train = splits["train"]
     by = rule.by or ("text" if "audio" not in train else "speaker" if "speaker" in train else "content")
     rule = replace(rule, by=by)
-    values = _hash_sounds(train) if by == "content" and "audio" in train else train.get(by)
+    values = _hash_files(train) if by == "content" and "audio" in train else train.get(by)
     if values is None:
         raise InputError(
             f"data.split.by={by}: no such column to split by; there are {', '.join(sorted(train))} "
@@ -120,12 +120,12 @@ def fill_missing(splits: dict[str, Rows], rule: SplitRule) -> dict[str, Rows]:
         ", ".join(f"{name} {len(rows[name]):,}" for name in rows),
     )
     if by == "content" and "speaker" not in train:
-        logger.warning("no speaker is known: the same voices are in all splits, and figures say little about new ones")
+        logger.warning("no speakers are known: all splits have the same voices, and figures say little about new ones")
     made = {name: select(train, rows[name]) for name in rows}
     return {name: made.get(name) or splits[name] for name in SPLITS if name in splits or name in made}
 
 
-def _hash_sounds(columns: Rows) -> list[str]:
+def _hash_files(columns: Rows) -> list[str]:
     """The sha256 of each recording's file."""
     from voicecommand.audio.decode import hash_audio
 
@@ -136,11 +136,11 @@ def _hash_sounds(columns: Rows) -> list[str]:
 
 
 def _fill_empty(places: dict[str, str], names: list[str], rule: SplitRule) -> None:
-    """Give each empty split the group whose point is nearest to the split's interval, from a split with several."""
+    """Give each empty split the group with the point nearest to the split's interval, from a split with several."""
     if len(places) < len(names):
         raise InputError(
-            f"data.split.by={rule.by}: {len(places)} group(s) can't be on {len(names)} sides ({', '.join(names)}); "
-            "bring more, or take fewer splits (data.split.test=0), or another data.split.by"
+            f"data.split.by={rule.by}: {len(places)} group(s) can't fill {len(names)} splits ({', '.join(names)}); "
+            "add groups, or make fewer splits (data.split.test=0), or give another data.split.by"
         )
     ends = {
         "test": (0.0, rule.test),
@@ -159,7 +159,7 @@ def _fill_empty(places: dict[str, str], names: list[str], rule: SplitRule) -> No
 
 
 def build(splits: dict[str, Rows]) -> DatasetDict:
-    """A ``DatasetDict`` of string columns, splits in their usual order."""
+    """A ``DatasetDict`` of string columns, the splits in the order of ``SPLITS``."""
     import pyarrow as pa
     from datasets import Dataset, DatasetDict
 
@@ -170,16 +170,16 @@ def build(splits: dict[str, Rows]) -> DatasetDict:
 
 
 def choose_splits(dataset: Mapping[str, object], with_test: bool) -> list[str]:
-    """The splits that a run reports: validation, and test where it may be read (never in a multirun)."""
+    """The splits that a run reports: validation, and test if it may be read (never in a multirun)."""
     wanted = ["validation", "out_of_scope_validation"] + (["test", "out_of_scope_test"] if with_test else [])
     return [name for name in wanted if name in dataset]
 
 
 def choose_evaluation(dataset: DatasetDict, split: str) -> DatasetDict:
-    """The split to measure a saved run on, with the out-of-scope split of the same name where there is one.
+    """The split to measure a saved run on, and the out-of-scope split of the same name if there is one.
 
     Raises:
-        InputError: no such split.
+        InputError: the data has no such split.
     """
     if split not in dataset:
         raise InputError(f"split={split}: no such split; the data has {', '.join(dataset)}")

@@ -1,4 +1,4 @@
-"""Raw rows of any source -> string columns with canonical names, or one error that names the rows."""
+"""Raw rows of any source -> string columns under our names, or one error that names the bad rows."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from voicecommand.columns import GROUP_COLUMNS, OUT_OF_SCOPE
 from voicecommand.errors import InputError
 
 Rows = dict[str, list[str]]
-# Taken along where the source has them. Numbers are accepted, as their digits, for names but not for texts.
+# Columns that are kept if the source has them. Whole numbers are accepted, as their digits, but not for texts.
 OPTIONAL = ("id", *GROUP_COLUMNS, "response")
 TEXTS = ("text", "response", "transcript")
 SHOWN = 5
@@ -22,10 +22,10 @@ class Table:
     """The rows of one file or hub split as they were written.
 
     Attributes:
-        source: what messages and origins call it.
+        source: its name in messages and origins.
         names: its column names.
         rows: (row number, column name -> cell).
-        bad: what is wrong with the rows that could not be read, "source:row: problem".
+        bad: the problems of rows that could not be read, "source:row: problem".
     """
 
     source: str
@@ -35,24 +35,24 @@ class Table:
 
 
 def nearest(name: str, names: Iterable[str]) -> str | None:
-    """The one of ``names`` that ``name`` was most likely meant to be."""
+    """The one of ``names`` that ``name`` most likely means, or None."""
     folded = {other.strip().casefold(): other for other in reversed(list(names))}
     matches = difflib.get_close_matches(name.strip().casefold(), folded, 1, 0.75)
     return folded[matches[0]] if matches else None
 
 
 def quote(names: Iterable[str]) -> str:
-    """Names as a short readable list."""
+    """Names as a list for a message, at most 20 of them."""
     quoted = [repr(name) for name in names]
     return ", ".join(quoted[:20]) + (f" and {len(quoted) - 20} more" if len(quoted) > 20 else "")
 
 
 def read_map(column_map: Mapping[str, Any] | None, columns: Iterable[str]) -> dict[str, str]:
-    """Canonical name -> name in the source, for the columns that ``data.column_map`` renames."""
+    """Our name -> name in the source, for the columns that ``data.column_map`` renames."""
     known = [*columns, *OPTIONAL]
     renamed = {str(key): str(value) for key, value in (column_map or {}).items() if value is not None}
     for name in renamed:
-        # The yaml lists every column of every task; what this task does not read may stay there.
+        # the yaml lists the columns of all tasks: those that this task does not read are ignored
         if name not in (*known, *TEXTS, "label", "audio"):
             raise InputError(f"data.column_map.{name}: no such column is read; there are {quote(known)}")
     return renamed
@@ -61,7 +61,11 @@ def read_map(column_map: Mapping[str, Any] | None, columns: Iterable[str]) -> di
 def locate(
     table: Table, columns: Iterable[str], renamed: Mapping[str, str], extra: Iterable[str] = ()
 ) -> dict[str, str]:
-    """Canonical name -> name in the table, of the columns asked for and of the optional ones it has."""
+    """Our name -> name in the table, of the asked columns, and of the optional ones that the table has.
+
+    Raises:
+        InputError: a column is missing.
+    """
     found: dict[str, str] = {}
     for name in dict.fromkeys((*columns, *OPTIONAL, *extra)):
         source = renamed.get(name, name)
@@ -79,7 +83,7 @@ def locate(
 
 
 def refuse(bad: list[str]) -> None:
-    """Raise when any row is bad, with the first few of them."""
+    """Raise InputError if there are bad rows, with the first few of them."""
     if bad:
         more = f"; and {len(bad) - SHOWN:,} more" if len(bad) > SHOWN else ""
         count = "1 bad row" if len(bad) == 1 else f"{len(bad):,} bad rows"
@@ -100,10 +104,10 @@ def to_columns(
     Args:
         table: the rows as written.
         columns: what the task needs.
-        renamed: canonical name -> name in the source.
-        split: an out-of-scope split needs no label column, and gets that label.
-        prefix: what made-up ids begin with.
-        extra: further columns to take along where they exist.
+        renamed: our name -> name in the source.
+        split: its name; an out-of-scope split needs no label column, and gets that label.
+        prefix: of ids, if the table has none.
+        extra: further columns to keep if they exist.
 
     Raises:
         InputError: a column is missing, or a cell is missing or not a text.

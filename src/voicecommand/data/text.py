@@ -1,4 +1,4 @@
-"""One spelling for texts that differ in case, width, punctuation and white space only."""
+"""The normalised form of texts, without differences in case, width, punctuation and white space."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class _Fold(dict[int, str]):
         return self[code]
 
 
-# Marks (M) stay: they are vowels in many scripts, and `\W` would fold them.
+# Marks (M) stay, because they are vowels in many scripts; the regular expression `\W` would drop them.
 _PUNCTUATION = _Fold("PSZC")
 _SPACE = _Fold("ZC")
 
@@ -26,8 +26,8 @@ _SPACE = _Fold("ZC")
 def normalise(text: str) -> str:
     """Fold case, width, punctuation and white space, so that two spellings of one sentence compare equal.
 
-    A text of punctuation only keeps it; the result is empty only where nothing can be seen in the text.
-    The split rule hangs on this function: changing it moves rows between splits.
+    A text of only punctuation keeps it; the result is empty only if the text has no visible character.
+    The split rule depends on this function: changing it moves rows between splits.
     """
     folded = unicodedata.normalize("NFKC", text).casefold()
     return " ".join(folded.translate(_PUNCTUATION).split()) or " ".join(folded.translate(_SPACE).split())

@@ -1,13 +1,13 @@
 """Networks and estimators. Importing this package registers our own networks with transformers' Auto classes.
 
 bcresnet        BC-ResNet, written here
-pretrained      weights of others: where they are, how they are loaded
-families        what differs between families of speech encoders
+pretrained      loading of pretrained checkpoints
+families        the differences between families of speech encoders
 front           from a batch of waveforms to a network's inputs, on the device
-tuning          which parameters move, and how fast
-embeddings      an embedding that trains the rows it needs
+tuning          which parameters are trained, and their learning rates
+embeddings      an embedding that trains only the rows of tokens in train
 tokens          tokenizers, and texts as token ids
-estimator       features and a support vector machine, with Trainer's verbs
+estimator       features and a linear support vector machine
 text_features   TF-IDF; the mean token vector of an encoder
 audio_features  MFCC statistics; the frames of a speech encoder
 vector_cache    vectors of clips on disk

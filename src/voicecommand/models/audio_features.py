@@ -22,27 +22,26 @@ logger = logging.getLogger(__name__)
 LIMIT = 4  # standard deviations
 BATCH = 32  # windows through an encoder at a time
 CHUNK = 2_000  # clips between two writes of the cache
-PART = 50  # clips that go to a process at a time
+PART = 50  # clips that a process gets at a time
 
 
 class AudioFeatures:
-    """What features of audio share: vectors computed once for each clip and cached, standardised by those of train.
+    """Features of audio: a vector for each clip, computed once and cached, standardised by those of train.
 
-    A data set has a column `audio` of int16 samples at 16 kHz; where it is not a `datasets.Dataset` but a dictionary,
-    that is any sequence of arrays. Vectors of prepared splits
-    (`voicecommand.data.prepared`; they have a column `content`) are cached under `cache_directory() / "features"`, by
-    the hash of a clip's samples, not of its file: a clip that was changed after it was read is another clip, and
-    subsets of a split find what the whole split has computed.
+    A data set has a column `audio` of int16 samples at 16 kHz; in a dictionary instead of a `datasets.Dataset` it may
+    be any sequence of arrays. Vectors of prepared splits (`voicecommand.data.prepared`; they have a column `content`)
+    are cached under `cache_directory() / "features"` by the hash of a clip's samples, not of its file. So a changed
+    clip is computed again, and a subset of a split uses the vectors of the whole split.
     """
 
     kind: str
-    version = 1  # of what `_compute` makes
+    version = 1  # of the result of `_compute`
 
     def __init__(self) -> None:
         self.mean = self.deviation = np.zeros(0, dtype=np.float32)
 
     def fit(self, dataset: Any) -> np.ndarray:
-        """The features of train; keeps their mean and standard deviation, 1 for a feature that never changes."""
+        """The features of train; saves their mean and standard deviation (1 for a feature that is constant)."""
         rows = self._rows(dataset)
         self.mean = rows.mean(axis=0, dtype=np.float64).astype(np.float32)
         deviation = rows.std(axis=0, dtype=np.float64)
@@ -54,7 +53,7 @@ class AudioFeatures:
         return self._standardise(self._rows(dataset))
 
     def _standardise(self, rows: np.ndarray) -> np.ndarray:
-        # a clip unlike any of train (a silent one) must not outvote everything by a single feature
+        # one feature of a clip unlike any of train, such as a silent one, must not dominate all others
         return np.clip((rows - self.mean) / self.deviation, -LIMIT, LIMIT)
 
     def _rows(self, dataset: Any) -> np.ndarray:
@@ -79,35 +78,36 @@ class AudioFeatures:
         return np.stack([known[key] for key in keys]) if keys else np.zeros((0, self.width()), dtype=np.float32)
 
     def _compute(self, clips: list[np.ndarray], bar: Any) -> np.ndarray:
-        """int16 clips -> float32 `[n, width]`; `bar.update(count)` as they get done."""
+        """int16 clips -> float32 `[n, width]`; calls `bar.update(count)` for finished clips."""
         raise NotImplementedError
 
     def _settings_hash(self) -> str:
-        """Of all that the vectors depend on but the clip."""
+        """A hash of everything that the vectors depend on, except the clip."""
         raise NotImplementedError
 
     def width(self) -> int:
+        """The number of features."""
         raise NotImplementedError
 
     def save(self, directory: Path) -> dict[str, np.ndarray]:
-        """Writes features.json, and what else they need; answers the tensors to save beside."""
+        """Write features.json and the encoder, if there is one; returns the tensors for estimator.safetensors."""
         raise NotImplementedError
 
     def parameters(self) -> tuple[int, int]:
-        """(all, fitted here)."""
+        """The number of (all, fitted here) parameters."""
         raise NotImplementedError
 
     def _tensors(self) -> dict[str, np.ndarray]:
         return {"feature_mean": self.mean, "feature_deviation": self.deviation}
 
     def _take(self, saved: dict[str, Any], tensors: dict[str, np.ndarray]) -> None:
-        """Take over what `_tensors` gave; ValueError where it does not fit."""
+        """Restore what `_tensors` gave; ValueError if it does not fit."""
         if saved["version"] != self.version:
-            made = f"version {saved['version']}, this code makes {self.version}"
-            raise ValueError(f"features.json: {made}: train the model again")
+            found = f"version {saved['version']}, this code has {self.version}"
+            raise ValueError(f"features.json: {found}: train the model again")
         self.mean, self.deviation = tensors["feature_mean"], tensors["feature_deviation"]
         if self.mean.shape != (self.width(),) or self.deviation.shape != (self.width(),):
-            raise ValueError(f"estimator.safetensors: its features are not {self.width()}")
+            raise ValueError(f"estimator.safetensors: the number of features is not {self.width()}")
 
 
 class MfccFeatures(AudioFeatures):
@@ -149,15 +149,15 @@ class MfccFeatures(AudioFeatures):
 class SpeechFeatures(AudioFeatures):
     """Mean and standard deviation over time of a frozen speech encoder's last hidden state, float32 `[n, 2 x hidden]`.
 
-    A frame weighs as much as its audio is loud (`voicecommand.models.families.frame_amplitudes`): a word amid silence
-    is described by the word, and nothing counts after a clip's end. From one example of each of six keywords, 84 % of
-    other speakers' clips were right with equal weights and 99.9 % with these (20 draws from train). A clip longer
-    than `max_seconds` is read in windows (`voicecommand.audio.windows.cut_windows`) whose vectors are averaged by
-    loudness too, in fitting as in predicting. Windows of different lengths are never padded to one another, so that a
-    clip's vector does not depend on the clips beside it.
+    The weight of a frame is its loudness (`voicecommand.models.families.frame_amplitudes`): silence around a word
+    hardly counts, and nothing after a clip's end does. With one training example of each of six keywords, 84 % of other
+    speakers' clips were right with equal weights and 99.9 % with these (20 draws from train). A clip longer than
+    `max_seconds` is read in windows (`voicecommand.audio.windows.cut_windows`), in fitting and in predicting; its
+    vector is their mean, weighted by loudness. Windows are never padded to the length of others, so that a clip's
+    vector does not depend on its batch.
 
     Args:
-        encoder: as `voicecommand.models.families.load_encoder` gives it.
+        encoder: from `voicecommand.models.families.load_encoder`.
         processor: its feature extractor.
         max_seconds: of a window.
     """
@@ -183,7 +183,7 @@ class SpeechFeatures(AudioFeatures):
         size = round(self.max_seconds * SAMPLING_RATE)
         starts = [cut_windows(len(clip), size) for clip in clips]
         windows = [(i, clip[start : start + size]) for i, clip in enumerate(clips) for start in starts[i]]
-        left = [len(of_clip) for of_clip in starts]
+        left = [len(of_clip) for of_clip in starts]  # windows of each clip that are not computed yet
         vectors = np.zeros((len(clips), self.width()), dtype=np.float32)
         weights = np.zeros((len(clips), 1), dtype=np.float32)
         is_fixed = find_family(self.encoder.config).is_fixed  # the front pads to `max_seconds` in any case
@@ -202,7 +202,8 @@ class SpeechFeatures(AudioFeatures):
         return vectors / weights
 
     def _pool(self, waveforms: Any, lengths: Any) -> tuple[Any, Any]:
-        """float32 `[b, samples]`, int64 `[b]` -> float32 `[b, 2 x hidden]`, and how loud each window is `[b]`."""
+        """Waveforms float32 `[b, samples]`, lengths int64 `[b]` -> mean and deviation float32 `[b, 2 x hidden]`, and
+        the loudness of each window `[b]`."""
         import torch
 
         from voicecommand.models.families import frame_amplitudes, frame_mask
@@ -220,7 +221,7 @@ class SpeechFeatures(AudioFeatures):
         import torch
 
         config = self.encoder.config.to_dict()
-        for name in ("_name_or_path", "architectures"):  # where it came from is not what it is
+        for name in ("_name_or_path", "architectures"):  # the vectors do not depend on these
             config.pop(name, None)
         weights = hashlib.sha256()
         for name, tensor in sorted(self.encoder.state_dict().items()):
@@ -266,9 +267,9 @@ def _mfcc_rows(clips: list[np.ndarray]) -> list[np.ndarray]:
 
 
 def _in_processes(work: Any, clips: list[np.ndarray]) -> Iterator[list[np.ndarray]]:
-    """`work` on parts of the clips, in order; a full chunk of them in a process for each core."""
+    """The results of `work` for parts of the clips, in order; for a full chunk, in a process for each core."""
     parts = [clips[start : start + PART] for start in range(0, len(clips), PART)]
-    if len(clips) < CHUNK:  # to start processes takes as long
+    if len(clips) < CHUNK:  # starting processes would take as long
         yield from map(work, parts)
         return
     from joblib import Parallel, cpu_count, delayed
@@ -277,7 +278,7 @@ def _in_processes(work: Any, clips: list[np.ndarray]) -> Iterator[list[np.ndarra
 
 
 def _batches(windows: list[tuple[int, np.ndarray]], mixed: bool) -> Iterator[list[tuple[int, np.ndarray]]]:
-    """Batches of windows; of one length each, unless lengths may be mixed."""
+    """Batches of windows; each of one length, unless lengths may be mixed."""
     batch: list[tuple[int, np.ndarray]] = []
     for window in windows if mixed else sorted(windows, key=lambda pair: len(pair[1])):
         if batch and (len(batch) == BATCH or not (mixed or len(batch[0][1]) == len(window[1]))):

@@ -1,9 +1,9 @@
 """BC-ResNet (Kim et al., Interspeech 2021, arXiv:2106.04140): a small network for spoken keywords, from the waveform.
 
-Tensors are [channels, bins, batch x frames] inside, not [batch, channels, bins, frames]: a convolution over
-frequency is then one matrix for each channel and batch norm a norm of rows, and both are products and reductions
-over long contiguous rows. On one CPU core a training step at width 1 takes 0.6 of the time of the same network of
-`Conv2d` and `BatchNorm2d`, whose depthwise convolutions are slow there.
+Inside, tensors are [channels, bins, batch x frames], not [batch, channels, bins, frames]. Then a convolution over
+frequency is a matrix product for each channel, and batch norm normalises rows; both work on long contiguous rows. On
+one CPU core a training step at width 1 takes 0.6 of the time of the same network of `Conv2d` and `BatchNorm2d`, because
+depthwise convolutions are slow there.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ BINS = 40
 SUB_BANDS = 5  # of SubSpectralNorm
 # (blocks, channels at width 1, stride over frequency, dilation over time) of the four stages
 STAGES = ((2, 8, 1, 1), (2, 12, 2, 2), (4, 16, 2, 4), (4, 20, 1, 8))
-# SpecAugment in the authors' code (github.com/Qualcomm-AI-research/bcresnet): widest mask in bins; width 1 has none
+# SpecAugment in the authors' code (github.com/Qualcomm-AI-research/bcresnet): width -> the widest mask in bins
 MASKED_BINS = {1: 0, 1.5: 1, 2: 3, 3: 5, 6: 7}
 MASKED_FRAMES = 20
 
 
 class BCResNetConfig(PretrainedConfig):
-    """What a BC-ResNet is made of.
+    """The configuration of a BC-ResNet.
 
     Args:
-        width: multiplies all channels; 1 to 8 in the paper, and 8 x width must be whole.
+        width: a factor of all numbers of channels; 1 to 8 in the paper, and 8 x width must be whole.
         seconds: every clip is padded with zeros, or cut, to this.
-        sampling_rate: samples a second.
+        sampling_rate: of the clips, Hz.
         dropout: share of channels dropped after each block's time convolution.
         mask_bins, mask_frames: widest masks of SpecAugment; None takes the paper's for the width.
         range_db: of the features, see `voicecommand.audio.features.LogMel`.
@@ -71,14 +71,15 @@ class BCResNetConfig(PretrainedConfig):
 
     @property
     def samples(self) -> int:
+        """Samples of a padded or cut clip."""
         return round(self.seconds * self.sampling_rate)
 
 
 class RowNorm(nn.Module):
-    """Batch norm of `[rows, n]`: mean 0 and variance 1 over each row, then its scale and shift.
+    """Batch norm of `[rows, n]`: each row gets mean 0 and variance 1, then its scale and shift.
 
-    Rows are channels, or channels x sub-bands in SubSpectralNorm (arXiv:2103.13620). Running statistics are those of
-    `BatchNorm2d` (momentum 0.1, variance unbiased).
+    Rows are channels, or channels x sub-bands in SubSpectralNorm (arXiv:2103.13620). Running statistics are computed as
+    by `BatchNorm2d` (momentum 0.1, variance unbiased).
     """
 
     running_mean: Tensor
@@ -93,29 +94,31 @@ class RowNorm(nn.Module):
         self.eps, self.momentum = 1e-5, 0.1
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x.to(self.weight.dtype)  # an autocast product may be narrower
+        x = x.to(self.weight.dtype)  # products under autocast are in bf16 or fp16
         rows, n = x.shape
         if self.training:
             # group norm of one example whose groups are the rows: 1.7 times as fast as batch norm on a CPU
             y, mean, rstd = torch.native_group_norm(x[None], self.weight, self.bias, 1, rows, n, rows, self.eps)
             with torch.no_grad():
+                # the kernel returns 1 / sqrt(biased variance + eps)
                 variance = (rstd[0] ** -2 - self.eps) * (n / (n - 1))
                 self.running_mean.lerp_(mean[0], self.momentum)
                 self.running_var.lerp_(variance, self.momentum)
             return y[0]
+        # in evaluation the norm is one multiplication and one addition for each row
         scale = self.weight * torch.rsqrt(self.running_var + self.eps)
         return torch.addcmul((self.bias - scale * self.running_mean)[:, None], x, scale[:, None])
 
 
 def _shifted(x: Tensor, steps: int) -> Tensor:
-    """`x` moved by `steps` frames along its last dimension, zeros coming in."""
+    """`x` moved by `steps` frames along its last dimension, filled with zeros."""
     return functional.pad(x, (steps, -steps)) if steps else x
 
 
 def _over_frequency(x: Tensor, weight: Tensor, stride: int) -> Tensor:
     """Depthwise convolution over bins: [channels, bins, n] with weight [channels, 3] -> [channels, bins / stride, n].
 
-    The matrix of a convolution is what it makes of the unit vectors.
+    A convolution is linear, so its matrix consists of its results for the unit vectors.
     """
     units = torch.eye(x.shape[1], device=x.device, dtype=weight.dtype)[:, None]
     matrices = functional.conv1d(units, weight[:, None], stride=stride, padding=1)  # [bins, channels, bins / stride]
@@ -124,15 +127,17 @@ def _over_frequency(x: Tensor, weight: Tensor, stride: int) -> Tensor:
 
 def _over_time(x: Tensor, weight: Tensor, dilation: int, batch: int) -> Tensor:
     """Depthwise convolution over frames: [channels, n] with weight [channels, 3] -> [channels, n]."""
-    frames = x.view(len(x), batch, -1)
+    frames = x.view(len(x), batch, -1)  # by example, so that no example is shifted into the next
+    # the three taps are the frames shifted by one dilation each, [channels, 3, n]; the convolution is their product
     taps = torch.stack([_shifted(frames, step * dilation) for step in (1, 0, -1)], dim=1)
     return torch.bmm(weight[:, None], taps.view(len(x), 3, -1))[:, 0]
 
 
 class BCResBlock(nn.Module):
-    """x + f2(x) + broadcast(f1(mean over frequency of f2(x))) (broadcasted residual): [channels, bins, n] -> same.
+    """Broadcasted residual: x + f2(x) + broadcast(f1(mean over frequency of f2(x))), [channels, bins, n] -> same shape.
 
-    A transition block, where the number of channels changes, starts with a product of channels and leaves out x.
+    f2 is the convolution over frequency with its norm, f1 that over time with its norm, SiLU, mixing of channels and
+    dropout. A transition block, where the number of channels changes, first mixes the channels, and leaves out x.
     """
 
     def __init__(self, channels_in: int, channels: int, stride: int, dilation: int, dropout: float) -> None:
@@ -155,6 +160,7 @@ class BCResBlock(nn.Module):
             y = self.transition_norm(self.transition_weight @ x.flatten(1)).relu_().view(-1, bins, n)
         y = _over_frequency(y, self.frequency_weight, self.stride)
         channels = len(y)
+        # SubSpectralNorm: neighbouring bins of a channel form SUB_BANDS rows, each with its own norm
         y = self.frequency_norm(y.view(channels * SUB_BANDS, -1)).view(channels, -1, n)
 
         z = self.time_norm(_over_time(y.mean(1), self.time_weight, self.dilation, batch))
@@ -187,6 +193,7 @@ class BCResNetTrunk(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         rows = features.to(self.stem_weight.dtype).transpose(0, 1)
+        # a 5x5 convolution with stride 2 over bins, as one matrix product with all 5x5 patches
         padded = functional.pad(rows, (2, 2, 0, 0, 2, 2))  # [44, b, frames + 4]
         patches = padded.unfold(0, 5, 2).unfold(2, 5, 1).permute(3, 4, 0, 1, 2)  # [5, 5, 20, b, frames]
         x = self.stem_norm(self.stem_weight @ patches.reshape(25, -1)).relu_()
@@ -197,7 +204,8 @@ class BCResNetTrunk(nn.Module):
 
 
 class BCResNetHead(nn.Module):
-    """A 5x5 depthwise convolution, a product of channels, and the mean over frames: the trunk's -> [b, 32 x width]."""
+    """A 5x5 depthwise convolution, a mixing of channels, and the mean over frames: [20 x width, 5, b x frames] ->
+    [b, 32 x width]."""
 
     def __init__(self, channels: int, width: float) -> None:
         super().__init__()
@@ -207,7 +215,7 @@ class BCResNetHead(nn.Module):
 
     def forward(self, x: Tensor, batch: int) -> Tensor:
         channels = len(x)
-        # over the five bins first, then one shift for each of the five frames
+        # the five columns of the kernel: each is a sum over the five bins, then a shift over frames
         by_frame = torch.bmm(self.depthwise_weight.view(channels, 5, 5), x).view(channels, 5, batch, -1).unbind(1)
         parts = [_shifted(part, 2 - k) for k, part in enumerate(by_frame)]
         summed = sum(parts[1:], start=parts[0])
@@ -216,7 +224,7 @@ class BCResNetHead(nn.Module):
 
 
 class BCResNetForAudioClassification(PreTrainedModel):
-    """A clip's label from its waveform; a stock `pipeline` opens it after `import voicecommand.models`."""
+    """The label of a clip from its waveform; after `import voicecommand.models` a stock `pipeline` opens it."""
 
     config_class = BCResNetConfig
     config: BCResNetConfig
@@ -233,7 +241,7 @@ class BCResNetForAudioClassification(PreTrainedModel):
         self.post_init()
 
     def _init_weights(self, module: nn.Module) -> None:
-        """Uniform in +- 1 / sqrt(inputs), torch's own start of convolutions and linear layers."""
+        """Uniform in +- 1 / sqrt(inputs), torch's default for convolutions and linear layers."""
         for parameter in module.parameters(recurse=False):
             if parameter.ndim == 2:
                 bound = parameter.shape[1] ** -0.5
@@ -257,17 +265,17 @@ class BCResNetForAudioClassification(PreTrainedModel):
         mask_bands: Tensor | None = None,
         mask_times: Tensor | None = None,
     ) -> SequenceClassifierOutput:
-        """Logits, float32 [b, labels], and the mean cross-entropy where labels, int64 [b], are given.
+        """Logits, float32 [b, labels], and the mean cross-entropy if labels, int64 [b], are given.
 
         Args:
             input_values: [b, n], int16 or float in [-1, 1], at `config.sampling_rate`; padded with zeros or cut to
                 `config.seconds`, so that neither trailing zeros nor the other clips of a batch change an answer.
-            attention_mask: taken for the sake of stock callers; silence needs no mask here.
-            mask_bands, mask_times: [b, k, 2] uniform in [0, 1), in training only: SpecAugment's draws, see
+            attention_mask: ignored; stock callers may give it, but silence needs no mask here.
+            mask_bands, mask_times: [b, k, 2] uniform in [0, 1), only in training: SpecAugment's draws, see
                 `voicecommand.audio.effects.mask_spectrogram`.
         """
         if input_values.shape[1] > self.config.samples:
-            _say_cut(self.config.seconds)
+            _warn_cut(self.config.seconds)
         features = self.features(fit(to_float(input_values), self.config.samples))
         if mask_bands is not None and mask_times is not None:
             features = mask_spectrogram(
@@ -280,9 +288,9 @@ class BCResNetForAudioClassification(PreTrainedModel):
 
 
 @functools.cache
-def _say_cut(seconds: float) -> None:
-    """Said once a process: whoever knows the clips cuts them before and counts them."""
-    logger.warning("Clips longer than %s s are cut to it; cut them before to choose where.", seconds)
+def _warn_cut(seconds: float) -> None:
+    """Warn once in a process; our own code cuts and counts clips before."""
+    logger.warning("clips longer than %s s are cut at their end; cut them before to choose the part", seconds)
 
 
 AutoConfig.register(BCResNetConfig.model_type, BCResNetConfig)

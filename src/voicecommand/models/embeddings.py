@@ -11,14 +11,14 @@ from torch import nn
 class SeenRowsEmbedding(nn.Embedding):
     """An embedding that trains only the rows of tokens that occur in the training split.
 
-    Commands use a few thousand of a vocabulary of 30,000 to 250,000 tokens. A row that never occurs has a
-    gradient of zero, yet the dense gradient, the optimizer and the gradient norm still walk over it at every
-    step. Leaving those rows out changes no result but this: weight decay no longer shrinks them.
+    Commands use a few thousand of a vocabulary of 30,000 to 250,000 tokens. The row of a token that never occurs has a
+    gradient of zero, but the dense gradient, the optimizer and the gradient norm still include it in every step.
+    Leaving those rows out changes one result only: weight decay no longer shrinks them.
 
     `state_dict` holds the whole table under `weight`, so checkpoints and saved models are in stock form.
 
     Args:
-        embedding: the stock embedding, `[vocabulary, width]`; its weight is taken over, not copied.
+        embedding: the stock embedding, `[vocabulary, width]`; its weight is used, not copied.
         token_ids: int64 `[seen]`, sorted and unique.
     """
 
@@ -48,7 +48,7 @@ class SeenRowsEmbedding(nn.Embedding):
         return torch.where((rows < 0).unsqueeze(-1), nn.functional.embedding(input, self.table), seen)
 
     def whole_table(self) -> torch.Tensor:
-        """The full `[vocabulary, width]` table with the trained rows in place."""
+        """The whole `[vocabulary, width]` table with the trained rows in their places."""
         table = self.table.clone()
         table[self.token_ids] = self.weight.detach().to(table.dtype)
         return table
@@ -74,17 +74,17 @@ class SeenRowsEmbedding(nn.Embedding):
 
 
 def train_seen_rows(model: Any, token_ids: torch.Tensor) -> None:
-    """Replace a trainable input embedding of `model` by one that moves only the rows in `token_ids`."""
+    """Replace a trainable input embedding of `model` by one that trains only the rows in `token_ids`."""
     embedding = model.get_input_embeddings()
     if type(embedding) is nn.Embedding and embedding.weight.requires_grad:
         seen = SeenRowsEmbedding(embedding, token_ids)
         model.set_input_embeddings(seen)
-        # DistributedDataParallel sends every buffer to every rank before each forward; these never change
+        # DistributedDataParallel sends buffers to every rank before each forward pass; these never change
         prefix = next(name for name, module in model.named_modules() if module is seen)
         model._ddp_params_and_buffers_to_ignore = [f"{prefix}.{name}" for name, _ in seen.named_buffers()]
 
 
 def count_unseen(model: nn.Module) -> int:
-    """Parameters in the rows of trainable embeddings that do not move, because train lacks their tokens."""
+    """The number of parameters in embedding rows that are not trained, because their tokens do not occur in train."""
     seen = (module for module in model.modules() if isinstance(module, SeenRowsEmbedding))
     return sum(module.table.numel() - module.weight.numel() for module in seen)

@@ -1,4 +1,4 @@
-"""Traditional and hybrid models: features that stay as they are, and a linear support vector machine, calibrated."""
+"""Traditional and hybrid models: fixed features, and a linear support vector machine with a temperature."""
 
 from __future__ import annotations
 
@@ -21,27 +21,32 @@ FOLDS = 5
 
 
 class Features(Protocol):
-    """What turns rows into vectors: fitted on train, then the same for all."""
+    """Features of rows: fitted on train, then the same for all splits."""
 
     kind: str
 
-    def fit(self, dataset: object) -> NDArray | csr_matrix: ...
+    def fit(self, dataset: object) -> NDArray | csr_matrix:
+        """Fit to the rows of train, and return their features `[n, width]`."""
 
-    def __call__(self, dataset: object) -> NDArray | csr_matrix: ...
+    def __call__(self, dataset: object) -> NDArray | csr_matrix:
+        """The features of rows, `[n, width]`."""
 
-    def save(self, directory: Path) -> dict[str, NDArray]: ...
+    def save(self, directory: Path) -> dict[str, NDArray]:
+        """Write features.json and the encoder, if there is one; returns the tensors for estimator.safetensors."""
 
-    def width(self) -> int: ...
+    def width(self) -> int:
+        """The number of features."""
 
-    def parameters(self) -> tuple[int, int]: ...
+    def parameters(self) -> tuple[int, int]:
+        """The number of (all, fitted here) parameters."""
 
 
 @dataclass
 class Estimator:
-    """Features and a linear classifier, fitted.
+    """Fitted features and a fitted linear classifier.
 
-    Called on rows it gives logits float64 `[n, labels]`: one-against-rest scores divided by a temperature (Guo et al.,
-    arXiv:1706.04599). It is saved as safetensors and JSON, never as a pickle.
+    A call with rows returns logits float64 `[n, labels]`: one-against-rest scores divided by a temperature (Guo et al.,
+    arXiv:1706.04599). The files are safetensors and JSON, never pickles.
 
     Args:
         coefficients: float32 `[labels, width]`.
@@ -58,6 +63,7 @@ class Estimator:
         return scores / self.temperature
 
     def save(self, directory: Path) -> None:
+        """Write estimator.safetensors, and the files of the features."""
         from safetensors.numpy import save_file
 
         directory.mkdir(parents=True, exist_ok=True)
@@ -73,7 +79,7 @@ class Estimator:
     def load(
         cls, directory: Path, labels: int, load_features: Callable[[Path, dict[str, NDArray]], Features]
     ) -> Estimator:
-        """Open what `save` wrote.
+        """Open the files of `save`.
 
         Raises:
             OSError, ValueError, KeyError, TypeError, SafetensorError: the files are not whole, or do not fit together.
@@ -92,7 +98,7 @@ class Estimator:
         return estimator
 
     def count_parameters(self) -> tuple[int, int]:
-        """(all, fitted here)."""
+        """The number of (all, fitted here) parameters."""
         classifier = self.coefficients.size + self.intercepts.size
         total, fitted = self.features.parameters()
         return classifier + total, classifier + fitted
@@ -108,9 +114,9 @@ def fit_estimator(
     groups: NDArray | None,
     seed: int,
 ) -> Estimator:
-    """Fit features and classifier to rows with `labels` `[n]` below `count`.
+    """Fit features and classifier to rows with `labels` `[n]` from 0 to `count` - 1.
 
-    The temperature is fitted to out-of-fold scores, folds disjoint by `groups` `[n]` (speaker, template) where known.
+    The temperature is fitted to out-of-fold scores; folds are disjoint by `groups` `[n]` (speaker, template) if known.
     """
     from sklearn.svm import LinearSVC
 
@@ -119,7 +125,7 @@ def fit_estimator(
     classifier = LinearSVC(C=C, class_weight=weights, random_state=seed)
     scores = _out_of_fold(classifier, matrix, labels, groups, seed)
     classifier.fit(matrix, labels)
-    # single precision, as saved: the figures of the run are those of the file
+    # single precision, as in the file, so that the run's figures are those of the saved model
     coefficients = classifier.coef_.astype(np.float32)
     intercepts = classifier.intercept_.astype(np.float32)
     if count == 2:  # scikit-learn keeps one row for two labels
@@ -132,7 +138,10 @@ def fit_estimator(
 def _out_of_fold(
     classifier: LinearSVC, matrix: NDArray | csr_matrix, labels: NDArray[np.int64], groups: NDArray | None, seed: int
 ) -> NDArray[np.float64]:
-    """Scores `[n, labels]` of each example from a classifier that did not see its fold; labels too rare: NaN rows."""
+    """Scores `[n, labels]` of each example from a classifier that was not fitted on its fold.
+
+    They are NaN if the other folds lack a label.
+    """
     from sklearn.base import clone
     from sklearn.model_selection import StratifiedGroupKFold
 
@@ -144,7 +153,7 @@ def _out_of_fold(
     if folds < 2:
         return scores
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # of labels with fewer examples than folds, see below
+        warnings.simplefilter("ignore", UserWarning)  # on labels with fewer examples than folds
         splits = list(StratifiedGroupKFold(folds, shuffle=True, random_state=seed).split(matrix, labels, groups))
     for fit, held in splits:
         if len(np.unique(labels[fit])) < count:
@@ -155,7 +164,7 @@ def _out_of_fold(
 
 
 def _fit_temperature(scores: NDArray[np.float64], labels: NDArray[np.int64]) -> float:
-    """The temperature with the least log loss; 1 where no out-of-fold score exists."""
+    """The temperature with the least log loss; 1 if there are no out-of-fold scores."""
     from scipy.optimize import minimize_scalar
     from scipy.special import log_softmax
 

@@ -1,6 +1,6 @@
-"""What differs between the families of speech networks, one `Family` each, and how their checkpoints are opened.
+"""The differences between the families of speech networks, as one `Family` each, and the loading of checkpoints.
 
-A family more is an entry in `FAMILIES` and a yaml in conf/model/: no other file asks what kind a network is.
+A new family needs an entry in `_ENTRIES` and a yaml in conf/model/. No other file asks for the type of a network.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 INSTEAD = "use model=bcresnet, which needs no checkpoint, or model.checkpoint=DIR with a saved copy"
 WHISPER_HOP = 320  # samples between frames of Whisper's encoder
-WHISPER_POSITIONS = SAMPLING_RATE // WHISPER_HOP  # a second
-# The widest masks of SpecAugment for pretrained encoders, of 80 mel bins and 100 frames a second.
+WHISPER_POSITIONS = SAMPLING_RATE // WHISPER_HOP  # of each second
+# The widest masks of SpecAugment for pretrained encoders with 80 mel bins and 100 frames a second.
 MASK_BINS, MASK_FRAMES = 16, 20
 Batch = dict[str, Tensor]
 
@@ -50,27 +50,27 @@ def _ask_for_frames(encoder: PreTrainedModel, lengths: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Family:
-    """What the rest of the code must know of a family. The defaults are those of most.
+    """The properties of a family. The defaults are right for most.
 
     Args:
         model_type: of its configuration in transformers.
-        title: its name in a sentence.
-        inputs: configuration, feature extractor and max_seconds -> the module that makes the network's inputs.
-        blocks: where the stack of transformer blocks is, below the body.
-        body: the attribute of the classifier that holds all but the head; empty: `base_model_prefix` names it.
+        title: its name in messages.
+        inputs: configuration, feature extractor, max_seconds -> the module that makes the network's inputs.
+        blocks: the attribute of the body that holds the stack of transformer blocks.
+        body: the attribute of the classifier that holds all but the head; empty takes `base_model_prefix`.
         is_pretrained: whether it comes as a checkpoint; our own networks do not.
-        is_fixed: whether a batch is as wide as the window, whatever its clips; otherwise as its longest clip.
+        is_fixed: whether every batch is as wide as the window; otherwise it is as wide as its longest clip.
         takes_whole_seconds: whether `max_seconds` must be whole.
-        ends_with_norm: configuration -> whether the norm beside the blocks comes after them, or before.
-        padding: configuration -> why zeros after a clip change its answer; empty where they do not.
-        masks: the network's inputs and `mask_bands` and `mask_times` as drawn -> the inputs of a training step;
-            None: the network masks by itself.
-        unused_masks: configuration -> why what was drawn is not used; empty where it is.
+        ends_with_norm: configuration -> whether the norm beside the blocks comes after them, not before.
+        padding: configuration -> why zeros after a clip change its answer; empty if they do not.
+        masks: the network's inputs, the draws `mask_bands` and `mask_times` -> the inputs of a training step; None if
+            the network masks by itself.
+        unused_masks: configuration -> why those draws are not used; empty if they are.
         fit_extractor: feature extractor, max_seconds -> the one for windows of that length.
-        fit_encoder: encoder, its configuration, max_seconds: cuts it to windows of that length, in place.
-        take_encoder: what `AutoModel` opens -> the part that makes the frames.
-        load_encoder_class: the class that opens that part again once it is saved.
-        count_frames: encoder, clip lengths int64 `[b]` in samples -> int64 `[b]`, frames that each clip makes.
+        fit_encoder: encoder, its configuration, max_seconds: cuts the encoder to windows of that length, in place.
+        take_encoder: the model of `AutoModel` -> the part that makes the frames.
+        load_encoder_class: the class that opens that part after it was saved.
+        count_frames: encoder, clip lengths int64 `[b]` in samples -> the frames of each clip, int64 `[b]`.
     """
 
     model_type: str
@@ -111,7 +111,7 @@ def _fit_whisper_extractor(extractor: FeatureExtractionMixin, max_seconds: float
 
 
 def _cut_positions(encoder: nn.Module, config: PretrainedConfig, max_seconds: float) -> None:
-    """The first positions, 50 a second, instead of 30 s of them."""
+    """Cut the encoder to the first positions, 50 for each second, of those for 30 s."""
     positions = WHISPER_POSITIONS * int(max_seconds)
     weight = cast(nn.Embedding, encoder.embed_positions).weight
     if len(weight) < positions:
@@ -135,14 +135,14 @@ def _load_whisper_encoder() -> type[PreTrainedModel]:
     return WhisperEncoder
 
 
-# ---- wav2vec 2.0 and its kind ----
+# ---- wav2vec 2.0 and the networks like it ----
 
 
 def uses_attention_mask(config: PretrainedConfig) -> bool:
-    """Whether a checkpoint of the kind of wav2vec 2.0 wants a mask: those with layer norm in their convolutions do.
+    """Whether a checkpoint like wav2vec 2.0 needs a mask: those with layer norm in their convolutions do.
 
-    Those with group norm (`feat_extract_norm="group"`: wav2vec2-base, hubert-base, wavlm-base) were trained on zeros
-    after the clip and no mask; their statistics run over the padding, so that it changes their answer a little.
+    Those with group norm (`feat_extract_norm="group"`: wav2vec2-base, hubert-base, wavlm-base) were trained with zeros
+    after the clip and without a mask. Their statistics include the padding, which changes their answers a little.
     Source: documentation of `return_attention_mask` in transformers.Wav2Vec2FeatureExtractor.
     """
     return config.feat_extract_norm == "layer"
@@ -159,7 +159,7 @@ def _masked_inputs(config: PretrainedConfig, extractor: FeatureExtractionMixin, 
 
 def _own_masks(config: PretrainedConfig) -> str:
     share = getattr(config, "mask_time_prob", 0)
-    return f"not used; a {config.model_type} masks its own frames (mask_time_prob {share:g})"
+    return f"not used; {config.model_type} masks its own frames (mask_time_prob {share:g})"
 
 
 def _wav2vec2_kind(model_type: str, title: str) -> Family:
@@ -168,7 +168,7 @@ def _wav2vec2_kind(model_type: str, title: str) -> Family:
         title=title,
         inputs=_waveform_inputs,
         blocks="encoder.layers",
-        ends_with_norm=lambda config: config.do_stable_layer_norm,  # norms inside the blocks, and so one at the end
+        ends_with_norm=lambda config: config.do_stable_layer_norm,  # then the blocks are pre-norm, with one at the end
         padding=lambda config: "" if uses_attention_mask(config) else "this checkpoint was pretrained without masks",
         unused_masks=_own_masks,
     )
@@ -188,7 +188,7 @@ _ENTRIES = (
         title="Whisper",
         inputs=_whisper_inputs,
         blocks="layers",
-        body="encoder",  # its base_model_prefix names what a classifier does not have
+        body="encoder",  # the classifier has no attribute of the name in base_model_prefix
         is_fixed=True,
         takes_whole_seconds=True,
         ends_with_norm=lambda config: True,
@@ -207,7 +207,7 @@ _ENTRIES = (
         title="data2vec",
         inputs=_masked_inputs,  # its convolutions always have layer norm
         blocks="encoder.layers",
-        padding=lambda config: "a mask does not stop this family's convolutions over positions at a clip's end",
+        padding=lambda config: "the mask does not apply to this family's convolutions over positions",
         unused_masks=_own_masks,
     ),
     Family(
@@ -225,12 +225,12 @@ FAMILIES = {family.model_type: family for family in _ENTRIES}
 
 
 def known_family(config: PretrainedConfig) -> Family | None:
-    """The family of a configuration; None where it has no entry, as networks of text."""
+    """The family of a configuration; None if it has no entry, such as networks of text."""
     return FAMILIES.get(config.model_type)
 
 
 def is_own_network(model_type: object) -> bool:
-    """Whether a network of that type is written here, and so comes without a checkpoint."""
+    """Whether a network of that type is our own, and so has no checkpoint."""
     return any(family.model_type == model_type and not family.is_pretrained for family in FAMILIES.values())
 
 
@@ -244,7 +244,7 @@ def find_family(config: PretrainedConfig, checkpoint: str = "") -> Family:
     """The family of a configuration.
 
     Raises:
-        InputError: it has no entry, or, where a checkpoint is named, is none that comes as one.
+        InputError: it has no entry, or a checkpoint is named and the family has none.
     """
     family = known_family(config)
     if family is None or (checkpoint and not family.is_pretrained):
@@ -258,7 +258,7 @@ def build_inputs(config: PretrainedConfig, extractor: FeatureExtractionMixin, ma
     """The module that makes a network's inputs, for windows of `max_seconds`.
 
     Raises:
-        InputError: a family without an entry, or a length that it cannot have.
+        InputError: the family has no entry, or can't have this length.
     """
     family = find_family(config)
     _check_seconds(family, max_seconds)
@@ -271,7 +271,7 @@ def _check_seconds(family: Family, max_seconds: float) -> None:
 
 
 def log_masks(config: PretrainedConfig) -> None:
-    """augment.masks is for those that mask their features by what was drawn; the log says where it does nothing."""
+    """Log why augment.masks has no effect, if the family does not use its draws."""
     if reason := find_family(config).unused_masks(config):
         logger.info("augment.masks: %s", reason)
 
@@ -280,23 +280,25 @@ def log_masks(config: PretrainedConfig) -> None:
 
 
 def frame_mask(encoder: PreTrainedModel, lengths: Tensor, frames: int) -> Tensor:
-    """bool `[b, frames]`: which frames of the last hidden state lie in a clip of `lengths` int64 `[b]` samples.
+    """bool `[b, frames]`: which frames of the last hidden state lie within clips of `lengths` int64 `[b]` samples.
 
-    A clip has at least one.
+    Every clip has at least one.
     """
     valid = find_family(encoder.config).count_frames(encoder, lengths)
     return torch.arange(frames, device=lengths.device) < valid.clamp(1, frames)[:, None]
 
 
 def frame_amplitudes(waveforms: Tensor, frames: int) -> Tensor:
-    """float32 `[b, frames]`: how loud each frame is, from 1e-8 (silence) to 1.
+    """float32 `[b, frames]`: the loudness of each frame, from 1e-8 (silence) to 1.
 
-    The standard deviation of its share of the samples: the batch is cut evenly into as many parts as there are frames.
-    Unlike the root mean square, it does not hear a constant offset. A model's frames overlap; these parts do not.
+    It is the standard deviation of the frame's part of the samples; the samples are cut evenly into as many parts as
+    there are frames. Unlike the root mean square, it ignores a constant offset. A model's frames overlap, these parts
+    do not.
 
     Args:
         waveforms: float32 `[b, n]`, as `Inputs.pad` gives them.
     """
+    # the variance of a part is the mean of its squares less the square of its mean
     parts = functional.adaptive_avg_pool1d(torch.stack([waveforms, waveforms.square()], dim=1), frames)
     return (parts[:, 1] - parts[:, 0].square()).clamp(min=1e-16).sqrt()
 
@@ -308,7 +310,7 @@ def load_config(checkpoint: str, revision: str | None, max_seconds: float, **set
     """A checkpoint's configuration with `settings`.
 
     Raises:
-        InputError: there is none, it is of no known family, or cannot be used with `max_seconds`.
+        InputError: there is no checkpoint, its family is unknown, or it can't be used with `max_seconds`.
     """
     from transformers import AutoConfig
 
@@ -321,7 +323,7 @@ def load_feature_extractor(checkpoint: str, revision: str | None, max_seconds: f
     """A checkpoint's feature extractor, for windows of `max_seconds`.
 
     Raises:
-        InputError: as `load_config`, or it reads another rate than 16 kHz.
+        InputError: as `load_config`, or its sampling rate is not 16 kHz.
     """
     from transformers import AutoFeatureExtractor
 
@@ -339,7 +341,7 @@ def load_classifier(
     """A checkpoint with a new head, in float32, for windows of `max_seconds`.
 
     Args:
-        labels: what its configuration says of the labels, `num_labels` and so on.
+        labels: the settings of its configuration for labels, `num_labels` and so on.
 
     Raises:
         InputError: as `load_config`.

@@ -1,7 +1,7 @@
-"""From clips to what a speech network takes: windows on the loader's side, augmentation and features on the device.
+"""From clips to the inputs of a speech network: windows in the data loader, augmentation and features on the device.
 
-The loader moves int16 samples and a few drawn numbers, nothing else. `Windows` is the collator, `Front` the part
-on the device; training, evaluation and `voicecommand.load` all go through them.
+The loader moves only int16 samples and a few drawn numbers. `Windows` is the collator, `Front` the part on the device;
+training, evaluation and `voicecommand.load` all use them.
 """
 
 from __future__ import annotations
@@ -44,12 +44,12 @@ def build_windows(
 
 
 class Front(nn.Module):
-    """A batch of `Windows` -> the model's inputs, on the device, in float32.
+    """A batch of `Windows` -> the network's inputs, on the device, in float32.
 
     Args:
-        family: says who masks in training.
-        features: waveforms float32 `[b, n]`, lengths int64 `[b]` -> the model's inputs.
-        augmenter: does what was drawn (`voicecommand.audio.augmentation.Augmenter`), or None.
+        family: for its `masks`.
+        features: waveforms float32 `[b, n]`, lengths int64 `[b]` -> the network's inputs.
+        augmenter: applies the draws (`voicecommand.audio.augmentation.Augmenter`), or None.
     """
 
     def __init__(self, family: Family, features: Inputs, augmenter: nn.Module | None = None) -> None:
@@ -57,7 +57,7 @@ class Front(nn.Module):
         self.masks, self.features, self.augmenter = family.masks, features, augmenter
 
     def forward(self, batch: dict[str, Tensor]) -> tuple[dict[str, Tensor], Tensor]:
-        """The network's inputs, and the waveforms that it heard, float32 `[b, n]`."""
+        """The network's inputs, and the augmented waveforms, float32 `[b, n]`."""
         draws = {name.removeprefix(DRAW): value for name, value in take_draws(batch).items()}
         device = batch["waveforms"].device
         masks: dict[str, Tensor] = {
@@ -75,18 +75,20 @@ class Front(nn.Module):
         return inputs, waveforms
 
     def average(self, model: Any, batch: dict[str, Tensor], most: int = 64) -> Tensor:
-        """Logits `[clips, labels]`, the mean over the windows of each clip; `most` windows go through at a time.
+        """Logits `[clips, labels]`: the weighted mean over the windows of each clip; batches have at most `most`
+        windows.
 
-        A window weighs as much as its energy (the variance of its samples): training has seen only the loudest, and
-        what a network makes of silence is no answer. Chosen on held-out speakers of keywords' train (docs/results.md).
+        The weight of a window is its energy (the variance of its samples): training uses only the window with the most
+        energy, and logits for silence mean nothing. Chosen on held-out speakers of keywords' train (docs/results.md).
         """
         names = ("waveforms", "lengths")
         logits = [
             model(**self({name: batch[name][start : start + most] for name in names})[0]).logits.float()
             for start in range(0, len(batch["waveforms"]), most)
         ]
-        energies = batch["waveforms"].float().var(dim=1, correction=0).clamp(min=1)  # of int16; silence counts alike
+        # of int16 samples; windows of silence have the same weight of 1
+        energies = batch["waveforms"].float().var(dim=1, correction=0).clamp(min=1)
         counts = batch["windows"].tolist()
-        weighed = torch.cat(logits) * energies[:, None]  # no matrix product: autocast would round it to bfloat16
-        parts = zip(weighed.split(counts), energies.split(counts), strict=True)
+        weighted = torch.cat(logits) * energies[:, None]  # not a matrix product, which autocast would round to bfloat16
+        parts = zip(weighted.split(counts), energies.split(counts), strict=True)
         return torch.stack([part.sum(0) / weights.sum() for part, weights in parts])

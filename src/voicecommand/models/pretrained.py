@@ -1,4 +1,4 @@
-"""Weights of others: where they are, how they are loaded, and what saved files say of where they came from."""
+"""Pretrained checkpoints: where they are, how they are loaded, and their name in saved files."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from voicecommand.errors import InputError
 
 
 def resolve_checkpoint(checkpoint: str) -> str:
-    """Where the weights are: a hub id or a directory as given, `package://NAME/PATH` as a directory in a package.
+    """The place of the weights: a hub id or a directory as given, or the directory of `package://NAME/PATH`.
 
-    The package is found, never imported.
+    The package is searched for, but never imported.
 
     Raises:
-        InputError: the package is not installed, or has no such directory.
+        InputError: there is no such directory, or the package is not installed.
     """
     if not checkpoint.startswith("package://"):
         if checkpoint.startswith((".", "/", "~")) and not Path(checkpoint).expanduser().is_dir():
@@ -33,10 +33,10 @@ def resolve_checkpoint(checkpoint: str) -> str:
 
 
 def load_pretrained(loader: Any, checkpoint: str, revision: str | None, instead: str, **kwargs: Any) -> Any:
-    """`loader.from_pretrained` with our rules: no remote code, and one line when the checkpoint can't be had.
+    """`loader.from_pretrained` without remote code, and with an error of one line.
 
     Args:
-        instead: what that line says to do without the hub.
+        instead: the advice in that line for when the hub is out of reach.
 
     Raises:
         InputError: the hub is out of reach, or there is no such checkpoint, revision or file.
@@ -52,11 +52,11 @@ def load_pretrained(loader: Any, checkpoint: str, revision: str | None, instead:
             raise InputError(f"model.checkpoint={checkpoint}: not a usable checkpoint: {reason}") from error
         at = f" at revision {revision}" if revision else ""
         raise InputError(
-            f"model.checkpoint={checkpoint}{at}: not found on this machine, and the hub gave nothing"
+            f"model.checkpoint={checkpoint}{at}: not found on this machine nor on the hub"
             f" (out of reach, or no such checkpoint); {instead}"
         ) from error
 
 
 def public_name(checkpoint: str) -> str:
-    """The name that saved files give for where the weights came from: a hub id, never a path of this machine."""
+    """The name of a checkpoint in saved files: a hub id, or "" for a package or a directory of this machine."""
     return "" if checkpoint.startswith("package://") or Path(checkpoint).expanduser().is_dir() else checkpoint

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class TfidfFeatures:
-    """Word and character (inside word borders) TF-IDF with sublinear counts, side by side, sparse `[n, terms]`."""
+    """TF-IDF of word and character n-grams (these within words) with sublinear counts, sparse `[n, terms]`."""
 
     kind = "tfidf"
 
@@ -71,13 +71,13 @@ class TfidfFeatures:
         return sum(len(v.idf_) for v in self.vectorizers.values())
 
     def parameters(self) -> tuple[int, int]:
-        """(all, fitted here)."""
+        """The number of (all, fitted here) parameters."""
         return self.width(), self.width()
 
 
 class EncoderFeatures:
-    """The mean of a frozen encoder's last token vectors, scaled to length 1 (Reimers and Gurevych,
-    arXiv:1908.10084), float32 `[n, width]`."""
+    """The mean of a frozen encoder's last token vectors (Reimers and Gurevych, arXiv:1908.10084), scaled to length 1,
+    float32 `[n, width]`."""
 
     kind = "embedding"
 
@@ -124,5 +124,5 @@ class EncoderFeatures:
         return self.encoder.config.hidden_size
 
     def parameters(self) -> tuple[int, int]:
-        """(all, fitted here)."""
+        """The number of (all, fitted here) parameters."""
         return sum(p.numel() for p in self.encoder.parameters()), 0

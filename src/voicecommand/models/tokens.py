@@ -19,21 +19,25 @@ INSTEAD = "use model=bert (its weights come as a package) or model.checkpoint=DI
 
 
 def load_tokenizer(checkpoint: str, revision: str | None) -> PreTrainedTokenizerBase:
-    """The checkpoint's tokenizer, padding on the right, with a padding token in any case."""
+    """The checkpoint's tokenizer, which pads on the right, and always has a padding token.
+
+    Raises:
+        InputError: there is no such checkpoint, or it has no tokenizer files.
+    """
     from transformers import AutoTokenizer
 
     tokenizer = load_pretrained(AutoTokenizer, checkpoint, revision, INSTEAD)
-    if len(tokenizer) <= len(tokenizer.all_special_tokens):  # what the library makes of a directory without its files
+    if len(tokenizer) <= len(tokenizer.all_special_tokens):  # transformers makes such a one if the files are missing
         raise InputError(f"model.checkpoint={checkpoint}: not a usable checkpoint: it has no tokenizer files")
     tokenizer.name_or_path = public_name(checkpoint)
-    if tokenizer.pad_token is None:  # GPT-2 has none; padding is masked, so any token serves
+    if tokenizer.pad_token is None:  # as of GPT-2; padding is masked, so any token will do
         tokenizer.pad_token = tokenizer.eos_token
     tokenizer.padding_side = "right"
     return tokenizer
 
 
 def check_positions(max_length: int, processor: PreTrainedTokenizerBase, config: PretrainedConfig) -> None:
-    """Refuse a length that the checkpoint has no positions for.
+    """Check that the checkpoint has positions for a length.
 
     Raises:
         InputError: it has fewer.

@@ -1,7 +1,7 @@
-"""How much of a checkpoint moves in training, and with what learning rate.
+"""Which parameters of a checkpoint are trained, and with what learning rates.
 
-Each class has two verbs: `prepare(model)` freezes or wraps, `parameter_groups(model, ...)` says how fast
-each parameter moves. conf/tuning/ has one yaml for each.
+Each class has two methods: `prepare(model)` freezes or wraps the network, `parameter_groups(model, ...)` returns the
+groups of the optimizer. conf/tuning/ has a yaml for each class.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ if TYPE_CHECKING:
 
 
 def count_parameters(model: nn.Module) -> tuple[int, int]:
-    """(all, trainable) parameters; a `SeenRowsEmbedding` counts its whole table among all."""
+    """The number of (all, trainable) parameters; of a `SeenRowsEmbedding` all includes the whole table."""
     extra = sum(m.table.numel() - m.weight.numel() for m in model.modules() if isinstance(m, SeenRowsEmbedding))
     parameters = list(model.parameters())
     return sum(p.numel() for p in parameters) + extra, sum(p.numel() for p in parameters if p.requires_grad)
 
 
 def _head_names(model: Any) -> set[str]:
-    """Names of parameters outside the pretrained body, the pooler counted with the head."""
+    """The names of parameters outside the pretrained body, and of its pooler."""
     body = f"{body_of(model)}."
     names = {name for name, _ in model.named_parameters()}
     return {n for n in names if not n.startswith(body) or ".pooler." in n}
 
 
 def _layers(model: Any) -> list[tuple[str, nn.Module]]:
-    """The body's blocks in order, as (name, module): where its family has them, otherwise the longest `ModuleList`."""
+    """The body's blocks in order, as (name, module): those of its family, otherwise of the longest `ModuleList`."""
     if family := known_family(model.config):
         name = f"{body_of(model)}.{family.blocks}"
         stack = model.get_submodule(name)
@@ -47,10 +47,10 @@ def _layers(model: Any) -> list[tuple[str, nn.Module]]:
     return [(f"{name}.{i}", block) for i, block in enumerate(stack)]
 
 
-def _after(model: Any, name: str) -> bool:
-    """Whether a parameter of the body comes after its blocks: the norm at the end of the stack, where there is one.
+def _is_after_blocks(model: Any, name: str) -> bool:
+    """Whether a parameter of the body comes after its blocks: it is of the norm at the end of the stack.
 
-    A `layer_norm` beside the blocks of a speech encoder comes after them or before the first, as its family says.
+    A `layer_norm` beside the blocks of a speech encoder comes either after or before them, as its family says.
     """
     parent = name.split(".")[-2].lower() if "." in name else ""
     stack = _layers(model)[0][0].rpartition(".")[0].rpartition(".")[0]
@@ -61,7 +61,7 @@ def _after(model: Any, name: str) -> bool:
 
 
 def _decays(name: str, parameter: nn.Parameter) -> bool:
-    """Weight decay is for matrices, not for biases and norms."""
+    """Whether weight decay applies: to matrices, not to biases and norms."""
     return parameter.ndim > 1 and not re.search(r"norm", name, re.IGNORECASE)
 
 
@@ -69,19 +69,20 @@ Group: TypeAlias = dict[str, Any]  # of parameters, as torch's optimizers take i
 
 
 class Tuning(Protocol):
-    """How much of a network moves."""
+    """Which parameters of a network are trained."""
 
     def prepare(self, model: PreTrainedModel) -> nn.Module:
-        """Freeze or wrap it."""
+        """The network with frozen or added parameters."""
 
     def parameter_groups(self, model: nn.Module, learning_rate: float, weight_decay: float) -> list[Group]:
-        """What moves, and how fast, as an optimizer takes it."""
+        """The groups of trained parameters, with their learning rates and weight decay, for an optimizer."""
 
 
 @dataclass(frozen=True)
 class Full:
-    """All weights move. `layer_decay` < 1 slows the lower layers (ULMFiT, arXiv:1801.06146; BEiT, 2106.08254):
-    a block k below the head has learning rate x layer_decay^k, the embeddings one step more."""
+    """All weights are trained. `layer_decay` < 1 lowers the learning rate of lower layers (ULMFiT, arXiv:1801.06146;
+    BEiT, 2106.08254): the k-th block below the head has learning rate x layer_decay^k, the embeddings one power more.
+    """
 
     layer_decay: float = 1.0
 
@@ -102,13 +103,13 @@ class Full:
                 if depth is not None:
                     scales[name] = self.layer_decay ** (len(layers) - depth)
                 elif name not in head:
-                    scales[name] = self.layer_decay ** (0 if _after(model, name) else len(layers) + 1)
+                    scales[name] = self.layer_decay ** (0 if _is_after_blocks(model, name) else len(layers) + 1)
         return _groups(model, scales, learning_rate, weight_decay)
 
 
 @dataclass(frozen=True)
 class Head:
-    """Only the classification head (and a pooler, which is new for most checkpoints) moves."""
+    """Only the classification head is trained, and a pooler, which is new for most checkpoints."""
 
     def prepare(self, model: PreTrainedModel) -> nn.Module:
         head = _head_names(model)
@@ -122,7 +123,7 @@ class Head:
 
 @dataclass(frozen=True)
 class LastLayers:
-    """The head and the top `layers` blocks move; embeddings and lower blocks are frozen."""
+    """The head and the top `layers` blocks are trained; embeddings and lower blocks are frozen."""
 
     layers: int = 2
 
@@ -132,9 +133,9 @@ class LastLayers:
         if not isinstance(self.layers, int) or not 1 <= self.layers <= count:
             raise InputError(f"tuning.layers={self.layers}: the checkpoint has {count} layers; give 1 to {count}")
         head = _head_names(model)
-        moving = tuple(f"{name}." for name, _ in blocks[-self.layers :])
+        trained = tuple(f"{name}." for name, _ in blocks[-self.layers :])
         for name, parameter in model.named_parameters():
-            parameter.requires_grad = name in head or name.startswith(moving) or _after(model, name)
+            parameter.requires_grad = name in head or name.startswith(trained) or _is_after_blocks(model, name)
         return model
 
     def parameter_groups(self, model: nn.Module, learning_rate: float, weight_decay: float) -> list[Group]:
@@ -143,7 +144,7 @@ class LastLayers:
 
 @dataclass(frozen=True)
 class Lora:
-    """Low-rank updates of every linear layer of the body (LoRA, arXiv:2106.09685) by peft; the head moves whole."""
+    """Low-rank updates of all linear layers of the body (LoRA, arXiv:2106.09685), by peft; the whole head trains."""
 
     r: int = 8
     alpha: int = 16
@@ -165,7 +166,7 @@ class Lora:
         head = sorted({n.split(".")[0] for n in _head_names(model) if ".pooler." not in n})
         pooler = ["pooler"] if any(".pooler." in n for n in _head_names(model)) else []
         config = LoraConfig(
-            task_type=TaskType.SEQ_CLS if model.main_input_name == "input_ids" else None,  # peft knows no task of sound
+            task_type=TaskType.SEQ_CLS if model.main_input_name == "input_ids" else None,  # peft has no task of audio
             r=self.r,
             lora_alpha=self.alpha,
             lora_dropout=self.dropout,
@@ -173,7 +174,7 @@ class Lora:
             modules_to_save=head + pooler,
         )
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # peft warns of Conv1D's orientation and then sets it itself
+            warnings.simplefilter("ignore")  # peft warns of Conv1D's orientation, but sets it itself
             try:
                 return get_peft_model(model, config)
             except ValueError as error:  # no module matched
@@ -185,7 +186,7 @@ class Lora:
 
 
 def _groups(model: nn.Module, scales: dict[str, float], learning_rate: float, weight_decay: float) -> list[Group]:
-    """Trainable parameters by (scale, decays), as an optimizer takes them."""
+    """Trainable parameters, grouped by the factor of their learning rate and by whether weight decay applies."""
     groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:

@@ -1,4 +1,4 @@
-"""Vectors of clips on disk, by the hash of the clip's samples."""
+"""The cache of clips' feature vectors on disk, by the hash of a clip's samples."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 
 
 def read_vectors(folder: Path, width: int) -> dict[bytes, np.ndarray]:
-    """All vectors of a folder of the cache, by the sha256 of the clip's samples; files that are not whole are not."""
+    """All vectors in a folder of the cache, by the sha256 of the clip's samples; damaged files are skipped."""
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
@@ -27,7 +27,7 @@ def read_vectors(folder: Path, width: int) -> dict[bytes, np.ndarray]:
             tensors = load_file(file)
             keys, vectors = tensors["keys"], tensors["vectors"]
             if keys.shape != (len(vectors), 32) or vectors.shape[1:] != (width,):
-                raise ValueError("of another shape")
+                raise ValueError("its vectors have another shape")
         except (OSError, ValueError, KeyError, SafetensorError) as error:
             logger.warning("%s is not whole (%s): its features are computed again", file, error)
             continue
@@ -36,7 +36,7 @@ def read_vectors(folder: Path, width: int) -> dict[bytes, np.ndarray]:
 
 
 def write_vectors(folder: Path, found: dict[bytes, np.ndarray]) -> None:
-    """One more file of the cache, all or nothing. Two processes that write the same write the same file."""
+    """Write one more file of the cache, atomically; processes with the same vectors write the same file."""
     from safetensors.numpy import save
 
     keys = np.frombuffer(b"".join(found), dtype=np.uint8).reshape(len(found), 32)
@@ -48,4 +48,5 @@ def write_vectors(folder: Path, found: dict[bytes, np.ndarray]) -> None:
 
 
 def hash_json(content: dict[str, Any]) -> str:
+    """A hash of JSON content, 32 hex digits."""
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:32]

@@ -1,10 +1,10 @@
-"""A run: its directory, its records, and the process that it is.
+"""A run: its directory, its records and its process.
 
-directory  the run directory: lock, marker, signals
+directory  the run directory: lock, status, signals
 records    run.json, history.json, the threshold
 logs       terminal and log.txt
 exits      errors as one line and an exit code
 processes  ranks, cores, threads
-device     which device computes, in which precision
+device     the device, and its precision
 machine    versions, hardware, memory, seconds
 """

@@ -1,4 +1,4 @@
-"""Which device computes, and in which precision."""
+"""The device of a run, and the precision that it computes in."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ logger = logging.getLogger(__name__)
 
 
 def has_accelerator() -> bool:
-    """Whether torch sees a GPU and ACCELERATE_USE_CPU does not choose the CPU, read as Accelerate reads it."""
+    """Whether torch finds an accelerator and ACCELERATE_USE_CPU, read as Accelerate reads it, does not choose the
+    CPU."""
     import torch
 
     on_cpu = os.environ.get("ACCELERATE_USE_CPU", "").strip().lower() in ("1", "true", "yes", "y", "t", "on")
@@ -19,7 +20,7 @@ def has_accelerator() -> bool:
 
 
 def find_device() -> str:
-    """cuda, or another accelerator's name, or cpu."""
+    """The type of the device: cuda, another accelerator's, or cpu."""
     import torch
 
     accelerator = torch.accelerator.current_accelerator() if has_accelerator() else None
@@ -27,13 +28,13 @@ def find_device() -> str:
 
 
 def native_precision() -> tuple[str, str]:
-    """(bf16, fp16 or fp32, why): the quickest that this device computes natively."""
+    """(bf16, fp16 or fp32, why): the fastest precision that this device computes natively."""
     import torch
 
     if torch.cuda.is_available() and has_accelerator():
         name = torch.cuda.get_device_name()
         if torch.cuda.is_bf16_supported(including_emulation=False):
-            return "bf16", f"bf16: {name} computes it"
+            return "bf16", f"bf16: {name} supports it"
         return "fp16", f"fp16: {name} has no bf16 units"
     if torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported():
         return "bf16", "bf16: this processor has units for it"
@@ -41,15 +42,15 @@ def native_precision() -> tuple[str, str]:
 
 
 def name_precision(bf16: bool | None, fp16: bool | None) -> str:
-    """bf16, fp16 or fp32, by the two switches of transformers.TrainingArguments."""
+    """bf16, fp16 or fp32, from the two settings of transformers.TrainingArguments."""
     return "bf16" if bf16 else "fp16" if fp16 else "fp32"
 
 
 def choose_precision(asked: str, bf16: bool | None, fp16: bool | None) -> tuple[bool, bool, str]:
-    """(bf16, fp16, why). `auto` takes the quickest precision that this device computes natively.
+    """(bf16, fp16, why). `auto` takes the fastest precision that this device computes natively.
 
     Raises:
-        InputError: an unknown word, training.bf16/fp16 beside another precision, or fp16 on CPU.
+        InputError: an unknown word, training.bf16 or fp16 together with another precision, or fp16 on CPU.
     """
     if asked not in ("auto", "fp32", "bf16", "fp16"):
         raise InputError(f"precision={asked}: give auto, fp32, bf16 or fp16")
@@ -58,7 +59,7 @@ def choose_precision(asked: str, bf16: bool | None, fp16: bool | None) -> tuple[
         raise InputError(f"{which}: needs a GPU, and this run has none; give precision=auto, fp32 or bf16")
     if bf16 is not None or fp16 is not None:
         if asked != "auto":
-            raise InputError(f"precision={asked} beside training.bf16 or training.fp16: give one of them")
+            raise InputError(f"precision={asked} and training.bf16 or training.fp16: give one of them")
         return bool(bf16), bool(fp16), f"{name_precision(bf16, fp16)}: asked for by training.bf16 or training.fp16"
     reason = f"{asked}: asked for"
     if asked == "auto":

@@ -1,4 +1,4 @@
-"""A run directory from its first file to its last: who may write in it, its log, its marker."""
+"""A run directory: the lock that keeps it to one process, log.txt, and status.json."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ class Run:
     """One run directory.
 
     Args:
-        directory: where.
-        resume: go on from the newest complete checkpoint.
-        overwrite: rename what is there aside and begin anew.
+        directory: of the run.
+        resume: continue from the newest complete checkpoint.
+        overwrite: rename an existing directory and start again.
 
     Attributes:
-        is_finished: the run that is asked for has been done already.
-        stop_requested: a signal asked for a stop at the end of the step.
-        can_save: between two steps of a training, where a stop can be waited for; set by the training.
+        is_finished: the run is already finished.
+        stop_requested: a signal asked to stop after the current step.
+        can_save: whether training is in progress, so that a signal can wait for the end of a step; set by training.
 
     Raises:
-        InputError: the directory is in use, or holds an unfinished run and neither was asked for.
+        InputError: the directory is in use, or holds an unfinished run and neither `resume` nor `overwrite` is set.
     """
 
     def __init__(self, directory: Path, resume: bool = False, overwrite: bool = False) -> None:
@@ -68,19 +68,19 @@ class Run:
             now = f"and these are {processes.WORLD_SIZE}; resume it on {world_size}"
             error = f"{where}: ran on {world_size} processes, {now}"
         elif not self.resume and (state != "absent" or (self.directory.is_dir() and any(self.directory.iterdir()))):
-            error = f"{where}: holds a run that did not finish; resume=true goes on, overwrite=true starts anew"
+            error = f"{where}: holds a run that did not finish; resume=true continues it, overwrite=true starts again"
         return {"state": state, "error": error}
 
     @contextlib.contextmanager
     def open(self, config_text: str) -> Iterator[Run]:
-        """Hold the directory's lock, write its log, and mark how the run ended.
+        """Hold the directory's lock, write log.txt, and write how the run ended to status.json.
 
-        A new directory in which nothing but bad input came to light is taken away again.
+        If bad input ends the run, a new directory is removed again.
 
         Raises:
-            InputError: another process took the directory meanwhile.
+            InputError: another process has taken the directory in the meantime.
             Stopped: a signal came.
-            StorageError: it can't be written.
+            StorageError: the directory can't be written.
         """
         if processes.RANK:
             with self._signals():
@@ -99,10 +99,10 @@ class Run:
                 self._write_status("finished", 0)
             except BaseException as error:
                 if isinstance(error, InputError) and (is_new or aside):
-                    self._take_away(aside)
+                    self._remove(aside)
                     raise
                 ending = self._ending(error)
-                self._mark(ending, handler)
+                self._record_end(ending, handler)
                 if ending is error:
                     raise
                 raise ending from error
@@ -113,7 +113,7 @@ class Run:
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
-        """Hold the directory's lock, which goes with the process, however that ends."""
+        """Hold the directory's lock, which ends with the process, however that ends."""
         with contextlib.ExitStack() as stack:
             try:
                 stack.enter_context(files.hold_lock(self.directory / ".lock"))
@@ -130,28 +130,31 @@ class Run:
             self.directory.rename(aside)
         except OSError as error:
             raise StorageError(f"{self.directory}: can't be renamed: {error.strerror}") from error
-        logger.info("the run that was there is now %s", aside)
+        logger.info("the previous run is now at %s", aside)
         return aside
 
-    def _take_away(self, aside: Path | None) -> None:
+    def _remove(self, aside: Path | None) -> None:
+        """Remove the directory and restore the one that was moved aside."""
         shutil.rmtree(self.directory, ignore_errors=True)
         if aside is not None:
             aside.rename(self.directory)
             return
-        with contextlib.suppress(OSError):  # runs/<data> and runs, where they were made for this and are empty
+        with contextlib.suppress(OSError):  # runs/<data> and runs, if they are empty
             self.directory.parent.rmdir()
             self.directory.parent.parent.rmdir()
 
     def _ending(self, error: BaseException) -> BaseException:
-        """What is raised for `error`: signals and failures of the disk have a class of their own."""
+        """The error to raise for `error`: Stopped for signals, StorageError for failures of the disk."""
         if isinstance(error, KeyboardInterrupt):
-            return Stopped(f"{self.directory}: stopped by a signal; resume=true goes on, overwrite=true starts anew")
+            return Stopped(
+                f"{self.directory}: stopped by a signal; resume=true continues it, overwrite=true starts again"
+            )
         if is_storage_error(error) and not isinstance(error, StorageError):
             return StorageError(f"{self.directory}: {' '.join(str(error).split())}")
         return error
 
-    def _mark(self, error: BaseException, log: logging.Handler | None) -> None:
-        """The end in log.txt (a bug with its traceback) and in the marker; the terminal hears it from the program."""
+    def _record_end(self, error: BaseException, log: logging.Handler | None) -> None:
+        """Write the error to log.txt (a bug with its traceback) and status.json; the program prints it."""
         code = error.exit_code if isinstance(error, RunError) else 1
         message = " ".join(str(error).split()) or type(error).__name__
         if log is not None:
@@ -175,20 +178,21 @@ class Run:
 
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:
-        """SIGTERM and SIGINT ask for a stop at the end of a training step; a second one stops at once."""
+        """SIGTERM and SIGINT stop the run after the current training step; a second one, or one outside training,
+        stops it immediately."""
 
         def ask(number: int, frame: types.FrameType | None) -> None:
             if self.stop_requested or not self.can_save:
                 raise KeyboardInterrupt
             self.stop_requested = True
             name = signal.Signals(number).name
-            logger.warning("%s: saving a checkpoint after this step; a second signal stops at once", name)
+            logger.warning("%s: saving a checkpoint after this step; a second signal stops immediately", name)
 
         before = {}
         try:
             for number in (signal.SIGTERM, signal.SIGINT):
                 before[number] = signal.signal(number, ask)
-        except ValueError:  # not the main thread: signals stay the caller's
+        except ValueError:  # not the main thread: the caller's handlers stay
             pass
         try:
             yield
@@ -197,24 +201,24 @@ class Run:
                 signal.signal(number, handler)
 
     def say_finished(self) -> None:
-        """The result that follows is an old one: a run is known by its configuration, not by what its files hold."""
+        """Log that the result is an old one: the directory depends on the configuration, not on the data's content."""
         logger.info(
-            "%s is finished, this is its result; if the data changed, overwrite=true trains anew", self.directory
+            "%s is finished, this is its result; if the data changed, overwrite=true trains again", self.directory
         )
 
     def check_stop(self) -> None:
-        """Raise `Stopped` where a signal asked for it."""
+        """Raise `Stopped` if a signal has asked for it."""
         if self.stop_requested:
-            raise Stopped(f"{self.directory}: stopped by a signal and saved; go on with resume=true")
+            raise Stopped(f"{self.directory}: stopped by a signal, checkpoint saved; resume=true continues it")
 
 
 def is_locked(directory: Path) -> bool:
-    """Whether a living process holds the run directory."""
+    """Whether a running process holds the lock of the run directory."""
     return files.is_locked(directory / ".lock")
 
 
 def read_status(directory: Path) -> dict[str, Any]:
-    """The marker of a run directory, or {}."""
+    """The content of status.json, or {}."""
     try:
         content = files.read_json(directory / "status.json")
     except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""How errors leave a program: one line on standard error, and an exit code."""
+"""Errors as one line on standard error and an exit code."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ STORAGE_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EI
 
 
 def fail(error: BaseException, code: int) -> int:
-    """One line on standard error; the run's marker was written by `Run.open`."""
+    """Print the error as one line and return `code`; `Run.open` has written status.json."""
     bars = sys.modules.get("tqdm")
     for bar in list(getattr(bars.tqdm, "_instances", ())) if bars else ():
-        bar.close()  # else the line would begin where the bar ends
-    if processes.RANK == 0 or not isinstance(error, InputError):  # all ranks see the same bad input
+        bar.close()  # otherwise the line would begin where the bar ends
+    if processes.RANK == 0 or not isinstance(error, InputError):  # all ranks raise the same InputError
         sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
     return code
 
 
 def answer_exit_code(main: Callable[[], None]) -> int:
-    """Call `main`; an error that a user can cause becomes one line and an exit code. Bugs keep their traceback."""
+    """Call `main` and return the exit code; an error that a user can cause is printed as one line, a bug is raised."""
     try:
         main()
     except RunError as error:
         return fail(error, error.exit_code)
-    except BrokenPipeError:  # whoever reads us has enough
+    except BrokenPipeError:  # the reader of the output has closed it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except KeyboardInterrupt:
         return fail(Stopped("stopped by a signal; nothing was written"), Stopped.exit_code)
@@ -42,7 +42,7 @@ def answer_exit_code(main: Callable[[], None]) -> int:
 
 
 def run_program(main: Callable[[], None]) -> None:
-    """For recipes without a configuration: errors as one line, with their exit code."""
+    """Run a recipe without a Hydra configuration: call `main` and exit with its code."""
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     code = answer_exit_code(main)
     if code:
@@ -50,7 +50,7 @@ def run_program(main: Callable[[], None]) -> None:
 
 
 def is_storage_error(error: BaseException) -> bool:
-    """Whether the disk is the cause; safetensors says so in words only."""
+    """Whether the disk is the cause; of a safetensors error only the message tells."""
     if isinstance(error, OSError):
         return error.errno in STORAGE_ERRORS
     return type(error).__name__ == "SafetensorError" and any(

@@ -1,4 +1,4 @@
-"""What goes to the terminal and to a run's log.txt."""
+"""Logging to the terminal and to a run's log.txt."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ early_records = logging.handlers.MemoryHandler(10_000, flushLevel=logging.CRITIC
 
 
 class _Terminal(logging.StreamHandler):
-    """Lines that do not tear a progress bar."""
+    """Prints lines above a progress bar instead of into it."""
 
     def emit(self, record: logging.LogRecord) -> None:
         bars = sys.modules.get("tqdm")
@@ -23,7 +23,7 @@ class _Terminal(logging.StreamHandler):
 
 
 def set_up_logging() -> None:
-    """Our lines and warnings of others to the terminal on rank 0; all kept for the run's log.txt."""
+    """Log our lines and the warnings of other libraries to the terminal on rank 0, and keep all for log.txt."""
     root = logging.getLogger()
     for handler in [h for h in root.handlers if h.get_name() == "voicecommand"]:
         root.removeHandler(handler)
@@ -35,6 +35,6 @@ def set_up_logging() -> None:
         root.addHandler(handler)
     root.setLevel(logging.WARNING)
     logging.getLogger("voicecommand").setLevel(logging.INFO)
-    # transformers reports every loading of weights and its missing head at length; we say what matters ourselves
+    # transformers warns at length of the new head whenever it loads weights; our own lines say what matters
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("TQDM_MININTERVAL", "1")

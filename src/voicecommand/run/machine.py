@@ -1,4 +1,4 @@
-"""The machine and what a run costs on it: versions, hardware, git state, memory, seconds."""
+"""The machine, and a run's use of it: versions, hardware, git state, memory, seconds."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ _job_started: float | None = None
 
 
 def start_job(number: int) -> None:
-    """Before each job of a multirun: forget what the job before left in the process."""
+    """Before each job of a multirun: reset the state that the previous job left in the process."""
     global _job_started
     early_records.buffer.clear()
-    if number > 1:  # the job's own start-up and peak memory
+    if number > 1:  # start-up and peak memory are measured for each job
         _job_started = time.time()
         with contextlib.suppress(OSError):
             Path("/proc/self/clear_refs").write_text("5")
@@ -79,15 +79,15 @@ def _git_state() -> dict[str, Any] | None:
 
 
 def peak_memory_mb() -> float:
-    """High-water mark of this process's resident memory, MB; since the job began in a multirun."""
-    with contextlib.suppress(OSError, StopIteration):  # ru_maxrss would inherit the parent's
+    """Peak resident memory of this process, or of the current job of a multirun, in MB."""
+    with contextlib.suppress(OSError, StopIteration):  # ru_maxrss would include the parent process's peak
         lines = Path("/proc/self/status").read_text().splitlines()
         return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) / 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def process_seconds() -> float:
-    """Seconds since this process, or in a multirun its current job, began."""
+    """Seconds since this process, or the current job of a multirun, began."""
     import psutil
 
     return time.time() - (_job_started or psutil.Process().create_time())

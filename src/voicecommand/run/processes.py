@@ -1,4 +1,4 @@
-"""Ranks, cores and threads, and what all ranks must agree on."""
+"""Ranks, cores and threads, and agreement among ranks."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ WORLD_SIZE = int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def count_cores() -> int:
-    """The cores that this process may use, shared among the local ranks; at least 1."""
+    """The number of cores for this rank: those that the process may use, divided among the local ranks; at least 1."""
     return max(1, len(os.sched_getaffinity(0)) // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
 
 
 def set_threads(asked: int | None) -> int:
-    """Torch's threads: the cores that this process may use, shared among the local ranks (a launcher sets 1).
+    """Set and return torch's number of threads: `asked`, or `count_cores()` (a launcher would set 1).
 
     Raises:
         InputError: fewer than one.
@@ -38,12 +38,15 @@ def set_threads(asked: int | None) -> int:
 
 
 def check_world_size(actual: int) -> None:
-    """Stop where other ranks train together than the launcher was asked for.
+    """Check that as many ranks train together as the launcher was asked for.
 
-    Asked for several without --multi_gpu, accelerate starts one process: it has an address but no world size.
+    If it is asked for several without --multi_gpu, accelerate starts one process, with an address but no world size.
+
+    Raises:
+        InputError: another number of ranks trains together.
     """
-    alone = "ACCELERATE_MIXED_PRECISION" in os.environ and "MASTER_ADDR" in os.environ
-    if actual != WORLD_SIZE or (alone and "WORLD_SIZE" not in os.environ):
+    is_launched = "ACCELERATE_MIXED_PRECISION" in os.environ and "MASTER_ADDR" in os.environ
+    if actual != WORLD_SIZE or (is_launched and "WORLD_SIZE" not in os.environ):
         asked = WORLD_SIZE if "WORLD_SIZE" in os.environ else "several"
         raise InputError(
             f"{asked} processes were asked for, but {actual} would train together: on CPU launch with"
@@ -52,7 +55,7 @@ def check_world_size(actual: int) -> None:
 
 
 def wait_for_all() -> None:
-    """Go on when every rank has come here."""
+    """Wait until every rank has reached this call."""
     if WORLD_SIZE > 1:
         from accelerate import PartialState
 
@@ -60,7 +63,7 @@ def wait_for_all() -> None:
 
 
 def agree(find: Callable[[], T]) -> T:
-    """What rank 0 finds, on every rank."""
+    """The result of `find()` on rank 0, returned on every rank."""
     if WORLD_SIZE == 1:
         return find()
     from accelerate import PartialState

@@ -1,4 +1,4 @@
-"""The records of a run: run.json, history.json, the threshold of the model, and the last lines on the terminal."""
+"""The records of a run: run.json, history.json, and the objective that a sweep compares."""
 
 from __future__ import annotations
 
@@ -16,7 +16,11 @@ from voicecommand.run import machine
 def write_record(
     run: run_directory.Run, record: dict, settings: dict, data: dict, figures: dict, history: list[dict]
 ) -> dict[str, Any]:
-    """run.json and history.json: what was run on what, and how it went. Answers its sections model and training."""
+    """Write run.json and history.json: the settings, the data, the machine and the figures of training.
+
+    Returns:
+        The sections `model` and `training` of run.json.
+    """
     record |= {"task": settings["task"]} | machine.describe_machine()
     record["data"] = data
     record["model"] = {
@@ -38,7 +42,7 @@ def write_record(
 
 
 def write_evaluation_record(directory: Path, run_directory: Path, data: dict[str, Any], command: list[str]) -> None:
-    """run.json of an evaluation: the run's own, with the data and the command of this measurement."""
+    """Write run.json of an evaluation: the run's own, with the data and the command of the evaluation."""
     try:
         record = files.read_json(run_directory / "run.json")
     except (OSError, ValueError):
@@ -48,12 +52,13 @@ def write_evaluation_record(directory: Path, run_directory: Path, data: dict[str
 
 
 def is_local(checkpoint: str | None) -> bool:
-    """Whether a checkpoint comes from this machine, where a revision of the hub means nothing."""
+    """Whether a checkpoint comes from this machine, so that a revision of the hub does not apply."""
     return checkpoint is None or checkpoint.startswith("package://") or Path(checkpoint).expanduser().is_dir()
 
 
 def read_objective(directory: Path) -> float:
-    """What a sweep compares: the objective of the task on validation; of a run made before November 2026 macro F1."""
+    """The figure that a sweep compares: the task's objective on validation, or macro F1 for a run made before November
+    2026."""
     metrics = files.read_json(directory / "metrics.json")
     objective = metrics.get("objective", {"metric": "macro_f1", "split": "validation"})
     figure = metrics["splits"][objective["split"]][objective["metric"]]
@@ -61,12 +66,16 @@ def read_objective(directory: Path) -> float:
 
 
 def read_json(places: Sequence[Path], name: str) -> Any:
-    """The first of these files that exists, parsed; None if none does."""
+    """The content of the first file `name` in `places`; None if there is none.
+
+    Raises:
+        InputError: it is not valid JSON.
+    """
     for place in places:
         path = place / name
         if path.exists():
             try:
                 return files.read_json(path)
             except ValueError as error:
-                raise InputError(f"{path}: not valid JSON ({error}); write the run's files anew") from error
+                raise InputError(f"{path}: not valid JSON ({error}); write the run's files again") from error
     return None

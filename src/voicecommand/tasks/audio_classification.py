@@ -1,7 +1,7 @@
 """Audio classification: the label of a spoken command, from its waveform.
 
-Four ways to do it, one shape: `AudioClassification` tunes a pretrained speech encoder, `BCResNet` trains a small
-network from scratch, `MfccSvm` is the traditional way, `SpeechEmbeddingSvm` the hybrid one.
+There are four models: `AudioClassification` tunes a pretrained speech encoder, `BCResNet` trains a small network from
+scratch, `MfccSvm` is the traditional model, `SpeechEmbeddingSvm` the hybrid one.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from voicecommand.tasks.base import Rows
 
 logger = logging.getLogger(__name__)
-PADDED = 4  # clips that padding is measured on
+PADDED = 4  # clips that the effect of padding is measured on
 
 
 def _check_seconds(name: str, value: object, least: float = 0.1, most: float = 30) -> None:
@@ -61,11 +61,11 @@ def _check_seconds(name: str, value: object, least: float = 0.1, most: float = 3
 
 
 def _encode_audio(rows: Rows, max_seconds: float | None, what: str, vocabulary: Vocabulary) -> Encoded:
-    """`audio`, `length` in samples, `content` where the audio was prepared, labels and groups where the rows have them.
+    """`audio`, `length` in samples, `content` if the audio was prepared, labels and groups if the rows have them.
 
     Args:
-        max_seconds: of a window; None where clips are read whole.
-        what: happens to longer clips.
+        max_seconds: of a window; None if clips are read whole.
+        what: a phrase for the log on what happens to longer clips.
     """
     from datasets import Dataset, concatenate_datasets
 
@@ -84,7 +84,7 @@ def _encode_audio(rows: Rows, max_seconds: float | None, what: str, vocabulary: 
 
 @dataclass(frozen=True)
 class _AudioTask(LabelTask):
-    """What all ways share."""
+    """The parts that all four models share."""
 
     name: ClassVar[str] = "audio_classification"
     hub_tag: ClassVar[str] = "audio-classification"
@@ -105,27 +105,26 @@ class _WindowCollator:
 
 
 class _AudioNetwork(LabelNetwork, _AudioTask):
-    """What the networks share: windows of `max_seconds`, augmentation and features on the device."""
+    """The parts that both networks share: windows of `max_seconds`, augmentation and features on the device."""
 
     max_seconds: float
     processor_class: ClassVar[str] = "AutoFeatureExtractor"
     model_class: ClassVar[str] = "AutoModelForAudioClassification"
 
     def encode(self, rows: Rows, processor: FeatureExtractionMixin, vocabulary: Vocabulary) -> Encoded:
-        what = "training takes their window with the most energy, answers average their windows by energy"
+        what = "training uses their window with the most energy, answers are means over windows, weighted by energy"
         return _encode_audio(rows, self.max_seconds, what, vocabulary)
 
     def prepare(
         self, model: PreTrainedModel, tuning: Tuning, train: Encoded, processor: FeatureExtractionMixin
     ) -> nn.Module:
-        """As `tuning` says; the log says how much padding changes the answers of a checkpoint that hears it."""
+        """As `tuning` says; if padding changes a checkpoint's answers, the log says by how much."""
         if reason := find_family(model.config).padding(model.config):
             clips = Clips(train.rows)
             some = [clips[int(i)] for i in np.linspace(0, len(clips) - 1, min(PADDED, len(clips)))]
             front = build_front(model.config, processor, self.max_seconds)
             logger.info(
-                "padding: %s; %d train clips padded to %g s have logits that differ by %.1f %% from those of the clips"
-                " alone",
+                "padding: %s; %d train clips padded to %g s have logits that differ by %.1f %% from unpadded ones",
                 reason,
                 len(some),
                 self.max_seconds,
@@ -153,33 +152,33 @@ class _AudioNetwork(LabelNetwork, _AudioTask):
         return build_front(model.config, processor, self.max_seconds, augmenter)
 
     def respond(self, model: nn.Module, to_inputs: nn.Module, batch: Batch) -> Raw:
-        """Logits, float32 `[clips, labels]`, the mean over the windows of a clip by their energy."""
+        """Logits, float32 `[clips, labels]`: means over the windows of a clip, weighted by their energy."""
         assert isinstance(to_inputs, Front)
         return to_inputs.average(model, batch).float()
 
 
 def measure_padding(model: PreTrainedModel, front: Front, clips: Sequence[NDArray[np.int16]], samples: int) -> float:
-    """How much padding clips to a window of `samples` changes the logits: the norm of the difference over the norm of
-    the logits of the clips alone, mean over the clips."""
+    """The effect of padding clips to a window of `samples` on the logits: the norm of the difference over the norm of
+    the logits without padding, mean over the clips."""
     was_training = model.training
     model.eval()
     with torch.inference_mode():
-        alone = torch.cat([front.average(model, Windows(samples, is_fixed=False)([{"audio": clip}])) for clip in clips])
+        plain = torch.cat([front.average(model, Windows(samples, is_fixed=False)([{"audio": clip}])) for clip in clips])
         padded = front.average(model, Windows(samples)([{"audio": clip} for clip in clips]))
     model.train(was_training)
-    return float(((padded - alone).norm(dim=1) / alone.norm(dim=1).clamp(min=1e-12)).mean())
+    return float(((padded - plain).norm(dim=1) / plain.norm(dim=1).clamp(min=1e-12)).mean())
 
 
 @dataclass(frozen=True)
 class AudioClassification(_AudioNetwork):
     """A pretrained speech encoder of one of `voicecommand.models.families`, tuned on the commands.
 
-    The hub has some checkpoints only as .bin, which the library reads with `weights_only`; we save safetensors.
+    The hub has some checkpoints only as .bin, which transformers reads with `weights_only`; we save safetensors.
 
     Args:
         checkpoint: hub id, directory, or `package://NAME/PATH`.
         revision: commit of the hub repository.
-        max_seconds: of a window. A checkpoint with fixed positions is cut to it, where the stock way pads to 30 s.
+        max_seconds: of a window. The positions of Whisper are cut to it; transformers would pad every clip to 30 s.
         class_weights: see `voicecommand.tasks.classification.class_weights`.
         licence: of the weights, for the model card.
     """
@@ -209,7 +208,7 @@ class BCResNet(_AudioNetwork):
         max_seconds: of a window.
         dropout: of the network.
         class_weights: see `voicecommand.tasks.classification.class_weights`.
-        teacher: directory of a trained run whose answers are learnt beside the labels (`voicecommand.training.losses`).
+        teacher: directory of a trained run; its answers are learnt with the labels (`voicecommand.training.losses`).
     """
 
     width: float = 1
@@ -225,7 +224,7 @@ class BCResNet(_AudioNetwork):
         if not isinstance(self.dropout, int | float) or not 0 <= self.dropout < 1:
             raise InputError(f"model.dropout={self.dropout}: give a number from 0 to below 1")
         if self.teacher is not None:
-            check_teacher(self.teacher)  # before sound is decoded, which may take an hour
+            check_teacher(self.teacher)  # before audio is decoded, which may take an hour
 
     def load_processor(self, vocabulary: Vocabulary) -> FeatureExtractionMixin:
         from transformers import Wav2Vec2FeatureExtractor
@@ -254,7 +253,7 @@ class MfccSvm(LabelEstimator, _AudioTask):
     class_weights: object = None
 
     def encode(self, rows: Rows, processor: None, vocabulary: Vocabulary) -> Encoded:
-        """Clips are read whole."""
+        """Whole clips, never cut."""
         return _encode_audio(rows, None, "", vocabulary)
 
     def load_model(self, vocabulary: Vocabulary, processor: None) -> MfccFeatures:
@@ -270,7 +269,7 @@ class MfccSvm(LabelEstimator, _AudioTask):
 
 @dataclass(frozen=True)
 class SpeechEmbeddingSvm(LabelEstimator, _AudioTask):
-    """Mean and deviation of a frozen speech encoder's frames, loud ones counting more, and a support vector machine.
+    """Mean and deviation of a frozen speech encoder's frames, weighted by loudness, and a support vector machine.
 
     Args:
         checkpoint, revision, max_seconds, licence: as for `AudioClassification`.
@@ -289,7 +288,8 @@ class SpeechEmbeddingSvm(LabelEstimator, _AudioTask):
         _check_seconds("max_seconds", self.max_seconds)
 
     def encode(self, rows: Rows, processor: FeatureExtractionMixin, vocabulary: Vocabulary) -> Encoded:
-        return _encode_audio(rows, self.max_seconds, "the features of their windows are averaged by energy", vocabulary)
+        what = "their features are means over windows, weighted by loudness"
+        return _encode_audio(rows, self.max_seconds, what, vocabulary)
 
     def load_processor(self, vocabulary: Vocabulary) -> FeatureExtractionMixin:
         return load_feature_extractor(self.checkpoint, self.revision, self.max_seconds)

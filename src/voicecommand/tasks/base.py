@@ -1,21 +1,22 @@
-"""The contract of a task. It stands here only; CONTRIBUTING.md shows how to write one.
+"""The contract of a task. CONTRIBUTING.md shows how to write one.
 
-A task is a frozen dataclass whose fields are the keys of its yaml in conf/model/. It says which columns it reads and
+A task is a frozen dataclass; its fields are the keys of its yaml in conf/model/. It says which columns it reads and
 learns, how rows become a model's inputs, how the model is loaded, saved and opened, and how its raw output becomes
 answers. `NetworkTask` is for networks that transformers.Trainer tunes, `EstimatorTask` for models that are fitted in
-one go. Training, evaluation, prediction and the report are the same for all tasks and know nothing else of them.
+one step. Training, evaluation, prediction and the report are the same for all tasks and use only this contract.
 
-What the contract carries, beyond one label for one input:
+Beyond one label for one input, the contract allows:
 
 - several labels, or labels and slots: `columns.optional` names targets that rows may lack, `losses` and `count` have
-  an entry for each head, `head_weights` adds them up, and an evaluator whose target the data lacks is left out;
-- recognition: `learn` finds the characters of the training transcripts, `load_processor` makes a tokenizer of them;
-  a loss over frames gives `Loss(values=...)` with `examples` where an example has several units; `respond` may give a
+  an entry for each head, `head_weights` are the heads' weights in the loss, and an evaluator is left out if the data
+  lacks its target;
+- recognition: `learn` finds the characters of the training transcripts, `load_processor` makes a tokenizer from them;
+  a loss over frames gives `Loss(values=...)`, with `examples` if an example has several units; `respond` may return a
   tuple of tensors, and answers are lists, so they may have any length;
-- replies: `columns.context` names what a row brings beside its text (history, state); `respond` may generate;
-- a teacher: the task names it, training opens it, and it hears what `build_inputs` says that the network heard;
-- two stages: `stages` gives several, which train one after the other on the same model;
-- folds: `learn` once, `encode` once, and `Encoded.select` for each fold.
+- replies: `columns.context` names further inputs of a row (history, state); `respond` may generate;
+- a teacher: the task names it, training opens it, and it gets the waveforms that `build_inputs` returns;
+- two stages: `stages` returns several, which train one after the other on the same model;
+- folds: `learn` once, `encode` once, and `Encoded.rows` selected for each fold.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
     from voicecommand.models.tuning import Tuning
 
     Processor: TypeAlias = PreTrainedTokenizerBase | FeatureExtractionMixin | ProcessorMixin
-    # Rows of a data set, or columns given one by one: `rows["text"][:]` reads both.
+    # Rows of a data set, or a mapping of columns: `rows["text"][:]` works for both.
     Rows: TypeAlias = Dataset | Mapping[str, Sequence]
 
 Row: TypeAlias = dict[str, object]
@@ -54,13 +55,13 @@ Collator: TypeAlias = Callable[[Sequence[Row]], Batch]
 Raw: TypeAlias = Tensor | tuple[Tensor, ...]
 # A column of answers: a value for each row, or an array `[rows, ...]`.
 Column: TypeAlias = Sequence | np.ndarray
-# What a task trains and opens, and what prepares its inputs.
+# The model that a task trains and opens, and the processor of its inputs.
 ModelT = TypeVar("ModelT")
 ProcessorT = TypeVar("ProcessorT", bound="Processor | None")
 
 
 def column_names(rows: Rows) -> Sequence[str]:
-    """Of a data set, or of columns given one by one."""
+    """The names of the columns of a data set or a mapping."""
     return list(rows) if isinstance(rows, Mapping) else rows.column_names
 
 
@@ -69,10 +70,10 @@ class Columns:
     """The columns of the data that a task uses; all of them are fingerprinted and audited.
 
     Args:
-        reads: what the model is given, `text` or `audio`.
-        targets: what it learns; every row has them.
+        reads: the model's input, `text` or `audio`.
+        targets: the columns that it learns; every row has them.
         optional: targets that a row may lack.
-        context: what a row brings beside what is read.
+        context: further inputs of a row.
     """
 
     reads: str
@@ -82,18 +83,18 @@ class Columns:
 
     @property
     def needed(self) -> tuple[str, ...]:
-        """What every data set must have."""
+        """The columns that every data set must have."""
         return (self.reads, *self.context, *self.targets)
 
     @property
     def known(self) -> tuple[str, ...]:
-        """All columns that the task reads where they are there."""
+        """All columns that the task reads if the data has them."""
         return (*self.needed, *self.optional)
 
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """What the training data taught: names in a fixed order, saved with the model. A name's place is its number."""
+    """Names learnt from the training data, in a fixed order and saved with the model. A name's number is its index."""
 
     labels: tuple[str, ...] = ()
     tags: tuple[str, ...] = ()
@@ -102,13 +103,13 @@ class Vocabulary:
 
 @dataclass(frozen=True)
 class Encoded:
-    """Rows as a model takes them, in their order.
+    """Rows as inputs of a model, in the same order.
 
     Args:
-        rows: columns of model inputs, `length` (tokens or samples) and, where they are known, targets as numbers.
-        references: the target columns that the rows have, as evaluators compare them, `[n]` each.
-        truncated: how many rows are longer than the model reads.
-        limit: what the log says of those: "N of M examples are {limit}".
+        rows: columns of model inputs, `length` (tokens or samples) and, if known, targets as numbers.
+        references: the target columns of the rows, as evaluators compare them, `[n]` each.
+        truncated: the number of rows that are longer than the model reads.
+        limit: the phrase for them in the log: "N of M examples are {limit}".
     """
 
     rows: Rows
@@ -121,9 +122,11 @@ class Encoded:
 
     @property
     def lengths(self) -> Sequence[int]:
+        """The length of each row, in tokens, characters or samples."""
         return self.rows["length"][:]
 
     def reader(self) -> RowReader:
+        """A function: row numbers -> rows."""
         return RowReader(self.rows)
 
 
@@ -148,7 +151,7 @@ class RowReader:
 
 @dataclass(frozen=True)
 class Draws:
-    """What augmentation draws for training examples: a function of the seed, the epoch and the example alone."""
+    """The augmentation draws of training examples, which depend only on the seed, the epoch and the example."""
 
     augmentation: Augmentation
     seed: int
@@ -162,7 +165,7 @@ class Decoding:
     """How raw output becomes answers.
 
     Args:
-        threshold: an answer below this confidence is not accepted; None where none is known.
+        threshold: an answer below this confidence is not accepted; None if there is no threshold.
     """
 
     threshold: float | None = None
@@ -172,14 +175,14 @@ class Decoding:
 class Loss:
     """The loss of one head over a micro-batch, unit by unit.
 
-    Either `values`, or `logits` with `targets`, of which training makes the cross-entropy: smoothing, class weights
-    and a teacher apply to those only.
+    Either `values`, or `logits` with `targets`, from which training computes the cross-entropy. Label smoothing, class
+    weights and a teacher apply only to logits.
 
     Args:
         values: float32 `[units]`.
         logits: float32 `[units, classes]`.
         targets: int64 `[units]`; a unit below 0 does not count.
-        examples: int64 `[units]`, the row of the batch that a unit belongs to; None where each row has one.
+        examples: int64 `[units]`, the row of the batch that a unit belongs to; None if each row has one unit.
     """
 
     values: Tensor | None = None
@@ -194,12 +197,12 @@ class Loss:
 
 @dataclass(frozen=True)
 class Stage:
-    """One training of (a part of) the model.
+    """One training of the model, or of a part of it.
 
     Args:
-        name: of its checkpoints.
-        module: the model -> what the trainer wraps.
-        train: what it learns from.
+        name: of the folder of its checkpoints; empty for a single stage.
+        module: the model -> the module that is trained.
+        train: the training split.
     """
 
     name: str
@@ -211,37 +214,40 @@ class Task(ABC, Generic[ModelT, ProcessorT]):
     """What a model answers. Subclasses are frozen dataclasses; their fields are the keys of the yaml."""
 
     name: ClassVar[str]
-    hub_tag: ClassVar[str]  # the hub's name of the task, which the model card carries
+    hub_tag: ClassVar[str]  # the hub's name of the task, for the model card
 
     @property
     @abstractmethod
-    def columns(self) -> Columns: ...
+    def columns(self) -> Columns:
+        """The columns that the task reads and learns."""
 
     @property
     @abstractmethod
     def evaluators(self) -> tuple[Evaluator, ...]:
-        """The first owns the objective and its direction; one whose targets the data lacks is left out."""
+        """The first one defines the objective and its direction; one is left out if the data lacks its targets."""
 
     @property
     def objectives(self) -> dict[str, bool]:
-        """What training can choose the best checkpoint by: name -> whether greater is better. The first is taken."""
+        """The figures that can choose the best checkpoint: name -> whether greater is better. The first is the
+        default."""
         first = self.evaluators[0]
         names = dict.fromkeys((first.primary_metric, first.units_metric), first.greater_is_better)
         return names | {"loss": False}
 
     def learn(self, rows: Dataset) -> Vocabulary:
-        """What the training rows teach, before the processor is loaded."""
+        """The vocabulary of the training rows; called before the processor is loaded."""
         return Vocabulary()
 
     def load_processor(self, vocabulary: Vocabulary) -> ProcessorT | None:
+        """The processor of the model's inputs; None for a model without one."""
         return None
 
     @abstractmethod
     def encode(self, rows: Rows, processor: ProcessorT, vocabulary: Vocabulary) -> Encoded:
-        """In training and in answering the same; references for those target columns that are there.
+        """Rows -> model inputs, the same in training and in answering, with references for the targets they have.
 
         Raises:
-            InputError: a target that the vocabulary does not have; it names the row.
+            InputError: a target is not in the vocabulary; it names the row.
         """
 
     @abstractmethod
@@ -254,14 +260,14 @@ class Task(ABC, Generic[ModelT, ProcessorT]):
 
     @abstractmethod
     def save(self, model: ModelT, processor: ProcessorT, directory: Path) -> None:
-        """Into an empty directory, in stock form."""
+        """Write the model into an empty directory, in the form that the stock libraries open."""
 
     @abstractmethod
     def open(self, directory: Path, vocabulary: Vocabulary) -> tuple[ModelT, ProcessorT]:
-        """(model, processor) of what `save` wrote; the model is on the device and in evaluation mode.
+        """(model, processor) from what `save` wrote; the model is on the device and in evaluation mode.
 
         Raises:
-            OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError: it is not whole.
+            OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError: files are missing or damaged.
         """
 
     @abstractmethod
@@ -276,25 +282,25 @@ class Task(ABC, Generic[ModelT, ProcessorT]):
 class NetworkTask(Task["PreTrainedModel", ProcessorT]):
     """A network that transformers.Trainer tunes.
 
-    The trainer knows `losses`, `count` and `respond` only. The loss of a step is, for each head, the sum over its
-    units divided by `count` summed over micro-batches and ranks; heads are added with their weights.
+    The trainer uses only `losses`, `count` and `respond`. The loss of a step is, for each head, the sum over its units
+    divided by `count`, which is summed over micro-batches and ranks; it is the weighted sum over heads.
     """
 
     head_weights: ClassVar[Mapping[str, float]]
-    processor_class: ClassVar[str]  # of transformers: what opens the saved processor and the saved model
-    model_class: ClassVar[str]
+    processor_class: ClassVar[str]  # the class of transformers that opens the saved processor
+    model_class: ClassVar[str]  # the one that opens the saved model
 
     @property
     def teacher(self) -> str | None:
-        """Directory of a saved run whose answers are learnt beside the targets."""
+        """Directory of a saved run; its answers are learnt with the targets."""
         return None
 
     def stages(self, train: Encoded) -> tuple[Stage, ...]:
-        """What is trained, one after the other."""
+        """The stages of training, in order."""
         return (Stage("", lambda model: model, train),)
 
     def prepare(self, model: PreTrainedModel, tuning: Tuning, train: Encoded, processor: ProcessorT) -> nn.Module:
-        """The network as it is trained: frozen, wrapped or extended as `tuning` says."""
+        """The network to train: frozen, wrapped or extended as `tuning` says."""
         return tuning.prepare(model)
 
     def class_weights_of(self, train: Encoded, vocabulary: Vocabulary) -> Mapping[str, NDArray[np.float32]]:
@@ -303,37 +309,40 @@ class NetworkTask(Task["PreTrainedModel", ProcessorT]):
 
     @abstractmethod
     def build_collator(self, model: PreTrainedModel, processor: ProcessorT, draws: Draws | None = None) -> Collator:
-        """Rows -> a batch. A training row names its `example`, its `epoch` and its `weight`; others do not.
+        """Rows -> a batch. A training row has its `example`, `epoch` and `weight`; others do not.
 
-        `draws` None: no augmentation. The model is here for its configuration.
+        Args:
+            model: for its configuration.
+            draws: the augmentation draws; None for no augmentation.
         """
 
     @abstractmethod
     def build_inputs(
         self, model: PreTrainedModel, processor: ProcessorT, augmenter: nn.Module | None = None
     ) -> nn.Module:
-        """A module: batch -> (inputs of the network, what was heard or None), on the device of the batch."""
+        """A module: batch -> (inputs of the network, waveforms `[rows, samples]` or None), on the batch's device."""
 
     def build_augmenter(
         self, model: PreTrainedModel, augmentation: Augmentation, train: Encoded, seed: int
     ) -> nn.Module | None:
-        """What does to a batch what was drawn for it; None where the task has no augmentation."""
+        """The module that applies the augmentation draws to a batch; None if the task has no augmentation."""
         return None
 
     @abstractmethod
     def losses(self, model: nn.Module, inputs: Batch, batch: Batch) -> dict[str, Loss]:
-        """Calls the network; head -> its loss, unit by unit."""
+        """Call the network: head -> its loss, unit by unit."""
 
     @abstractmethod
     def count(self, batch: Batch) -> dict[str, int]:
-        """Head -> units that count, known before the forward pass."""
+        """Head -> the number of units that count, known before the forward pass."""
 
     @abstractmethod
     def respond(self, model: nn.Module, to_inputs: nn.Module, batch: Batch) -> Raw:
-        """The raw output for one batch: logits, their mean over windows, or what was generated."""
+        """The raw output for one batch: logits, their mean over windows, or generated tokens."""
 
     def loss_of(self, raw: Raw, batch: Batch) -> Tensor | None:
-        """The loss of each row of an evaluated batch `[rows]`, NaN where it has no target; None where there is none."""
+        """The loss of each row of an evaluated batch `[rows]`, NaN for a row without a target; None if the task has
+        none."""
         return None
 
     def count_parameters(self, model: PreTrainedModel) -> tuple[int, int]:
@@ -343,7 +352,7 @@ class NetworkTask(Task["PreTrainedModel", ProcessorT]):
 
     def save(self, model: PreTrainedModel, processor: ProcessorT, directory: Path) -> None:
         merge = getattr(model, "merge_and_unload", None)
-        if merge is not None:  # LoRA: merged, its adapter beside
+        if merge is not None:  # LoRA: the adapter is saved beside the merged model
             model.save_pretrained(directory / "adapter")
             model = merge()
         model.save_pretrained(directory)
@@ -364,7 +373,7 @@ class NetworkTask(Task["PreTrainedModel", ProcessorT]):
 
 
 class EstimatorTask(Task[ModelT, ProcessorT]):
-    """A model that is fitted in one go: no collator, no losses."""
+    """A model that is fitted in one step: no collator, no losses."""
 
     @abstractmethod
     def fit(self, features: Features, train: Encoded, vocabulary: Vocabulary, seed: int) -> ModelT:

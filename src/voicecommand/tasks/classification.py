@@ -1,4 +1,4 @@
-"""What every task with one label shares, of text and of audio: labels, class weights, probabilities."""
+"""The parts that all tasks with one label share, for text and for audio: labels, class weights, probabilities."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def class_weights(setting: object, labels: ArrayLike, label_names: Sequence[str]
         setting: None; `auto` (inverse frequency, King and Zeng 2001); or a weight for each label by name.
 
     Raises:
-        InputError: an unknown word, a label that is not in train or is left out, a weight that is not positive.
+        InputError: an unknown setting, a label that train lacks or that has no weight, a weight that is not positive.
     """
     if setting is None or setting == "none":
         return None
@@ -82,7 +82,7 @@ def to_probabilities(logits: ArrayLike) -> NDArray[np.float64]:
 
 
 def name_labels(label_names: Sequence[str]) -> dict[str, Any]:
-    """What a stock configuration takes to know the labels: label i is `label_names[i]`."""
+    """The settings for labels of a configuration of transformers: label i is `label_names[i]`."""
     return {
         "num_labels": len(label_names),
         "id2label": dict(enumerate(label_names)),
@@ -92,10 +92,10 @@ def name_labels(label_names: Sequence[str]) -> dict[str, Any]:
 
 
 def number_labels(rows: Rows, vocabulary: Vocabulary) -> dict[str, list[int]]:
-    """The column `labels`, the number of each row's label and -100 out of scope; nothing where rows have no label.
+    """The column `labels`: the number of each row's label, -100 out of scope; no column if rows have no label.
 
     Raises:
-        InputError: a label that the vocabulary does not have.
+        InputError: a label is not in the vocabulary.
     """
     if "label" not in column_names(rows):
         return {}
@@ -109,17 +109,17 @@ def number_labels(rows: Rows, vocabulary: Vocabulary) -> dict[str, list[int]]:
 
 
 def references_of(rows: Rows) -> dict[str, list[str]]:
-    """The labels of rows that have them."""
+    """The column `label`, if the rows have it."""
     return {"label": list(rows["label"][:])} if "label" in column_names(rows) else {}
 
 
 def groups_of(rows: Rows) -> dict[str, list[str]]:
-    """The columns of rows that name groups."""
+    """The columns of groups (speaker, template) that the rows have."""
     return {name: list(rows[name][:]) for name in GROUP_COLUMNS if name in column_names(rows)}
 
 
 def collate_labels(rows: Sequence[Row]) -> Batch:
-    """`labels` int64 `[rows]` and, in training, `weight` float32 `[rows]`, where the rows have them."""
+    """`labels` int64 `[rows]` and, in training, `weight` float32 `[rows]`, if the rows have them."""
     import torch
 
     batch = {}
@@ -140,11 +140,11 @@ class LabelTask(Task[ModelT, ProcessorT]):
         return (Classification(),)
 
     def learn(self, rows: Dataset) -> Vocabulary:
-        """The labels of train in alphabetical order: label i is `labels[i]` in every split and in the model."""
+        """The labels of train in alphabetical order: the label with number i is `labels[i]`."""
         return Vocabulary(labels=tuple(sorted(set(rows["label"]))))
 
     def decode(self, raw: Raw | NDArray, vocabulary: Vocabulary, decoding: Decoding) -> dict[str, Column]:
-        """Logits `[n, labels]` -> label, probability, top_5, accepted (None without a threshold), and all
+        """Logits `[n, labels]` -> the columns label, probability, top_5 and accepted (None without a threshold), and
         `probabilities`, float64 `[n, labels]`."""
         logits = raw.numpy() if isinstance(raw, Tensor) else raw
         probabilities = to_probabilities(logits)
@@ -160,7 +160,7 @@ class LabelTask(Task[ModelT, ProcessorT]):
 
 
 class LabelNetwork(LabelTask["PreTrainedModel", ProcessorT], NetworkTask[ProcessorT]):
-    """A network whose head gives logits `[rows, labels]`."""
+    """A network with logits `[rows, labels]`."""
 
     head_weights: ClassVar[Mapping[str, float]] = {"label": 1.0}
 
@@ -189,7 +189,7 @@ class LabelNetwork(LabelTask["PreTrainedModel", ProcessorT], NetworkTask[Process
 
 
 class LabelEstimator(LabelTask["Estimator", ProcessorT], EstimatorTask["Estimator", ProcessorT]):
-    """Features that stay as they are, then a linear support vector machine."""
+    """Features that are not trained, and a linear support vector machine."""
 
     C: float
 

@@ -1,4 +1,4 @@
-"""One way to answer, for training, evaluation, prediction and every comparison."""
+"""The answers of a model: the same code for training, evaluation, prediction and every comparison."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 @dataclass(frozen=True)
 class Answered:
-    """What was answered to n rows, in their order.
+    """The answers to n rows, in their order.
 
     Args:
         columns: of the answers, `[n]` each.
-        losses: float32 `[n]`, NaN for a row without a target; None where the task has no loss of its answers.
-        truncated: how many rows are longer than the model reads.
-        limit: what is said of those: "N of M examples are {limit}".
+        losses: float32 `[n]`, NaN for a row without a target; None if the task has no loss of its answers.
+        truncated: the number of rows that are longer than the model reads.
+        limit: the phrase for them: "N of M examples are {limit}".
     """
 
     columns: dict[str, Column]
@@ -54,13 +54,13 @@ class Answered:
 
 
 class Answerer:
-    """A model with all that its answers depend on; built once, then it encodes, batches by length, responds, decodes.
+    """A model with everything that its answers depend on: it encodes rows, batches them by length, and decodes.
 
-    On several ranks each answers every n-th row, and all get the answers of all. A figure is therefore the same
-    whoever asks: it is that of this model, in this precision.
+    Each of n ranks answers every n-th row, and all get all answers. Every caller gets the same figures for the same
+    model and precision.
 
     Args:
-        batch_size: rows through a network at a time.
+        batch_size: rows of a batch of a network.
         precision: fp32, bf16 or fp16, of a network.
     """
 
@@ -79,21 +79,22 @@ class Answerer:
         self.batch_size, self.precision = batch_size, precision
         if isinstance(task, NetworkTask):
             self.network = cast("PreTrainedModel", model)
-            # kept, because a mel bank takes longer to build than to use
+            # built once, because the mel filters take longer to build than to use
             self.collate = task.build_collator(self.network, processor)
             self.to_inputs = task.build_inputs(self.network, processor).to(self.network.device)
 
     def answer(self, rows: Rows) -> Answered:
-        """The answers to rows that have what the task reads."""
+        """The answers to rows that have the column that the task reads."""
         return self.answer_encoded(self.task.encode(rows, self.processor, self.vocabulary))
 
     def answer_split(self, rows: Dataset, split: str) -> tuple[Answers, Answered]:
-        """The answers to a split of a data set, beside its rows, and as they are."""
+        """The answers to a split of a data set: with its rows, for evaluation, and without."""
         encoded = self.task.encode(rows, self.processor, self.vocabulary)
         answered = self.answer_encoded(encoded)
         return collect_answers(rows, split, encoded, answered, self.vocabulary), answered
 
     def answer_encoded(self, encoded: Encoded) -> Answered:
+        """The answers to encoded rows, on every rank."""
         if isinstance(self.task, EstimatorTask):
             raw = self.task.respond(self.model, encoded.rows) if len(encoded) else np.zeros((0, 0))
             columns = self.task.decode(raw, self.vocabulary, self.decoding) if len(encoded) else {}
@@ -132,8 +133,8 @@ class Answerer:
         return numbers, parts, losses
 
     def _batches(self, encoded: Encoded) -> Iterator[tuple[list[int], Raw, Batch]]:
-        """(row numbers, raw output, batch) of this rank's rows: longest first, so that batches hardly pad and memory
-        peaks at once."""
+        """(row numbers, raw output, batch) of this rank's rows. Rows are sorted by length, so that there is little
+        padding, the longest first, so that the peak of memory comes first."""
         assert isinstance(self.task, NetworkTask)
         order = np.argsort(-np.asarray(encoded.lengths), kind="stable")
         if torch.distributed.is_available() and torch.distributed.is_initialized():
@@ -149,9 +150,9 @@ class Answerer:
 
 
 def _in_order(numbers: list[int], parts: list[dict], losses: list, encoded: Encoded) -> Answered:
-    """The columns of all batches in the order of the rows."""
+    """The columns of all batches in the order of the rows; `numbers` are the rows of the batches, one after another."""
     columns: dict[str, Column] = {}
-    back = np.argsort(numbers)
+    back = np.argsort(numbers)  # the inverse of the permutation
     for name in parts[0] if parts else ():
         values = [part[name] for part in parts]
         if isinstance(values[0], np.ndarray):
@@ -164,15 +165,15 @@ def _in_order(numbers: list[int], parts: list[dict], losses: list, encoded: Enco
 
 
 def collect_answers(rows: Dataset, split: str, encoded: Encoded, answered: Answered, vocabulary: Vocabulary) -> Answers:
-    """The answers to a split beside its rows, for evaluation."""
+    """The answers to a split with its rows, for evaluation."""
     names = column_names(rows)
     group = next((name for name in GROUP_COLUMNS if name in names), None)
-    said = next((name for name in ("text", "transcript") if name in names), None)
+    text = next((name for name in ("text", "transcript") if name in names), None)
     return Answers(
         split=split,
         ids=rows["id"][:],
         origins=rows["origin"][:],
-        texts=[""] * len(rows) if said is None else rows[said][:],
+        texts=[""] * len(rows) if text is None else rows[text][:],
         references=encoded.references,
         columns=answered.columns,
         label_names=list(vocabulary.labels),

@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     Command = str | Path | NDArray
 SETTINGS = "voicecommand.json"
 TASKS = Path(__file__).parent
-# Models saved before November 2026 name a task and a kind; these are the file and the class that open them.
-OF_THEN = {
+# Models saved before November 2026 have a task and a kind: the file and the class that open them now.
+FIRST_FORMAT_TASKS = {
     ("text_classification", "network"): ("text_classification", "TextClassification"),
     ("text_classification", "tfidf"): ("text_classification", "TfidfSvm"),
     ("text_classification", "embedding"): ("text_classification", "EmbeddingSvm"),
@@ -44,10 +44,10 @@ OF_THEN = {
 
 @dataclass
 class CommandModel:
-    """A trained command model, whatever its task.
+    """A trained model of any task.
 
-    Commands are texts for a model that reads text; for one of audio they are paths of audio files, or waveforms
-    `[samples]`, mono at 16 kHz, int16, or float32 within -1 to 1.
+    Commands are texts if the model reads text; otherwise they are paths of audio files, or waveforms `[samples]`, mono
+    at 16 kHz, int16, or float32 within -1 to 1.
     """
 
     answerer: Answerer
@@ -55,6 +55,7 @@ class CommandModel:
 
     @property
     def task(self) -> Task:
+        """The task, with the settings of training."""
         return self.answerer.task
 
     @property
@@ -64,6 +65,7 @@ class CommandModel:
 
     @property
     def processor(self) -> Processor | None:
+        """The tokenizer or feature extractor; None for a model without one."""
         return self.answerer.processor
 
     @property
@@ -72,10 +74,10 @@ class CommandModel:
         return list(self.answerer.vocabulary.labels)
 
     def answer(self, commands: Sequence[Command] | Clips) -> Answered:
-        """The columns of the answers, and how many commands are longer than the model reads.
+        """The columns of the answers, and the number of commands that are longer than the model reads.
 
         Raises:
-            InputError: an audio file that can't be read, or a waveform of another form.
+            InputError: an audio file can't be read, or a waveform has another type or shape.
         """
         if self.task.columns.reads == "text":
             return self.answerer.answer({"text": [commands[i] for i in range(len(commands))]})
@@ -87,18 +89,19 @@ class CommandModel:
         return self.answerer.answer_split(rows, split)
 
     def predict(self, commands: Sequence[Command] | Clips) -> list[dict[str, object]]:
-        """For each command the answer, as JSON can hold it: of a label task label, probability, top_5, accepted."""
+        """The answer to each command, in types of JSON. A task with labels gives label, probability, top_5,
+        accepted."""
         return to_rows(self.answer(commands)) if len(commands) else []
 
     def probabilities(self, commands: Sequence[Command] | Clips) -> NDArray[np.float64]:
-        """Commands -> float64 `[n, labels]`, rows that sum to 1, of a task with labels."""
+        """Commands -> float64 `[n, labels]`, rows that sum to 1; only for a task with labels."""
         if not len(commands):
             return np.zeros((0, len(self.label_names)))
         return np.asarray(self.answer(commands).columns["probabilities"])
 
 
 def to_rows(answered: Answered) -> list[dict[str, object]]:
-    """One dictionary for each row; columns that are arrays of numbers stay out."""
+    """One dictionary for each row, without columns that are arrays of numbers."""
     columns = {name: values for name, values in answered.columns.items() if not isinstance(values, np.ndarray)}
     return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
 
@@ -111,7 +114,7 @@ def _as_int16(command: Command) -> NDArray[np.int16]:
     if waveform.ndim != 1 or waveform.dtype not in (np.int16, np.float32, np.float64):
         raise InputError(f"a clip of {waveform.dtype} {list(waveform.shape)}: give mono int16 or float32 [samples]")
     if not len(waveform) or not np.isfinite(waveform).all():
-        raise InputError("a clip without samples, or with some that are not numbers")
+        raise InputError("a clip without samples, or with NaN or infinite ones")
     return waveform if waveform.dtype == np.int16 else to_int16(waveform)
 
 
@@ -121,11 +124,11 @@ def read_commands(rows: Dataset, task: Task) -> Sequence[Command] | Clips:
 
 
 def write_settings(directory: Path, task: Task, vocabulary: Vocabulary) -> None:
-    """voicecommand.json: the file and the class of the task, its settings, and what the data taught."""
+    """Write voicecommand.json: the file and the class of the task, its settings, and the vocabulary."""
     settings = {name: value for name, value in task.describe().items() if name != "task"}
-    if "checkpoint" in settings:  # where the weights came from; never a path of this machine
+    if "checkpoint" in settings:  # the source of the weights; never a path of this machine
         settings["checkpoint"] = public_name(str(settings["checkpoint"]))
-    if "teacher" in settings:  # its answers are learnt, it is not needed again
+    if "teacher" in settings:  # only training needs it
         settings["teacher"] = None
     content = {
         "format": 2,
@@ -133,7 +136,7 @@ def write_settings(directory: Path, task: Task, vocabulary: Vocabulary) -> None:
             "file": type(task).__module__.rpartition(".")[2],
             "class": type(task).__name__,
             "settings": settings,
-            # for whoever reads the file, such as the model card
+            # for readers of the file, such as the model card
             "name": task.name,
             "hub_tag": task.hub_tag,
             "reads": task.columns.reads,
@@ -145,7 +148,7 @@ def write_settings(directory: Path, task: Task, vocabulary: Vocabulary) -> None:
 
 
 def write_threshold(directory: Path, rejection: Mapping[str, object] | None) -> None:
-    """Keep the rejection threshold, if one was found, with the model, so that predict and evaluate use it."""
+    """Save the rejection threshold, if there is one, with the model, so that predict and evaluate use it."""
     if rejection is not None:
         path = directory / SETTINGS
         content = files.read_json(path)
@@ -154,10 +157,10 @@ def write_threshold(directory: Path, rejection: Mapping[str, object] | None) -> 
 
 
 def find_model(directory: str | Path) -> Path:
-    """The `model` folder of a run, or the folder itself where it is one.
+    """The `model` folder of a run, or the given folder if it is a model folder.
 
     Raises:
-        InputError: nothing of ours there.
+        InputError: there is no voicecommand.json in either.
     """
     directory = Path(directory)
     for path in (directory / "model", directory):
@@ -168,7 +171,7 @@ def find_model(directory: str | Path) -> Path:
 
 
 def find_run(directory: str | Path) -> Path:
-    """The run directory of `find_model`; where the model folder was moved elsewhere, that folder.
+    """The run directory of a model; the model folder itself if it is not in a run directory.
 
     Raises:
         InputError: as `find_model`.
@@ -179,7 +182,7 @@ def find_run(directory: str | Path) -> Path:
 
 @dataclass(frozen=True)
 class Settings:
-    """What voicecommand.json says of a saved model."""
+    """The content of voicecommand.json."""
 
     task: Task
     vocabulary: Vocabulary
@@ -187,16 +190,16 @@ class Settings:
 
 
 def read_settings(directory: str | Path) -> Settings:
-    """Read and check voicecommand.json: it comes from anywhere, and nothing that it names is run but a task of ours.
+    """Read and check voicecommand.json. The file may come from anywhere, so only our own tasks are built from it.
 
     Raises:
-        InputError: not a saved model, or one that says something else.
+        InputError: there is no saved model, or voicecommand.json is not valid.
     """
     path = find_model(directory)
     try:
         content = files.read_json(path / SETTINGS)
         if content.get("format") != 2:
-            content = _as_now(content, path)
+            content = _upgrade_settings(content, path)
         threshold = content.get("threshold")
         if not isinstance(threshold, float | int | None) or isinstance(threshold, bool):
             raise ValueError(f"{SETTINGS}: threshold must be a number or null")
@@ -210,10 +213,10 @@ def load(directory: str | Path, precision: str = "fp32") -> CommandModel:
     """Open the saved model of a run.
 
     Args:
-        precision: fp32, bf16 or fp16, in which a network answers.
+        precision: of a network: fp32, bf16 or fp16.
 
     Raises:
-        InputError: not a saved model, or one that does not open.
+        InputError: there is no saved model, or it does not open.
     """
     from safetensors import SafetensorError
 
@@ -228,7 +231,7 @@ def load(directory: str | Path, precision: str = "fp32") -> CommandModel:
 
 
 def _build_task(named: dict) -> Task:
-    """The task that a saved model names: a class of a file of this folder, its settings checked by their types."""
+    """The task that a saved model names: it must be a task of a file in this folder, and have these settings."""
     known = {path.stem for path in TASKS.glob("*.py")}
     if named["file"] not in known:
         raise ValueError(f"{SETTINGS}: task file {named['file']!r} is none of {', '.join(sorted(known))}")
@@ -255,12 +258,12 @@ def _build_vocabulary(content: dict) -> Vocabulary:
     return Vocabulary(**{name: tuple(values) for name, values in content.items()})
 
 
-def _as_now(content: dict, path: Path) -> dict:
-    """What a model saved before November 2026 says, in today's form."""
+def _upgrade_settings(content: dict, path: Path) -> dict:
+    """The settings of a model saved before November 2026 in the present format."""
     key = (content["task"], content["kind"])
-    if key not in OF_THEN:
-        raise ValueError(f"{SETTINGS}: task {key[0]!r} and kind {key[1]!r} are none of {sorted(OF_THEN)}")
-    file, name = OF_THEN[key]
+    if key not in FIRST_FORMAT_TASKS:
+        raise ValueError(f"{SETTINGS}: task {key[0]!r} and kind {key[1]!r} are none of {sorted(FIRST_FORMAT_TASKS)}")
+    file, name = FIRST_FORMAT_TASKS[key]
     is_network = key == ("audio_classification", "network")
     if is_network and is_own_network(files.read_json(path / "config.json").get("model_type")):
         name = "BCResNet"

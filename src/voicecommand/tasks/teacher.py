@@ -14,7 +14,11 @@ logger = logging.getLogger(__name__)
 
 
 def check_teacher(run: str) -> None:
-    """Raises InputError: no saved run there, or none of a network of sound."""
+    """Check that `run` can teach a network of audio.
+
+    Raises:
+        InputError: there is no saved run, or it is not a network that reads audio.
+    """
     from voicecommand.tasks import saved
 
     try:
@@ -22,16 +26,16 @@ def check_teacher(run: str) -> None:
     except InputError as error:
         raise InputError(f"model.teacher={error}") from error
     if settings.task.name != "audio_classification" or not isinstance(settings.task, NetworkTask):
-        raise InputError(f"model.teacher={run}: not a network of sound; train one with model=whisper tuning=head")
+        raise InputError(f"model.teacher={run}: not a network of audio; train one with model=whisper tuning=head")
 
 
 def load_teacher(run: str, label_names: list[str]) -> Any:
     """Waveforms float32 `[n, samples]` -> the probabilities `[n, labels]` of a trained network, labels in our order.
 
-    It computes in bf16 where the device does so natively, whatever the student's precision.
+    The teacher computes in bf16 if the device supports it natively, whatever the student's precision.
 
     Raises:
-        InputError: it does not open, or knows other labels.
+        InputError: the run does not open, or has other labels.
     """
     from voicecommand.run import device
     from voicecommand.tasks import saved
@@ -42,7 +46,7 @@ def load_teacher(run: str, label_names: list[str]) -> Any:
     except InputError as error:
         raise InputError(f"model.teacher={error}") from error
     if teacher.label_names != label_names:
-        raise InputError(f"model.teacher={run}: knows {teacher.label_names}, train has {label_names}")
+        raise InputError(f"model.teacher={run}: has the labels {teacher.label_names}, train has {label_names}")
     logger.info("teacher: %s, %s parameters, in %s", run, f"{teacher.model.num_parameters():,}", precision)
 
     def answer(waveforms: np.ndarray) -> np.ndarray:

@@ -1,7 +1,7 @@
 """Text classification: the label of a written (or recognised) command.
 
-Three ways to do it, one shape: `TextClassification` tunes a pretrained network, `TfidfSvm` is the traditional
-way, `EmbeddingSvm` the hybrid one. conf/model/ names one of them and fills its fields.
+There are three models: `TextClassification` tunes a pretrained network, `TfidfSvm` is the traditional model,
+`EmbeddingSvm` the hybrid one. A yaml in conf/model/ names one of them and its settings.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def _check_length(max_length: object) -> None:
 
 @dataclass(frozen=True)
 class _TextTask(LabelTask):
-    """What the three ways share."""
+    """The parts that all three models share."""
 
     name: ClassVar[str] = "text_classification"
     hub_tag: ClassVar[str] = "text-classification"
@@ -57,7 +57,7 @@ class _TextTask(LabelTask):
 
 
 def _to_encoded(rows: Rows, columns: dict[str, list], truncated: int, limit: str, vocabulary: Vocabulary) -> Encoded:
-    """Columns of model inputs, with labels and groups where the rows have them."""
+    """Columns of model inputs, with labels and groups if the rows have them."""
     from datasets import Dataset
 
     columns |= number_labels(rows, vocabulary) | groups_of(rows)
@@ -86,7 +86,7 @@ class _Padding:
 
 
 class _Tokens(nn.Module):
-    """A batch -> the network's inputs; nothing is heard."""
+    """A batch -> the network's inputs, and no waveforms."""
 
     def forward(self, batch: Batch) -> tuple[Batch, None]:
         return {name: batch[name] for name in ("input_ids", "attention_mask")}, None
@@ -94,13 +94,13 @@ class _Tokens(nn.Module):
 
 @dataclass(frozen=True)
 class TextClassification(LabelNetwork, _TextTask):
-    """A sequence-classification network of the hub's families, tuned on the commands.
+    """A sequence-classification network from the hub, tuned on the commands.
 
     Args:
         checkpoint: hub id, directory, or `package://NAME/PATH`.
         revision: commit of the hub repository.
         max_length: tokens; longer texts are cut and counted.
-        pretrained: False keeps the architecture and draws the weights anew.
+        pretrained: False keeps the architecture and starts from random weights.
         class_weights: see `voicecommand.tasks.classification.class_weights`.
         licence: of the weights, for the model card.
     """
@@ -150,7 +150,7 @@ class TextClassification(LabelNetwork, _TextTask):
     def prepare(
         self, model: PreTrainedModel, tuning: Tuning, train: Encoded, processor: PreTrainedTokenizerBase
     ) -> nn.Module:
-        """As `tuning` says; of a trainable embedding only the rows of tokens that train has move."""
+        """As `tuning` says; of a trainable embedding, only the rows of tokens that occur in train are trained."""
         from voicecommand.models.embeddings import train_seen_rows
 
         prepared = tuning.prepare(model)
@@ -196,7 +196,7 @@ class TfidfSvm(LabelEstimator, _TextTask):
                 raise InputError(f"model.{name}={list(lengths)}: give [shortest, longest], whole numbers from 1")
 
     def encode(self, rows: Rows, processor: None, vocabulary: Vocabulary) -> Encoded:
-        """Texts as they are; `length` in characters. Nothing is ever cut."""
+        """The texts, never cut, and their `length` in characters."""
         texts = list(rows["text"][:])
         return _to_encoded(rows, {"text": texts, "length": [len(text) for text in texts]}, 0, "", vocabulary)
 

@@ -1,10 +1,10 @@
-"""From a model to a trained one.
+"""Training of a model.
 
 fit          encode, build the trainer, train
 trainer      transformers.Trainer with exact global batches
-batches      batches of like length, the same for any number of ranks
-losses       the loss with a teacher
-save         the trained model in stock form
-checkpoints  which checkpoint is complete
-progress     what the terminal shows meanwhile
+batches      batches of similar lengths, the same for any number of ranks
+losses       the loss of a step, with class weights and a teacher
+save         the trained model as stock libraries open it
+checkpoints  complete checkpoints; one more after a signal
+progress     the progress bar and a line for each evaluation
 """

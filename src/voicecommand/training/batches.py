@@ -1,4 +1,4 @@
-"""The batches of training: of examples of about the same length, the same for any number of ranks."""
+"""Training batches: examples of about the same length, the same batches for any number of ranks."""
 
 from __future__ import annotations
 
@@ -11,22 +11,23 @@ from torch.utils.data import Sampler
 
 from voicecommand.tasks.base import Encoded, Row
 
-# Examples are sorted by length inside windows of this many global batches: wide enough that batches need
-# hardly any padding, narrow enough that an epoch's batches still differ from the last one's.
+# Examples are sorted by length within windows of this many global batches: wide enough that batches need hardly any
+# padding, narrow enough that batches differ from epoch to epoch.
 WINDOW = 50
 
 
 class Uncounted(int):
-    """The number of an example that fills a batch and has no weight in the loss."""
+    """The number of an example that only fills a batch, with no weight in the loss."""
 
 
 class GroupedBatches(Sampler[list[int]]):
-    """Batches of examples of about the same length, the same global batches for any split into ranks and accumulation.
+    """Batches of examples of about the same length: the same global batches for any number of ranks and any
+    accumulation.
 
     An epoch is cut into global batches of `batch_size x accumulation x world_size` examples. Each is cut into
-    `accumulation` micro-batches, each of those into one part a rank, so that 1 x 16, 2 x 8 and 8 with an
-    accumulation of 2 make the same optimizer steps. The examples that do not fill a global batch come last, in
-    a smaller one; a rank for which none is left there gets one example as `Uncounted`.
+    `accumulation` micro-batches, and each of those into one part for each rank. So 1 rank x 16, 2 ranks x 8, and 8 with
+    an accumulation of 2 make the same optimizer steps. The remaining examples come last, in a smaller global batch; a
+    rank without an example in it gets one as `Uncounted`.
 
     Args:
         lengths: tokens (or samples) of each example, `[examples]`.
@@ -53,6 +54,7 @@ class GroupedBatches(Sampler[list[int]]):
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
+        """Called by Trainer before each epoch."""
         self.epoch = epoch
 
     def __len__(self) -> int:
@@ -61,11 +63,13 @@ class GroupedBatches(Sampler[list[int]]):
         return whole * self.accumulation + last
 
     def _global_batches(self) -> list[np.ndarray]:
+        """The examples of each global batch of the epoch."""
         size = self.batch_size * self.accumulation * self.world_size
         draws = np.random.default_rng((self.seed, self.epoch))
         order = draws.permutation(len(self.lengths))
-        whole = len(order) // size * size
+        whole = len(order) // size * size  # examples in full global batches
         grouped = []
+        # shuffle all examples, sort each window by length, cut it into batches, and shuffle the batches
         for start in range(0, whole, size * WINDOW):
             window = order[start : min(start + size * WINDOW, whole)]
             window = window[np.argsort(self.lengths[window], kind="stable")]
@@ -78,16 +82,14 @@ class GroupedBatches(Sampler[list[int]]):
         for batch in self._global_batches():
             for start in range(0, len(batch), step):
                 micro = batch[start : start + step]
-                share = math.ceil(len(micro) / self.world_size)
+                share = math.ceil(len(micro) / self.world_size)  # of each rank; the last ranks may get fewer, or none
                 mine = micro[self.rank * share : (self.rank + 1) * share].tolist()
                 yield mine or [Uncounted(micro[0])]
 
 
 class TrainingExamples(torch.utils.data.Dataset):
-    """The encoded training split by rows, each with its `example`, its `weight` in the loss and the `epoch`.
-
-    From `example` and `epoch` augmentation is drawn.
-    """
+    """The rows of the encoded training split, each with its `weight` in the loss, and its `example` number and the
+    `epoch`, from which augmentation is drawn."""
 
     def __init__(self, encoded: Encoded, batches: GroupedBatches) -> None:
         self.read, self.count, self.batches = encoded.reader(), len(encoded), batches

@@ -1,4 +1,4 @@
-"""Checkpoints: which are complete, and one more when a signal comes."""
+"""Checkpoints: the newest complete one, and one more when a signal comes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from voicecommand.run.directory import Run
 
-# What a checkpoint must hold to go on from it exactly; Trainer writes trainer_state.json last.
+# The files that resuming exactly needs; Trainer writes trainer_state.json last.
 COMPLETE = ("trainer_state.json", "optimizer.pt", "scheduler.pt")
 WEIGHTS = ("model.safetensors", "adapter_model.safetensors", "model.safetensors.index.json")
 
@@ -30,7 +30,7 @@ def find_newest(directory: Path) -> Path | None:
 
 
 class StopOnSignal(TrainerCallback):
-    """Saves and stops at the end of the step in which a signal came, on all ranks at once."""
+    """Saves and stops at the end of the step in which a signal came, on all ranks together."""
 
     def __init__(self, run: Run) -> None:
         self.run = run
@@ -43,13 +43,13 @@ class StopOnSignal(TrainerCallback):
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
     ) -> TrainerControl:
-        if args.world_size > 1:  # a signal reaches the ranks in different steps, and all must stop in the same one
+        if args.world_size > 1:  # a signal may reach the ranks in different steps, but all must stop in the same one
             asked = torch.tensor(float(self.run.stop_requested), device=args.device)
             torch.distributed.all_reduce(asked, op=torch.distributed.ReduceOp.MAX)
             self.run.stop_requested = bool(asked.item())
         if self.run.stop_requested:
             control.should_save = control.should_training_stop = True
-            # at the end Trainer removes all but the best where the limit is 1, the one saved now among them
+            # with a limit of 1, Trainer would remove the checkpoint saved now at the end, and keep only the best
             if args.save_total_limit == 1:
                 args.save_total_limit = 2
         return control

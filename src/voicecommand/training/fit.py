@@ -1,4 +1,4 @@
-"""The way of a training run, step by step: prepare, encode, fit. recipes/train.py is the sequence."""
+"""The steps of a training run: prepare, encode, fit. recipes/train.py calls them in order."""
 
 from __future__ import annotations
 
@@ -36,19 +36,19 @@ logger = logging.getLogger(__name__)
 
 
 def seed_everything(seed: int) -> None:
-    """Python, numpy and torch start from `seed` (the head of a new model is drawn from it); no bars but training's."""
+    """Seed Python, numpy and torch (a new head is drawn from the seed), and disable the bars of transformers."""
     from transformers import set_seed
     from transformers.utils.logging import disable_progress_bar
 
-    disable_progress_bar()  # one bar for each loading and saving of weights would bury the one of training
+    disable_progress_bar()  # one bar for each loading and saving of weights would hide that of training
     set_seed(seed)
 
 
 def prepare(dataset: DatasetDict, reads: str, num_proc: int | None = None) -> DatasetDict:
-    """The data with its audio decoded, where audio is what is read: mono int16 at 16 kHz, in a memory-mapped cache.
+    """The data with its audio decoded, if the task reads audio: mono int16 at 16 kHz, in a memory-mapped cache.
 
     Raises:
-        InputError: a file that is not audio, or not whole; it names the rows.
+        InputError: a file is not audio, or damaged; it names the rows.
     """
     if reads != "audio":
         return dataset
@@ -58,7 +58,7 @@ def prepare(dataset: DatasetDict, reads: str, num_proc: int | None = None) -> Da
 
 
 def check_targets(dataset: DatasetDict, columns: Columns) -> None:
-    """Stop at wrong targets before audio is decoded, which may take an hour; `findings.check` looks at all the rest.
+    """Stop at wrong targets before audio is decoded, which may take an hour; `findings.check` checks everything else.
 
     Raises:
         InputError: one line with the first error and the number of others.
@@ -69,10 +69,10 @@ def check_targets(dataset: DatasetDict, columns: Columns) -> None:
 
 
 def encode(dataset: DatasetDict, task: Task, processor: Processor | None, vocabulary: Vocabulary) -> dict[str, Encoded]:
-    """Every split as the model takes it; examples that are longer than it reads are counted in the log.
+    """Every split as inputs of the model; the log counts the examples that are longer than the model reads.
 
     Raises:
-        InputError: a target that is not in the vocabulary.
+        InputError: a target is not in the vocabulary.
     """
     encoded = {}
     for name, rows in dataset.items():
@@ -82,17 +82,18 @@ def encode(dataset: DatasetDict, task: Task, processor: Processor | None, vocabu
 
 
 def log_truncated(split: str, truncated: int, rows: int, limit: str) -> None:
+    """Log how many examples of a split are longer than the model reads; `limit` says what happens to them."""
     if truncated:
         logger.warning("%s: %d of %d examples are %s", split, truncated, rows, limit)
 
 
 @dataclass(frozen=True)
 class Trained:
-    """A trained model, and how it went.
+    """A trained model and the figures of its training.
 
     Args:
         figures: the training figures of run.json.
-        history: what Trainer logged.
+        history: the log of Trainer.
     """
 
     model: object
@@ -118,8 +119,8 @@ def fit(
     """Train a network stage by stage, or fit an estimator.
 
     Raises:
-        InputError: settings that do not go together.
-        Stopped: a signal asked for it; a checkpoint was saved.
+        InputError: settings that exclude each other.
+        Stopped: a signal came; a checkpoint was saved.
         NonFiniteLoss: the loss became NaN or infinite.
     """
     startup = machine.process_seconds()
@@ -151,7 +152,7 @@ def fit(
         output = trainer.train(resume_from_checkpoint=str(newest) if newest else None)
         run.check_stop()
         steps += output.global_step
-        _keep(stage, trainer)
+        _save_stage(stage, trainer)
     total, trainable = task.count_parameters(trainer.model)
     figures: dict[str, float | int | None] = {
         "parameters": total,
@@ -203,7 +204,7 @@ def build_validation(
     encoded: Encoded,
     args: TrainingArguments,
 ) -> Callable[[nn.Module], dict[str, float]]:
-    """A network -> the figures of the validation split: those of the first evaluator, and the loss."""
+    """A function: network -> the figures of the validation split, from the first evaluator, and the loss."""
     import numpy as np
 
     precision = device.name_precision(args.bf16, args.fp16)
@@ -243,10 +244,11 @@ def build_trainer(
 
     Args:
         model: as `task.prepare` left it.
-        unprepared: the network as it was loaded, whose configuration says how its inputs are made; None: `model`.
+        unprepared: the network as it was loaded, for the configuration of its inputs; None takes `model`.
 
     Raises:
-        InputError: augmentation with persistent workers, whose epoch would stand still; a teacher that can't teach.
+        InputError: augmentation with persistent workers, which would not see a new epoch; a teacher that does not
+            open, or has other labels.
     """
     import torch
 
@@ -283,7 +285,11 @@ def build_trainer(
 
 
 def _build_callbacks(run: Run, args: TrainingArguments, early_stopping: int | None) -> list[TrainerCallback]:
-    """Raises InputError: `early_stopping` without evaluations to stop on."""
+    """Stopping on a signal, and early stopping if asked for.
+
+    Raises:
+        InputError: `early_stopping` without evaluations.
+    """
     from transformers import EarlyStoppingCallback
 
     callbacks: list[TrainerCallback] = [checkpoints.StopOnSignal(run)]
@@ -298,7 +304,7 @@ def _build_callbacks(run: Run, args: TrainingArguments, early_stopping: int | No
 
 
 def _arguments_of(stage: Stage, args: TrainingArguments) -> TrainingArguments:
-    """Each named stage has a folder of checkpoints of its own."""
+    """The arguments of a stage: each named stage has its own folder of checkpoints."""
     if not stage.name:
         return args
     own = copy.copy(args)
@@ -307,25 +313,25 @@ def _arguments_of(stage: Stage, args: TrainingArguments) -> TrainingArguments:
 
 
 def _is_done(stage: Stage, trainer: CommandTrainer) -> bool:
-    """Whether an earlier process finished this stage; its weights are taken over then."""
+    """Whether an earlier process has finished this stage; then its weights are loaded."""
     from safetensors.torch import load_file
 
     if not stage.name or not _finished_weights(trainer).is_file():
         return False
     trainer.model.load_state_dict(load_file(_finished_weights(trainer)))
-    logger.info("stage %s was finished before", stage.name)
+    logger.info("stage %s is finished already: its weights are loaded", stage.name)
     return True
 
 
-def _keep(stage: Stage, trainer: CommandTrainer) -> None:
-    """The weights that a finished stage leaves to the next; a single one leaves them to the run."""
+def _save_stage(stage: Stage, trainer: CommandTrainer) -> None:
+    """Save the weights of a finished stage for the next one; a single stage needs no file."""
     from safetensors.torch import save
 
     if not stage.name:
         return
     if processes.RANK == 0:
         weights = trainer.accelerator.unwrap_model(trainer.model).state_dict()
-        whole = {name: tensor.contiguous().clone() for name, tensor in weights.items()}  # tied ones would share memory
+        whole = {name: tensor.contiguous().clone() for name, tensor in weights.items()}  # safetensors refuses tied ones
         files.write_bytes(_finished_weights(trainer), save(whole))
     processes.wait_for_all()
 
@@ -335,7 +341,7 @@ def _finished_weights(trainer: CommandTrainer) -> Path:
 
 
 def log_parameters(total: int, trainable: int, unseen: int = 0) -> None:
-    """How many parameters a model has, how many move, and how many of an embedding do not."""
-    rest = f"; {unseen:,} are of tokens that train lacks and stay as they are" if unseen else ""
+    """Log the number of parameters, of trainable ones, and of those in embedding rows that are not trained."""
+    rest = f"; {unseen:,} are of tokens that do not occur in train, and stay unchanged" if unseen else ""
     share = 100 * trainable / max(total, 1)
     logger.info("parameters %s, trainable %s (%.2f %%)%s", f"{total:,}", f"{trainable:,}", share, rest)

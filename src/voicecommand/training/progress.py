@@ -1,4 +1,4 @@
-"""What a training run shows on the terminal while it goes on."""
+"""The terminal's view of a training: a progress bar, and a line for each evaluation."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ logger = logging.getLogger(__name__)
 
 
 class Progress(TrainerCallback):
-    """One bar over the steps and one line an evaluation."""
+    """One bar over the steps, and one line for each evaluation."""
 
     bar: tqdm
     loss: float | None = None
@@ -49,7 +49,7 @@ class Progress(TrainerCallback):
         metrics: dict[str, float] | None = None,
         **kwargs: object,
     ) -> None:
-        """Shares in percent, losses and everything else as they are; how long it took is not shown."""
+        """Log accuracy and macro F1 in percent, and other figures without their run times."""
         figures = {name.removeprefix("eval_"): value for name, value in (metrics or {}).items()}
         parts = [] if self.loss is None else [f"training loss {self.loss:.3f}"]
         parts += [f"validation loss {figures.pop('loss'):.3f}"] if "loss" in figures else []
@@ -67,7 +67,7 @@ class Progress(TrainerCallback):
 
 
 def show_progress(trainer: Trainer) -> None:
-    """`Progress` instead of Trainer's bars and printed dictionaries."""
+    """Replace Trainer's bars and printed dictionaries with `Progress`."""
     for callback in (ProgressCallback, PrinterCallback):
         trainer.remove_callback(callback)
     trainer.add_callback(Progress)

@@ -1,4 +1,4 @@
-"""A trained model in stock form, with its processor and what opens it again, all or nothing."""
+"""The saved model: files that stock libraries open, its processor, and voicecommand.json, written atomically."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 
 def save(model: object, task: Task, processor: Processor | None, vocabulary: Vocabulary, directory: Path) -> None:
-    """The folder `directory`, which `voicecommand.load` opens.
+    """Write the folder `directory`, which `voicecommand.load` opens.
 
     Raises:
-        StorageError: it can't be written; what was there before still is.
+        StorageError: it can't be written; an existing folder is unchanged.
     """
     with files.staged(directory) as staging:
         task.save(model, processor, staging)

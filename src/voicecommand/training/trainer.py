@@ -1,4 +1,4 @@
-"""transformers.Trainer whose global step, loss and evaluation are right for any number of processes."""
+"""A transformers.Trainer with the right global step, loss and evaluation for any number of processes."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ if TYPE_CHECKING:
 
 
 class CommandTrainer(Trainer):
-    """`Trainer` for a `NetworkTask`: it asks the task for losses and counts, and `validate` for the figures.
+    """`Trainer` for a `NetworkTask`: losses and counts come from the task, the figures from `validate`.
 
     Args:
         task: see `voicecommand.tasks.base`.
-        tuning: gives the optimizer's parameter groups (`voicecommand.models.tuning`).
-        to_inputs: batch -> the network's inputs on the device, and what was heard.
-        step_loss: the loss of what the task says of its heads.
-        validate: network -> figures of the validation split by name, `loss` among them where there is one.
+        tuning: for the optimizer's parameter groups (`voicecommand.models.tuning`).
+        to_inputs: batch -> the network's inputs on the device, and the waveforms or None.
+        step_loss: the loss of a step, from the losses of the heads.
+        validate: network -> figures of the validation split by name, with `loss` if there is one.
         train_dataset, eval_dataset: `Encoded`.
 
     Raises:
@@ -57,12 +57,12 @@ class CommandTrainer(Trainer):
         **of_trainer: Any,
     ) -> None:
         super().__init__(**of_trainer)
-        # True makes Trainer hand what `get_batch_samples` counted to compute_loss; the model itself never sees targets
-        # or that number (its own scaling is wrong, see compute_loss).
+        # True makes Trainer pass the counts of `get_batch_samples` to compute_loss. The model itself gets neither them
+        # nor the targets, because its own scaling of the loss is wrong (see compute_loss).
         self.model_accepts_loss_kwargs = True
         self.task, self.tuning, self.step_loss, self.validate = task, tuning, step_loss, validate
         self.to_inputs = to_inputs.to(self.args.device)
-        self.args.logging_nan_inf_filter = False  # training_step stops at such a loss; two device syncs less a step
+        self.args.logging_nan_inf_filter = False  # training_step stops at such a loss; it saves two syncs a step
         self._parameters_of_flops: int | None = None
 
     def get_train_dataloader(self) -> DataLoader:
@@ -82,7 +82,7 @@ class CommandTrainer(Trainer):
                 f"training.dataloader_drop_last=true: a global batch has {size} examples, and train only"
                 f" {len(encoded)}; lower training.per_device_train_batch_size or leave dataloader_drop_last out"
             )
-        # Not prepared by accelerate: the batches are this rank's own already, and Trainer moves them to the device.
+        # accelerate does not prepare it: it has only this rank's batches already, and Trainer moves them to the device
         loader: DataLoader = DataLoader(
             TrainingExamples(encoded, batches),
             batch_sampler=batches,
@@ -100,7 +100,7 @@ class CommandTrainer(Trainer):
     def get_batch_samples(  # type: ignore[override]
         self, epoch_iterator: Iterator[Batch], num_batches: int, device: torch.device
     ) -> tuple[list[Batch], dict[str, Tensor] | None]:
-        """The micro-batches of a step, and for each head how many units count in it, over all ranks."""
+        """The micro-batches of a step, and for each head the number of units that count in it, over all ranks."""
         batches = list(islice(epoch_iterator, num_batches))
         if not batches:
             return batches, None
@@ -117,18 +117,18 @@ class CommandTrainer(Trainer):
         return_outputs: bool = False,
         num_items_in_batch: Mapping[str, Tensor] | None = None,
     ) -> Tensor:
-        # The stock heads ignore num_items_in_batch and scale the loss by the world size (BERT), so they get no targets.
-        given, heard = self.to_inputs(inputs)
+        # The stock heads ignore num_items_in_batch, and BERT's scales the loss by the world size: they get no targets.
+        given, waveforms = self.to_inputs(inputs)
         assert num_items_in_batch is not None and not return_outputs
-        loss = self.step_loss(self.task.losses(model, given, inputs), inputs, heard, num_items_in_batch)
-        if self.args.average_tokens_across_devices:  # the number is that of all ranks, and gradients are averaged
+        loss = self.step_loss(self.task.losses(model, given, inputs), inputs, waveforms, num_items_in_batch)
+        if self.args.average_tokens_across_devices:  # counts are sums over all ranks, but gradients are averaged
             loss = loss * self.args.world_size
         return loss
 
     def evaluate(
         self, eval_dataset: object = None, ignore_keys: object = None, metric_key_prefix: str = "eval"
     ) -> dict[str, float]:
-        """The figures of the validation split, as everything else here that answers makes them."""
+        """The figures of the validation split, from the same code as evaluation and prediction."""
         self._share_buffers()
         start = time.time()
         figures = self.validate(self.accelerator.unwrap_model(self.model))
@@ -139,8 +139,8 @@ class CommandTrainer(Trainer):
         return metrics
 
     def _share_buffers(self) -> None:
-        """Every rank evaluates what rank 0 saves: since the last step the running statistics of norms are each
-        rank's own."""
+        """Give every rank the running statistics of norms of rank 0, which saves the model: after a step each rank has
+        its own."""
         if self.args.world_size > 1:
             for name, buffer in self.model.named_buffers():
                 if name.endswith(("running_mean", "running_var")):
@@ -155,7 +155,8 @@ class CommandTrainer(Trainer):
         return self.optimizer
 
     def _prepare_inputs(self, inputs: Batch) -> Batch:
-        """To the device, but for what was drawn: augmentation decides by it on the CPU without waiting for a GPU."""
+        """Move a batch to the device, except the draws: augmentation reads them on the CPU without waiting for a
+        GPU."""
         drawn = take_draws(inputs)
         prepared: Batch = super()._prepare_inputs({k: v for k, v in inputs.items() if k not in drawn})
         return prepared | drawn
@@ -164,7 +165,7 @@ class CommandTrainer(Trainer):
         self, model: nn.Module, inputs: Batch, num_items_in_batch: Mapping[str, Tensor] | None = None
     ) -> Tensor:
         loss: Tensor = super().training_step(model, inputs, num_items_in_batch)  # type: ignore[arg-type]
-        # every rank looks at every rank's loss, so that they stop together
+        # every rank checks the losses of all, so that they stop together
         value = self.accelerator.gather(loss).sum().item() if self.args.world_size > 1 else loss.item()
         if not math.isfinite(value):
             raise NonFiniteLoss(
@@ -174,7 +175,7 @@ class CommandTrainer(Trainer):
         return loss
 
     def floating_point_ops(self, inputs: Batch) -> int:
-        """As the stock method, which counts the parameters anew for each batch (3 ms for a BERT of 6 layers)."""
+        """Like the stock method, which counts the parameters again for each batch (3 ms for a BERT of 6 layers)."""
         if self._parameters_of_flops is None:
             self._parameters_of_flops = self.model.num_parameters(exclude_embeddings=True)
         first = inputs.get(self.model.main_input_name)

@@ -1,9 +1,9 @@
-"""What can be wrong with a data set, before any model sees it.
+"""Checks of a data set, before any model sees it.
 
 findings  all checks, for training and for recipes/audit.py
-problem   what the checks read, and what they find
+problem   the input of the checks, and the problems that they find
 rows      single rows: empty, long, silent, clipped
-labels    conflicts, slips of spelling, missing labels
-copies    rows, recordings and speakers on both sides of a split
+labels    conflicts, misspellings, missing labels
+copies    rows, recordings and speakers that are in two splits
 twins     recordings that are nearly the same
 """

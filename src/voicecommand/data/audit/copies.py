@@ -1,4 +1,4 @@
-"""Checks of copies: rows, texts, recordings and speakers that are on both sides of a split."""
+"""Checks of copies: texts, recordings and speakers that are in two splits, or twice in one."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from voicecommand.data.audit.problem import AuditedSplit, Problem, name_rows
 from voicecommand.data.audit.twins import find_twins
 
 
-class _Chosen:
-    """Some clips of several splits as one sequence."""
+class _ChosenClips:
+    """Chosen clips of several splits as one sequence."""
 
     def __init__(self, clips: list[tuple[AuditedSplit, int]]) -> None:
         self.clips = clips
@@ -29,8 +29,8 @@ class _Chosen:
 
 
 def find_near(splits: list[AuditedSplit]) -> list[Problem]:
-    """Recordings of a label that are nearly the same, within a split and between train and another."""
-    # Of equal recordings the first stands for all of a split: they have a line of their own.
+    """Recordings of a label that are nearly the same, within a split, and between train and another split."""
+    # The first row of each key in each split: exact copies have their own check. Reversed, so that the first wins.
     firsts = [
         (split, row)
         for split in splits
@@ -38,10 +38,11 @@ def find_near(splits: list[AuditedSplit]) -> list[Problem]:
         for row in sorted(dict(reversed([(key, row) for row, key in enumerate(split.keys) if key])).values())
     ]
     labels = [split.columns["label"][row] if "label" in split.columns else "" for split, row in firsts]
+    # by split: `within` rows that have a near copy there, `groups` sets of them, `across` pairs with one in train
     within: dict[str, list[int]] = defaultdict(list)
     groups: Counter[str] = Counter()
     across: dict[str, list[str]] = defaultdict(list)
-    for numbers in find_twins(_Chosen(firsts), labels):
+    for numbers in find_twins(_ChosenClips(firsts), labels):
         members: dict[str, list[tuple[AuditedSplit, int]]] = defaultdict(list)
         for number in numbers:
             members[firsts[number][0].name].append(firsts[number])
@@ -62,7 +63,7 @@ def find_near(splits: list[AuditedSplit]) -> list[Problem]:
         if rows:
             message = (
                 f"{len(rows):,} recordings in {split.name} are nearly the same as others there "
-                f"({groups[split.name]:,} different ones): a split at random would have them on both sides"
+                f"({groups[split.name]:,} different ones): a random split would put them into several splits"
             )
             problems.append(Problem("warning", "near_within", message, name_rows(split, rows)))
         if across[split.name]:
@@ -75,7 +76,7 @@ def find_near(splits: list[AuditedSplit]) -> list[Problem]:
 
 
 def find_duplicates(splits: list[AuditedSplit]) -> list[Problem]:
-    """The same text or recording twice, within a split and between two in-scope splits, as written and normalised."""
+    """Texts or recordings that repeat, within a split and between two in-scope splits; texts are normalised."""
     problems = []
     firsts: dict[str, dict[str, int]] = {}
     for split in splits:
@@ -102,7 +103,7 @@ def find_duplicates(splits: list[AuditedSplit]) -> list[Problem]:
 
 
 def find_leaks(splits: list[AuditedSplit]) -> list[Problem]:
-    """Out-of-scope rows that are also there as in-scope training rows."""
+    """Out-of-scope rows that are also in train, with a label."""
     known = {key for split in splits if split.name == "train" for key in split.keys}
     problems = []
     for split in splits:
@@ -114,7 +115,7 @@ def find_leaks(splits: list[AuditedSplit]) -> list[Problem]:
 
 
 def find_shared_groups(splits: list[AuditedSplit]) -> list[Problem]:
-    """A speaker or template on both sides of a split makes the measured figure too good."""
+    """Speakers or templates of train that are also in another split, which makes its figures too good."""
     train = next((split for split in splits if split.name == "train"), None)
     problems: list[Problem] = []
     if train is None:
@@ -127,7 +128,7 @@ def find_shared_groups(splits: list[AuditedSplit]) -> list[Problem]:
                 groups = len({split.columns[column][row] for row in rows})
                 message = (
                     f"{groups:,} {column}(s) of {split.name} are also in train: its figures say little about "
-                    f"a new {column}; data.split.by={column} keeps them apart where the split is made here"
+                    f"a new {column}; data.split.by={column} keeps each in one split, if the splits are made here"
                 )
                 problems.append(Problem("warning", "shared_group", message, name_rows(split, rows)))
     return problems

@@ -1,8 +1,8 @@
-"""What can be wrong with a data set before any model sees it.
+"""All checks of a data set, before any model sees it.
 
 Errors make a training wrong or impossible; warnings are for a person to judge. Every problem names rows as
-file:row. `recipes/audit.py` shows them all, training runs the same checks first, but for the search for nearly
-equal recordings, which takes longer than some trainings.
+file:row. `recipes/audit.py` shows them all. Training runs the same checks first, except the search for nearly equal
+recordings, which takes longer than some trainings.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def check(dataset: DatasetDict, columns: Iterable[str], required: Iterable[str] 
     Args:
         dataset: what a loader returned.
         columns: the columns that the task needs.
-        required: the splits that must be there; evaluation of a saved run needs fewer.
+        required: the splits that the data must have; evaluation of a saved run needs fewer.
 
     Raises:
         InputError: one line with the first error and the number of others.
@@ -53,13 +53,13 @@ def inspect(
     required: Iterable[str] = ("train", "validation"),
     near: bool = True,
 ) -> Findings:
-    """Look for every problem, raise for none.
+    """Find all problems; none raises an error.
 
     Args:
-        dataset: what a loader returned; sound is looked at when it has been prepared (`voicecommand.data.prepared`).
+        dataset: what a loader returned; audio is checked only if it has been prepared (`voicecommand.data.prepared`).
         columns: the columns that the task needs.
-        required: the splits that must be there.
-        near: also look for recordings that are nearly the same, some 2 ms for each clip.
+        required: the splits that the data must have.
+        near: also look for recordings that are nearly the same, about 2 ms for each clip.
     """
     columns = tuple(columns)
     problems: list[Problem] = []

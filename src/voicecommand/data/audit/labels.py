@@ -1,4 +1,4 @@
-"""Checks of labels: conflicts, slips of spelling, labels that a split lacks."""
+"""Checks of labels: conflicts, misspellings, labels that a split lacks."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from voicecommand.data.audit.problem import SHOWN, AuditedSplit, Problem, name_r
 from voicecommand.data.table import nearest
 from voicecommand.data.text import normalise
 
-# A label this rare beside one spelled nearly the same is likely a slip: at most 3 rows or 5 % of the other's.
+# A label with at most 3 rows or 5 % of those of a nearly equal label is likely a misspelling of it.
 RARE_ROWS, RARE_SHARE = 3, 0.05
 
 
 def find_conflicts(splits: list[AuditedSplit]) -> list[Problem]:
-    """One text or recording, two labels: at least one row is wrong, or the labels overlap."""
+    """Texts or recordings with two labels: at least one row is wrong, or the labels overlap."""
     seen: dict[str, dict[str, str]] = defaultdict(dict)
     for split in splits:
         if split.in_scope:
-            # Without a text or prepared sound there are no keys.
+            # Without a text or prepared audio there are no keys.
             for key, label, origin in zip(split.keys, split.columns["label"], split.origins, strict=bool(split.keys)):
                 if key:
                     seen[key].setdefault(label, origin)
@@ -36,6 +36,7 @@ def find_conflicts(splits: list[AuditedSplit]) -> list[Problem]:
 
 
 def check_labels(splits: list[AuditedSplit]) -> list[Problem]:
+    """The number of labels, reserved and rare ones, misspellings, and those that are not in every split."""
     by_name = {split.name: split for split in splits if split.in_scope}
     train = by_name.get("train")
     if train is None:
@@ -67,7 +68,7 @@ def check_labels(splits: list[AuditedSplit]) -> list[Problem]:
 
 
 def _compare_labels(split: AuditedSplit, counts: Mapping[str, int]) -> list[Problem]:
-    """Labels that only train or only the other split has."""
+    """Labels that only train has, or only the other split; `counts` are those of train."""
     problems = []
     labels = split.columns["label"]
     unknown = sorted(set(labels) - set(counts))
@@ -75,7 +76,7 @@ def _compare_labels(split: AuditedSplit, counts: Mapping[str, int]) -> list[Prob
         rows = [row for row, label in enumerate(labels) if label not in counts]
         meant = nearest(unknown[0], counts)
         hint = f"; did you mean {meant!r}" if meant else ""
-        message = f"{split.name} has labels that train has not: {_names(unknown)}{hint}"
+        message = f"{split.name} has labels that train lacks: {_names(unknown)}{hint}"
         problems.append(Problem("error", "unknown_label", message, name_rows(split, rows)))
     absent = sorted(set(counts) - set(labels))
     if absent and labels:
@@ -90,7 +91,7 @@ def _names(labels: list[str]) -> str:
 
 
 def _find_typos(by_name: dict[str, AuditedSplit]) -> list[Problem]:
-    """Pairs of labels that are likely meant to be one."""
+    """Pairs of labels that are likely meant to be the same."""
     where: dict[str, list[str]] = defaultdict(list)
     for split in by_name.values():
         for label, origin in zip(split.columns["label"], split.origins, strict=True):
@@ -101,7 +102,7 @@ def _find_typos(by_name: dict[str, AuditedSplit]) -> list[Problem]:
         same = normalise(left) == normalise(right)
         if same or (_is_rare(len(where[few]), len(where[many])) and _is_near(few, many)):
             rows = f"{len(where[few]):,} and {len(where[many]):,} rows"
-            message = f"label {few!r} may be a slip for {many!r} ({rows})"
+            message = f"label {few!r} may be a misspelling of {many!r} ({rows})"
             problems.append(Problem("warning", "label_typo", message, tuple(where[few])))
     return problems
 
@@ -111,7 +112,7 @@ def _is_rare(few: int, many: int) -> bool:
 
 
 def _is_near(left: str, right: str) -> bool:
-    """At most 2 edits apart, 1 in short names; numbered labels (level_1, level_2) are not slips."""
+    """At most 2 edits apart, 1 in short names; numbered labels (level_1, level_2) are different labels."""
     shortest = min(len(left), len(right))
     if shortest < 4 or re.sub(r"\d+", "", left) == re.sub(r"\d+", "", right):
         return False

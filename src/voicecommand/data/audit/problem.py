@@ -1,4 +1,4 @@
-"""What the checks of a data set read, and what they find."""
+"""The input of the checks of a data set, and the problems that they find."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ SOUND_COLUMNS = ("content", "length", "silent", "clipped")
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is wrong.
+    """A problem of the data.
 
     Attributes:
         level: "error" or "warning".
         kind: a short fixed name, such as "duplicates_across".
-        message: one line with both sides and the count.
+        message: one line with the splits and the number of rows.
         origins: the rows, as "file:row".
     """
 
@@ -45,28 +45,30 @@ class Problem:
 
 @dataclass(frozen=True)
 class Findings:
-    """What `inspect` found. ``counts`` is split -> label -> rows (label "" where the task has none)."""
+    """The result of `inspect`. ``counts`` is split -> label -> number of rows (label "" for a task without labels)."""
 
     counts: dict[str, dict[str, int]]
     problems: tuple[Problem, ...]
 
     @property
     def errors(self) -> list[Problem]:
+        """The problems that stop training."""
         return [problem for problem in self.problems if problem.level == "error"]
 
     @property
     def warnings(self) -> list[Problem]:
+        """The problems for a person to judge."""
         return [problem for problem in self.problems if problem.level == "warning"]
 
 
 @dataclass(frozen=True)
 class AuditedSplit:
-    """The columns of one split as lists, and what makes two rows equal.
+    """The columns of one split as lists, and keys that are equal for equal rows.
 
     Attributes:
-        keys: each text in its normalised form; of prepared sound a hash of its samples, "" for silence.
-        exact: what makes them equal to the letter, or byte for byte.
-        clips: the waveforms of prepared sound.
+        keys: the normalised texts; for prepared audio, hashes of the samples, "" for silence.
+        exact: the texts as written; for prepared audio, hashes of the files.
+        clips: the waveforms of prepared audio.
     """
 
     name: str
@@ -78,19 +80,23 @@ class AuditedSplit:
 
     @property
     def what(self) -> str:
+        """The noun for rows in messages."""
         return "texts" if self.clips is None else "recordings"
 
     @property
     def how(self) -> str:
+        """The phrase in messages for rows with equal `exact`."""
         return "to the letter" if self.clips is None else "byte for byte"
 
     @property
     def in_scope(self) -> bool:
+        """Whether it is not an out-of-scope split."""
         return not self.name.startswith(OUT_OF_SCOPE)
 
 
 def read_split(name: str, rows: Dataset, asked: tuple[str, ...]) -> AuditedSplit:
-    # A slice reads a column at once; iterating over it would decode row by row, 80 times slower.
+    """The columns of a split that the checks read, with the columns `asked` of the task."""
+    # A slice reads a whole column; iterating over it would decode row by row, 80 times slower.
     wanted = dict.fromkeys(("text", "label", *GROUP_COLUMNS, *SOUND_COLUMNS, *asked))
     wanted.pop("audio", None)  # its waveforms are read clip by clip
     columns = {column: rows[column][:] for column in wanted if column in rows.column_names}
@@ -105,7 +111,7 @@ def read_split(name: str, rows: Dataset, asked: tuple[str, ...]) -> AuditedSplit
 
 
 def _hash_samples(clips: Clips, columns: Mapping[str, list[Any]]) -> list[str]:
-    """Equal for recordings of equal samples, whatever their files; "" for silence, which is nobody's recording."""
+    """A hash of each recording's samples, whatever its file; "" for silence, which is not a copy of anything."""
     return [
         "" if silent else hashlib.blake2b(clips[row].data, digest_size=16).hexdigest()
         for row, silent in enumerate(columns["silent"])
@@ -113,4 +119,5 @@ def _hash_samples(clips: Clips, columns: Mapping[str, list[Any]]) -> list[str]:
 
 
 def name_rows(split: AuditedSplit, rows: Iterable[int]) -> tuple[str, ...]:
+    """The rows as "file:row"."""
     return tuple(split.origins[row] for row in rows)

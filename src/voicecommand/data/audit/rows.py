@@ -5,17 +5,17 @@ from __future__ import annotations
 from voicecommand.data.audit.problem import AuditedSplit, Problem, name_rows
 from voicecommand.data.text import normalise
 
-# A spoken command has a dozen words; the longest of 13,000 SNIPS requests has 35. Longer than this, and it is
-# likely that a cell holds a paragraph or that a quote swallowed lines.
+# A spoken command has a dozen words; the longest of 13,000 SNIPS requests has 35. A longer cell is likely a paragraph,
+# or several lines after a quote that was not closed.
 LONG_WORDS = 64
-# A spoken command lasts one to three seconds; what is longer than 10 s likely holds several, and no word is shorter
-# than 0.1 s.
+# A spoken command lasts one to three seconds; a recording of more than 10 s likely holds several commands, and no word
+# is shorter than 0.1 s.
 LONG_SECONDS, SHORT_SECONDS = 10.0, 0.1
 NULL_LIKE = frozenset({"none", "null", "na", "n/a", "#n/a", "<na>", "nan", "nil", "undefined"})
 
 
 def check_rows(split: AuditedSplit, columns: tuple[str, ...]) -> list[Problem]:
-    """Each split by itself: empty, null-like and over-long cells."""
+    """Empty, null-like and over-long cells of a split."""
     if not split.origins:
         return [Problem("error", "empty_split", f"the {split.name} split has no rows")]
     problems = []
@@ -43,12 +43,12 @@ def check_rows(split: AuditedSplit, columns: tuple[str, ...]) -> list[Problem]:
 
 
 def _visible(text: str) -> str:
-    """What can be seen of a text; most texts need no folding to tell."""
+    """The visible characters of a text; "" if there are none. Most texts need no normalising to tell."""
     return text.strip() if text.isascii() and text.isprintable() else normalise(text)
 
 
 def check_sounds(split: AuditedSplit) -> list[Problem]:
-    """Each split's recordings by themselves: silent, clipped, very short and very long ones."""
+    """Silent, clipped, very short and very long recordings of a split."""
     if split.clips is None:
         return []
     from voicecommand.audio.clips import SAMPLING_RATE

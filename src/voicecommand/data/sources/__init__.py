@@ -1,4 +1,4 @@
-"""Where data comes from. Each `load_*` function gives a DatasetDict with the columns it was asked for.
+"""Sources of data. Each `load_*` function returns a DatasetDict with the columns it was asked for.
 
 commands         the built-in corpus, made from its templates
 file             CSV, TSV, JSON lines and Parquet, every cell as it was written
@@ -9,6 +9,6 @@ archives         archives fetched and unpacked without trust
 spoken           phrases made into speech
 
 A new source is one file here and one yaml in conf/data that names its function by `_target_`. The keys of the yaml are
-the function's parameters, less the first one, `columns`: its default says what is read where no task asks, as in
-recipes/audit.py, so that a source of recordings gives ("audio", "label").
+the function's parameters, except the first one, `columns`. Its default is for recipes/audit.py, where no task asks for
+columns: a source of recordings has ("audio", "label").
 """

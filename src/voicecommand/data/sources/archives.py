@@ -1,8 +1,8 @@
-"""Downloaded archives -> directories in the cache, with nothing in them that the archive smuggled in.
+"""Downloaded archives -> directories in the cache, extracted without trusting the archive.
 
-`tarfile`'s own extraction can be led out of its target by crafted links, also with its data filter (CVE-2025-4517).
-Here each member is read as a stream and written to a path that was checked: regular files only, of known endings,
-up to a size. A directory appears under its name when all of it is there.
+Crafted links can make the extraction of `tarfile` write outside its target, even with its data filter (CVE-2025-4517).
+Here each member is read as a stream and written to a checked path; only regular files up to a size are accepted. A
+directory gets its name when it is complete.
 """
 
 from __future__ import annotations
@@ -36,21 +36,21 @@ def fetch(source: str, sha256: str | None, key: str) -> Path:
     """A directory with the content of ``source``.
 
     Args:
-        source: a directory, which is used as it is; a .tar, .tar.gz or .tgz; or the http(s) address of one.
-        sha256: what the archive's must be, in hex.
+        source: a directory, which is used directly; a .tar, .tar.gz or .tgz; or the http(s) address of one.
+        sha256: the expected one of the archive, in hex.
         key: the setting that messages name, such as "data.path".
 
     Raises:
-        InputError: not there, not reachable, another sha256, damaged, or with a member that is refused.
+        InputError: the source is missing, not reachable, damaged, has another sha256, or a member that is refused.
     """
     if sha256 is not None and not re.fullmatch(r"[0-9a-fA-F]{64}", str(sha256)):
-        raise InputError(f"the sha256 of {key} must be 64 hex digits, and is {sha256!r}")
+        raise InputError(f"the sha256 of {key} must be 64 hex digits, not {sha256!r}")
     sha256 = sha256 and str(sha256).lower()
     if urlparse(source).scheme in ("http", "https"):
         source = str(_download(source, files.cache_directory() / "downloads"))
     elif os.path.isdir(source):
         if sha256:
-            raise InputError(f"{key}={source} is a directory: a sha256 is that of an archive")
+            raise InputError(f"{key}={source} is a directory: only an archive has a sha256")
         return Path(source)
     try:
         status = os.stat(source)
@@ -69,13 +69,13 @@ def fetch(source: str, sha256: str | None, key: str) -> Path:
 def _check_sha256(what: str, digest: str, sha256: str | None) -> None:
     if sha256 and digest != sha256:
         raise InputError(
-            f"{what}: its sha256 is {digest}, and {sha256} was asked for; nothing of it is read "
+            f"{what}: its sha256 is {digest}, and {sha256} was asked for; the archive is not read "
             "(if it is a damaged copy, delete it)"
         )
 
 
 def _download(url: str, folder: Path) -> Path:
-    """The file at ``url`` in the cache; a download that was cut short leaves nothing."""
+    """The file at ``url``, downloaded to the cache; an incomplete download leaves no file."""
     import urllib.request
 
     from tqdm import tqdm
@@ -98,13 +98,13 @@ def _download(url: str, folder: Path) -> Path:
                         raise OSError(f"cut short after {bar.n:,} of {size:,} bytes")
             except (OSError, ValueError) as error:  # URLError is an OSError
                 if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
-                    raise  # the disk's fault
+                    raise  # the disk is the cause
                 raise InputError(f"{url}: cannot be fetched: {error}; fetch it yourself and give its path") from None
     return target
 
 
 def _extract_once(archive: Path, target: Path, sha256: str | None, what: str) -> None:
-    """Extract, unless an earlier run did. Of an archive with another sha256 nothing is kept."""
+    """Extract the archive, unless an earlier run has done so; nothing is kept if it has another sha256."""
     with files.hold_lock(target.with_name(target.name + ".lock"), f"another process is extracting {archive}: waiting"):
         if not (target / MARKER).exists():
             with files.staged(target, many=True) as staging:
@@ -118,7 +118,7 @@ def _extract_once(archive: Path, target: Path, sha256: str | None, what: str) ->
 
 
 class _Hashed:
-    """A file that is hashed as it is read."""
+    """A file that is hashed while it is read."""
 
     def __init__(self, file: IO[bytes], count: Callable[[int], object]) -> None:
         self.file, self.count, self.digest = file, count, hashlib.sha256()
@@ -131,7 +131,7 @@ class _Hashed:
 
 
 def _extract(archive: Path, target: Path) -> tuple[str, int]:
-    """Write the members below ``target``; answers (sha256 of the archive, number of files)."""
+    """Write the members below ``target``; returns (sha256 of the archive, number of files)."""
     from tqdm import tqdm
 
     total = count = 0
@@ -142,8 +142,8 @@ def _extract(archive: Path, target: Path) -> tuple[str, int]:
         packed = file.read(2) == b"\x1f\x8b"
         file.seek(0)
         hashed = _Hashed(file, bar.update)
-        stream = cast(IO[bytes], hashed)  # of which only `read` is called
-        # Not tarfile's own: that one does not compare checksums, and takes a damaged header for the end.
+        stream = cast(IO[bytes], hashed)  # only its `read` is called
+        # tarfile's own gzip does not compare checksums, and takes a damaged header for the end
         plain = cast(IO[bytes], gzip.GzipFile(fileobj=stream)) if packed else stream
         try:
             with tarfile.open(fileobj=plain, mode="r|") as members:
@@ -160,17 +160,17 @@ def _extract(archive: Path, target: Path) -> tuple[str, int]:
                         shutil.copyfileobj(content, out, BLOCK)
             while block := plain.read(BLOCK):
                 if block.strip(b"\0"):
-                    raise tarfile.ReadError("damaged: there is something behind its end")
+                    raise tarfile.ReadError("damaged: there is data after its end")
         except (tarfile.TarError, EOFError, zlib.error) as error:
-            raise InputError(f"{archive}: no whole tar archive ({error}); nothing of it is kept") from None
+            raise InputError(f"{archive}: not a whole tar archive ({error}); nothing of it is kept") from None
         except OSError as error:
             if error.errno is None:
                 raise InputError(f"{archive}: damaged ({error}); nothing of it is kept") from None
             if error.errno in (errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG):
-                reason = f"a member twice, or with a name that can't be ({error.strerror})"
+                reason = f"a member is there twice, or its name is not possible ({error.strerror})"
                 raise InputError(f"{archive}: {reason}; nothing of it is kept") from None
-            raise  # the disk's fault
-        while stream.read(BLOCK):  # what lies behind the end belongs to its sha256
+            raise  # the disk is the cause
+        while stream.read(BLOCK):  # the sha256 includes the bytes after the tar's end
             pass
         return hashed.digest.hexdigest(), count
 
@@ -180,13 +180,13 @@ def _check_member(archive: Path, member: tarfile.TarInfo, count: int, total: int
     parts = [part for part in member.name.split("/") if part not in ("", ".")]
     problem = None
     if not member.isreg() or member.issparse():
-        problem = "a link, a device or another thing that is no plain file"
+        problem = "a link, a device or something else that is not a plain file"
     elif member.name.startswith("/") or ".." in parts or not parts or "\\" in member.name:
-        problem = "a path that leads out"
+        problem = "a path that leaves the archive's folder"
     elif parts[-1] == MARKER or not member.name.isprintable() or any("\udc80" <= c <= "\udcff" for c in member.name):
         problem = "a name that is refused"
     elif member.size > MAX_MEMBER or total > MAX_TOTAL or count > MAX_MEMBERS:
-        problem = "larger, or more, than such an archive holds"
+        problem = "too large, or too many members, for such an archive"
     if problem:
         raise InputError(f"{archive}: member {member.name!a}: {problem}; nothing of the archive is kept")
     return "/".join(parts)

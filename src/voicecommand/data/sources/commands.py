@@ -1,6 +1,6 @@
-"""The built-in data set `commands`: a hand-written corpus, rendered the same everywhere, and its sound where asked.
+"""The built-in data set `commands`: a hand-written corpus, rendered the same everywhere, and spoken if asked for.
 
-The text lies in `corpus/`; docs/data.md says how it was made and what it can't show. The sound is eSpeak NG's.
+The text is in `corpus/`; docs/data.md says how it was made and what it can't show. eSpeak NG makes the audio.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 VERSION = "1"
 COLUMNS = ("id", "origin", "text", "label", "template", "response")
 SOUND_COLUMNS = ("audio", "speaker")
-# Synthetic speakers of each split. The variants of eSpeak NG that speak in validation speak in no other split but its
-# out-of-scope part, and so for test; a speaker (variant, accent, pitch and pace) is in one of the five only.
+# Synthetic speakers. A variant of eSpeak NG in validation is in no other split except out_of_scope_validation, and the
+# same for test; a speaker (variant, accent, pitch and pace) is in only one of the five splits.
 SPEAKERS = 400
 SPEAKER_SHARES = {"train": 0.66, "validation": 0.14, "test": 0.2}
 LABELS = (
@@ -40,16 +40,16 @@ LABELS = (
 )
 ROWS_PER_LABEL = {"train": 500, "validation": 100, "test": 150}
 PHRASINGS_UP_TO = {"train": 0.65, "validation": 0.79, "test": 1.0}
-# Sections of a label's file. People mostly say the direct thing.
+# How often the phrasings of each section of a label's file are drawn. People mostly use direct ones.
 WEIGHTS = {"common": 4, "requests": 1, "remarks": 1}
 Row = dict[str, str]
 
 
 @dataclass(frozen=True)
 class Phrasing:
-    """One hand-written way of saying a label, with its place in the corpus.
+    """A hand-written phrasing of a label, with its place in the corpus.
 
-    A request is an imperative, so that "could you" may go before it; other remarks don't.
+    A request is an imperative, so that "could you" may precede it; remarks are not.
     """
 
     template: str
@@ -62,7 +62,7 @@ class Phrasing:
 
 
 class Speech(TypedDict):
-    """corpus/speech.yaml: how people say a phrasing, and what a recogniser makes of it."""
+    """corpus/speech.yaml: how people vary a phrasing, and the errors of a recogniser."""
 
     openers: list[str]
     asks: list[str]
@@ -76,7 +76,7 @@ class Speech(TypedDict):
 
 
 class _Draws:
-    """Integers that depend on the key alone: no library, hash seed or platform moves them."""
+    """Integers that depend only on the key, not on a library, a hash seed or the platform."""
 
     def __init__(self, *key: object) -> None:
         self._key = "/".join(map(str, (VERSION, *key)))
@@ -94,12 +94,17 @@ class _Draws:
 
 
 def load_commands(columns: Sequence[str] = ("text", "label"), version: str = VERSION) -> datasets.DatasetDict:
-    """Returns all splits with all `COLUMNS`, as strings, in a fixed shuffled order.
+    """All splits with all `COLUMNS`, as strings, in a fixed shuffled order.
 
-    `columns` are those that the caller needs. With "audio" or "speaker" among them the same rows also have the path of
-    their clip, synthesised on first use (half a minute on one core), and its synthetic speaker. InputError where a
-    column or the version isn't there, or sound is asked for without eSpeak NG. Source: written for this project,
-    Apache-2.0.
+    Source: written for this project, Apache-2.0.
+
+    Args:
+        columns: those that the task needs. If "audio" or "speaker" is among them, the same rows also have the path of
+            their clip, synthesised on first use (half a minute on one core), and its synthetic speaker.
+        version: of the data set.
+
+    Raises:
+        InputError: an unknown column or version, or audio without eSpeak NG.
     """
     if str(version) != VERSION:
         raise InputError(f"commands: version {version!r} was asked for, this is {VERSION!r}")
@@ -109,9 +114,9 @@ def load_commands(columns: Sequence[str] = ("text", "label"), version: str = VER
         raise InputError(f"commands: columns {missing} were asked for, it has {list(known)}")
     import datasets
 
-    with_sound = bool(set(SOUND_COLUMNS) & set(columns))
-    splits = add_sound(render_splits()) if with_sound else render_splits()
-    names = known if with_sound else COLUMNS
+    with_audio = bool(set(SOUND_COLUMNS) & set(columns))
+    splits = add_sound(render_splits()) if with_audio else render_splits()
+    names = known if with_audio else COLUMNS
     features = datasets.Features({column: datasets.Value("string") for column in names})
     return datasets.DatasetDict(
         {split: datasets.Dataset.from_list(rows, features=features) for split, rows in splits.items()}
@@ -119,7 +124,7 @@ def load_commands(columns: Sequence[str] = ("text", "label"), version: str = VER
 
 
 def add_sound(splits: dict[str, list[Row]]) -> dict[str, list[Row]]:
-    """Returns the same rows, each with `audio`, the path of its clip, and `speaker`."""
+    """The same rows, each with `audio`, the path of its clip, and `speaker`."""
     from voicecommand.data.synthesis.speakers import below, speak_all
 
     speakers = assign_speakers()
@@ -134,21 +139,25 @@ def add_sound(splits: dict[str, list[Row]]) -> dict[str, list[Row]]:
 
 
 def assign_speakers() -> dict[str, list[Speaker]]:
-    """Returns the synthetic speakers of each split; InputError where eSpeak NG is missing."""
+    """The synthetic speakers of each split.
+
+    Raises:
+        InputError: eSpeak NG is missing.
+    """
     from voicecommand.data.synthesis.engines import find_engines
     from voicecommand.data.synthesis.speakers import draw_speakers, split_speakers
 
-    # eSpeak NG alone, whatever else is installed: the same data everywhere.
+    # only eSpeak NG, whatever else is installed, so that the data is the same everywhere
     speakers = split_speakers(draw_speakers(SPEAKERS, find_engines(["espeak"])), SPEAKER_SHARES)
     for split in ("validation", "test"):
-        # Of one variant every third speaker is for the out-of-scope part: the same voices, other speakers.
+        # Every third speaker is for the out-of-scope split: the same variants, other speakers.
         speakers[f"{OUT_OF_SCOPE}_{split}"] = speakers[split][2::3]
         speakers[split] = [speaker for place, speaker in enumerate(speakers[split]) if place % 3 != 2]
     return speakers
 
 
 def render_splits() -> dict[str, list[Row]]:
-    """Returns the rows of every split; no normalised text occurs twice in all of them."""
+    """The rows of every split; no normalised text occurs twice in all of them together."""
     speech, slots = cast(Speech, read_corpus("speech.yaml")), read_corpus("slots.yaml")
     seen: set[str] = set()
     splits: dict[str, list[Row]] = {}
@@ -170,7 +179,7 @@ def render_splits() -> dict[str, list[Row]]:
 
 
 def read_phrasings(label: str) -> list[Phrasing]:
-    """Returns the phrasings of a label in the order of its file."""
+    """The phrasings of a label in the order of its file."""
     content = _read_lines(f"{label}.yaml")
     responses = tuple(text for text, _ in content["responses"])
     entries = [(kind, *entry) for kind in WEIGHTS for entry in content[kind]]
@@ -189,7 +198,7 @@ def read_phrasings(label: str) -> list[Phrasing]:
 
 
 def read_out_of_scope(kind: str) -> list[Phrasing]:
-    """Returns the out-of-scope requests of "validation" or "test"; templates name the topic."""
+    """The out-of-scope requests of "validation" or "test"; templates name the topic."""
     content = _read_lines("out_of_scope.yaml")
     responses = tuple(text for text, _ in content["responses"])
     return [
@@ -208,9 +217,9 @@ def read_out_of_scope(kind: str) -> list[Phrasing]:
 
 
 def assign_splits(phrasings: Sequence[Phrasing]) -> dict[str, list[Phrasing]]:
-    """Sorts the phrasings of a label by the hash of their text and cuts at 65 % and 79 %.
+    """The phrasings of a label by split: sorted by the hash of their text, and cut at 65 % and 79 %.
 
-    The common ones are cut apart from the rest, so that each split has the same share of them.
+    Common ones are sorted and cut separately, so that each split has the same share of them.
     """
     splits: dict[str, list[Phrasing]] = {split: [] for split in PHRASINGS_UP_TO}
     for weight in sorted(set(WEIGHTS.values())):
@@ -224,6 +233,7 @@ def assign_splits(phrasings: Sequence[Phrasing]) -> dict[str, list[Phrasing]]:
 
 
 def _render_new(phrasing: Phrasing, number: int, values: dict[str, list[str]], speech: Speech, seen: set[str]) -> Row:
+    """A row with a new text from a phrasing: drawn again until its normalised text is not in `seen`."""
     for attempt in range(100):
         draws = _Draws(phrasing.template, number, attempt)
         filled = {slot: draws.pick(values[slot]) for slot in _slots_of(phrasing.text)}
@@ -243,9 +253,9 @@ def _render_new(phrasing: Phrasing, number: int, values: dict[str, list[str]], s
 
 
 def _say(phrasing: Phrasing, filled: dict[str, str], speech: Speech, draws: _Draws) -> str:
-    """One person's version: politeness around it, then typed, or as a recogniser heard it."""
+    """One person's version of a phrasing: with polite words, then as typed, or as a recogniser writes it."""
     text, is_question = phrasing.text.format_map(filled), phrasing.text.endswith("?")
-    # A name, a title or "I" keeps its capital in mid-sentence.
+    # a name, a title or "I" keeps its capital within a sentence
     starts_plain = not re.match(r"I\b|\{", phrasing.text)
     before = []
     if draws.chance(25):
@@ -261,11 +271,11 @@ def _say(phrasing: Phrasing, filled: dict[str, str], speech: Speech, draws: _Dra
         text += ", " + draws.pick(speech["closers"])
     if draws.chance(15):
         return text[0].upper() + text[1:] + ("?" if is_question else draws.pick([".", "!", ""]))
-    return " ".join(_hear(normalise(text).split(), speech, draws))
+    return " ".join(_recognise(normalise(text).split(), speech, draws))
 
 
-def _hear(words: list[str], speech: Speech, draws: _Draws) -> list[str]:
-    """What a recogniser writes down: hesitations stay, some words are lost or misheard."""
+def _recognise(words: list[str], speech: Speech, draws: _Draws) -> list[str]:
+    """The words as a recogniser writes them: with hesitations, and some words lost or wrong."""
     if draws.chance(14):
         again = 1 + draws.below(min(3, len(words)))
         words = [*words[:again], *draws.pick(speech["restarts"]).lower().split(), *words]
@@ -274,25 +284,25 @@ def _hear(words: list[str], speech: Speech, draws: _Draws) -> list[str]:
         words = [*words[:place], draws.pick(speech["fillers"]), *words[place:]]
     if not draws.chance(50):
         return words
-    # Dropping comes first: "off" heard as "of" must not be lost on top.
+    # dropping comes first: an "off" written as "of" must not be dropped as well
     kept = [w for w in words if not (w in speech["droppable"] and draws.chance(25))] or words
     text = f" {' '.join(kept)} "
     for apart, together in speech["merged"].items():
         if f" {apart} " in text and draws.chance(40):
             text = text.replace(f" {apart} ", f" {together} ")
-    heard = []
+    written = []
     for word in text.split():
         options = speech["misheard"].get(word)
         if options and draws.chance(30):
             word = draws.pick(options)
         elif word in speech["split"] and draws.chance(30):
             word = speech["split"][word]
-        heard.append(word)
-    return heard
+        written.append(word)
+    return written
 
 
 def _respond(phrasing: Phrasing, filled: dict[str, str]) -> str:
-    """The first response whose slots the phrasing fills; each file ends with one for all."""
+    """The first response with only slots that the phrasing has; the last one of each file has none."""
     fitting = (r for r in phrasing.responses if set(_slots_of(r)) <= set(filled))
     response = next(fitting).format_map(filled)
     return response[0].upper() + response[1:]

@@ -1,6 +1,6 @@
 """Rows from CSV, TSV, JSON lines and Parquet files, every cell as it was written.
 
-No reader here guesses types: ``None``, ``007`` and ``yes`` stay texts. A bad row is refused by file:line.
+No reader here guesses types: ``None``, ``007`` and ``yes`` stay texts. A bad row is an error that names file:line.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from datasets import DatasetDict
 
 logger = logging.getLogger(__name__)
-# What people call the splits; reading such a directory without them would quietly make others.
+# Other common names of the splits: a file with one is an error, because ignoring it would silently split train.
 LIKELY_NAMES = {"training": "train", "testing": "test"} | dict.fromkeys(
     ("dev", "val", "valid", "validate", "eval"), "validation"
 )
@@ -41,20 +41,20 @@ def load_files(
     """Read a data set from files.
 
     Args:
-        columns: the columns that the task needs, such as ("text", "label"). Cells of ``audio`` are paths of sound
-            files, relative to the folder of the file they stand in, and stay within it.
+        columns: the columns that the task needs, such as ("text", "label"). Cells of ``audio`` are paths of audio
+            files, relative to the folder of the file that names them, and within it.
         path: a file, or a directory of files named by their split (``train.jsonl``, ``test.csv`` ...).
-        files: or one file per split. Without a train file nothing is split off: such data is for evaluation.
-        column_map: canonical name -> name in the files, for the columns that are called otherwise there.
+        files: or one file for each split. Without a train file no splits are made: such data is for evaluation.
+        column_map: our name -> name in the files, for columns that have another name there.
         split: how missing splits are made, see ``SplitRule``; a file named by a split is that split.
 
     Returns:
-        Splits of string columns: id, origin ("file:row", a CSV file's header is row 1), the asked columns
-        and, where the files have them, speaker, template and response. Out-of-scope files need no label. Sound is
-        not read; ``audio`` is the path with its folder.
+        Splits of string columns: id, origin ("file:row", the header of a CSV file is row 1), the asked columns and, if
+        the files have them, speaker, template and response. Out-of-scope files need no label. Audio is not read;
+        ``audio`` is the path with its folder.
 
     Raises:
-        InputError: nothing there, a foreign form, a missing column, bad rows.
+        InputError: there is no file, an unknown format, a missing column, or bad rows.
     """
     rule = SplitRule.of(split)
     renamed = read_map(column_map, columns)
@@ -95,7 +95,7 @@ def load_files(
 def split_by_column(
     table: Table, columns: tuple[str, ...], renamed: Mapping[str, str], column: str, by: str | None
 ) -> dict[str, Rows]:
-    """The splits that a column of a single table names."""
+    """The rows of a single table by split, which a column names."""
     if column not in table.names:
         meant = nearest(column, table.names)
         hint = f": did you mean data.split.column={meant}" if meant else ""
@@ -123,7 +123,7 @@ def split_by_column(
 
 
 def find_files(path: str | None, files: Mapping[str, str | None] | None) -> dict[str, str]:
-    """Split -> file, as the user wrote it."""
+    """Split -> file, as the user gave it."""
     given = {str(name): str(file) for name, file in (files or {}).items() if file is not None}
     if path is not None and given:
         raise InputError(f"data.path={path} and data.files.{next(iter(given))} are both given: give one of them")
@@ -177,7 +177,7 @@ def _find_in_directory(path: str) -> dict[str, str]:
 
 
 def read_table(file: str) -> Table:
-    """The rows of one file, by the form that its name ends with."""
+    """The rows of one file; the ending of its name says the format."""
     suffix = Path(file).suffix.lower()
     try:
         mode = os.stat(file).st_mode
@@ -205,7 +205,7 @@ def read_table(file: str) -> Table:
 
 
 def _read_text(file: str) -> str:
-    """The file's text without its byte order mark; line ends untouched."""
+    """The file's text without its byte order mark, line ends unchanged."""
     data = Path(file).read_bytes()
     if not data.removeprefix(b"\xef\xbb\xbf").strip():
         raise InputError(f"{file}: the file is empty")
@@ -238,7 +238,7 @@ def _read_csv(file: str, delimiter: str = ",") -> Table:
             if not cells:
                 blank.append(row)
                 continue
-            # Blank lines at the end of a file are nobody's row; between rows something has been lost.
+            # blank lines at the end of a file are harmless; between rows something may be lost
             table.bad += [f"{file}:{number}: a blank line" for number in blank]
             blank.clear()
             if not table.names:
@@ -266,7 +266,7 @@ def _read_tsv(file: str) -> Table:
 def _read_jsonl(file: str) -> Table:
     table = Table(file, [])
     names: dict[str, None] = {}
-    # Split at line feeds only: str.splitlines would also split at characters that JSON allows within a text.
+    # not str.splitlines, which also splits at characters that JSON allows within a text
     for row, line in enumerate(_read_text(file).rstrip().split("\n"), start=1):
         try:
             cells = json.loads(line, object_pairs_hook=_unique)

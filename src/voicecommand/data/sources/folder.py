@@ -1,6 +1,6 @@
 """A folder of recordings: subfolders named by label, or a metadata file that names each recording.
 
-The layouts are those of the Hugging Face hub's audiofolder. Nothing is decoded here; bad names are refused.
+The layouts are those of the Hugging Face hub's audiofolder. Audio is not decoded here; bad names are errors.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from datasets import DatasetDict
 
 logger = logging.getLogger(__name__)
-# Recordings that can't be decoded here: passing over them would quietly train on less.
+# Endings of recordings that can't be decoded here; ignoring them would silently train on fewer.
 OTHER_SOUNDS = (".m4a", ".aac", ".wma", ".webm", ".amr", ".mp4", ".aif", ".aiff", ".au", ".3gp", ".caf")
 METADATA = tuple(f"metadata{ending}" for ending in READERS)
 
@@ -36,26 +36,26 @@ def load_folder(
     splits: Mapping[str, str | None] | None = None,
     split: Mapping[str, Any] | None = None,
 ) -> DatasetDict:
-    """Read a data set from a folder of sound files.
+    """Read a data set from a folder of audio files.
 
-    The folder, or each folder in it that is named by a split (train, validation, test, out_of_scope_test ...),
-    holds either subfolders named by label with the recordings in them, or the recordings in any order and a
-    metadata.csv (.tsv, .jsonl, .parquet) whose column ``file_name`` has their paths relative to it. A metadata file
-    above folders named by split, whose paths begin with them, keeps those splits.
+    The folder, or each folder in it that is named by a split (train, validation, test, out_of_scope_test ...), has
+    either subfolders named by label with the recordings in them, or recordings anywhere and a metadata.csv (.tsv,
+    .jsonl, .parquet) with their relative paths in the column ``file_name``. If a metadata file is above folders named
+    by split, the first part of a path says the split.
 
     Args:
         columns: the columns that the task needs, such as ("audio", "label").
         path: the folder.
-        column_map: canonical name -> name in the metadata; audio is called file_name there.
-        splits: our split -> its folder, for those that are called otherwise.
-        split: how missing splits are made, see ``SplitRule``; by speaker where the metadata has one.
+        column_map: our name -> name in the metadata; audio is called file_name there.
+        splits: our split -> its folder, for those with another name.
+        split: how missing splits are made, see ``SplitRule``; by speaker if the metadata has this column.
 
     Returns:
-        Splits as `voicecommand.data` describes them, ``audio`` being paths. Origins are "metadata.csv:row", or the
-        recording's own path where there is no metadata.
+        Splits as `voicecommand.data` describes them; ``audio`` are paths. Origins are "metadata.csv:row", or the path
+        of the recording if there is no metadata.
 
     Raises:
-        InputError: nothing there, a layout that could mean two things, a missing column, bad rows or names.
+        InputError: there are no recordings, the layout is ambiguous, a column is missing, or rows or names are bad.
     """
     path = str(path)
     rule = SplitRule.of(split)
@@ -84,10 +84,10 @@ def load_folder(
 
 
 def _list(folder: str) -> tuple[list[str], list[str]]:
-    """The names of the (folders, files) in a folder, sorted, hidden ones left out.
+    """The names of the (folders, files) in a folder, sorted, without hidden ones.
 
     Raises:
-        InputError: it can't be listed, or a name is not UTF-8.
+        InputError: the folder can't be listed, or a name is not UTF-8.
     """
     try:
         with os.scandir(folder) as entries:
@@ -105,7 +105,7 @@ def _list(folder: str) -> tuple[list[str], list[str]]:
 
 
 def _find_splits(path: str, splits: Mapping[str, str | None] | None) -> dict[str, str]:
-    """Split -> folder; empty where the folders are not named by splits."""
+    """Split -> folder; empty if the folders are not named by splits."""
     there, _ = _list(path)
     named = {str(ours): str(theirs) for ours, theirs in (splits or {}).items() if theirs is not None}
     for ours, theirs in named.items():
@@ -144,7 +144,8 @@ def _read_above(
     renamed: Mapping[str, str],
     rule: SplitRule,
 ) -> dict[str, Rows]:
-    """The rows of a metadata file at the top, by its split column, by the folders its paths begin with, or as one."""
+    """The rows of a metadata file at the top: by its split column, by the first folder of its paths, or all as
+    train."""
     table = read_table(metadata)
     if rule.column:
         tables = split_by_column(table, columns, renamed, rule.column, rule.by)
@@ -172,7 +173,7 @@ def _read_above(
 
 
 def _place(tables: dict[str, Rows], folder: str) -> None:
-    """Paths of files, and a warning about recordings that no row names."""
+    """Prefix and check the paths, and warn about recordings that no row names."""
     named = set()
     for part in tables.values():
         if "audio" in part:
@@ -187,7 +188,7 @@ def _place(tables: dict[str, Rows], folder: str) -> None:
 
 
 def _walk(folder: str) -> list[str]:
-    """All files with a sound's ending below a folder; links to folders are not followed."""
+    """All files below a folder that are named like audio; links to folders are not followed."""
     return [
         os.path.join(where, name)
         for where, _, names in os.walk(folder)
@@ -225,21 +226,21 @@ def _read_labels(folder: str, split: str) -> Rows:
     empty: list[str] = []
     for label in ["", *names]:
         below, members = _list(os.path.join(folder, label)) if label else ([], files)
-        sounds = [name for name in members if name.lower().endswith(AUDIO_ENDINGS)]
-        others += [os.path.join(label, name) for name in members if name not in sounds]
+        recordings = [name for name in members if name.lower().endswith(AUDIO_ENDINGS)]
+        others += [os.path.join(label, name) for name in members if name not in recordings]
         bad += [
-            f"{os.path.join(folder, label, name)}: a folder within that of a label; recordings lie directly in their "
-            "label's folder, or metadata.csv names them"
+            f"{os.path.join(folder, label, name)}: a folder within the folder of a label; recordings must lie directly "
+            "in their label's folder, or metadata.csv must name them"
             for name in below
         ]
-        if label and not sounds:
+        if label and not recordings:
             empty.append(label)
-        for name in sounds:
+        for name in recordings:
             relative = os.path.join(label, name)
             path = os.path.join(folder, relative)
             problem = check_place(relative, path, root, inside)
             if not label and not out_of_scope:
-                problem = "has no label: recordings lie in folders named by their label, or metadata.csv says it"
+                problem = "has no label: recordings must lie in folders named by label, or metadata.csv must say it"
             if problem:
                 bad.append(f"{path}: {problem}")
             for column, value in (("id", relative), ("origin", path), ("audio", path), ("label", label)):
@@ -261,6 +262,6 @@ def _report_others(folder: str, others: list[str], empty: list[str]) -> None:
             f"({len(unread):,} such recordings there); convert them to FLAC or WAV"
         )
     if others:
-        logger.info("%s: %s files are no recordings by their names: %s", folder, f"{len(others):,}", quote(others[:3]))
+        logger.info("%s: %s files are not named like audio: %s", folder, f"{len(others):,}", quote(others[:3]))
     if empty:
         logger.warning("%s: folders without a recording: %s", folder, quote(empty))

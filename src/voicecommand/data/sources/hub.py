@@ -1,4 +1,4 @@
-"""Any data set of the Hugging Face hub, or a directory in one of its forms. None of its code is ever run."""
+"""Any data set of the Hugging Face hub, or a directory in one of its formats. Code of a data set is never run."""
 
 from __future__ import annotations
 
@@ -40,22 +40,22 @@ def load_hub(
 
     Args:
         columns: the columns that the task needs, such as ("text", "label"). ``audio`` may be a column of Audio, of
-            bytes, or, in a directory, of paths in it; sound is not decoded.
+            bytes, or, in a directory, of paths in it; audio is not decoded.
         path: the data set's id on the hub, or a directory.
-        name: its configuration, where it has several.
-        revision: a commit, tag or branch; name a commit, or the data may change under you.
-        column_map: canonical name -> name there.
-        splits: our split -> its name there, for the splits that are called otherwise.
+        name: its configuration, if it has several.
+        revision: a commit, tag or branch; name a commit, otherwise the data may change between two runs.
+        column_map: our name -> name there.
+        splits: our split -> its name there, for splits with another name.
         split: how missing splits are made, see ``SplitRule``.
 
     Returns:
         Splits as `voicecommand.data` describes them; origins are "path@revision/split:row", where the
-        first row is 0, as on the hub. Class labels become their names. Sound that comes as bytes is written, as it
-        is, to the cache under its sha256, and ``audio`` is its path.
+        first row is 0, as on the hub. Class labels become their names. Audio that comes as bytes is written to the
+        cache undecoded, named by its sha256, and ``audio`` is its path.
 
     Raises:
-        InputError: the hub is out of reach, or has no such data set, revision, split or column; paths of sound that
-            lead elsewhere.
+        InputError: the hub is out of reach, or has no such data set, revision, split or column; a path of audio is
+            bad.
     """
     from datasets import Value
 
@@ -69,13 +69,13 @@ def load_hub(
         logger.warning("data.revision is not set: %s may change between two runs", path)
     tables: dict[str, Rows] = {}
     for ours, theirs in chosen.items():
-        sound = renamed.get("audio", "audio") if "audio" in columns else None
-        table = _to_table(source[theirs], f"{path}@{revision or 'main'}/{theirs}", sound)
+        audio = renamed.get("audio", "audio") if "audio" in columns else None
+        table = _to_table(source[theirs], f"{path}@{revision or 'main'}/{theirs}", audio)
         extra = (rule.by,) if rule.by and ours == "train" else ()
         tables[ours] = to_columns(table, columns, renamed, split=ours, prefix=theirs, extra=extra)
-        if sound is not None and source[theirs].features[sound] == Value("string"):
+        if audio is not None and source[theirs].features[audio] == Value("string"):
             if not os.path.isdir(path):
-                raise InputError(f"{table.source}: {sound!r} holds paths, and no files come from the hub with them")
+                raise InputError(f"{table.source}: {audio!r} holds paths, and the hub has no files for them")
             place_sounds(tables[ours], str(path))
     tables = fill_missing(tables, rule)
     for part in tables.values():
@@ -85,7 +85,7 @@ def load_hub(
 
 
 def _fetch(path: str, name: str | None, revision: str | None) -> DatasetDict:
-    """``load_dataset`` with each of its many failures in one line."""
+    """``load_dataset``, with its many errors as an InputError of one line."""
     import datasets
     from huggingface_hub import errors
 
@@ -111,26 +111,26 @@ def _fetch(path: str, name: str | None, revision: str | None) -> DatasetDict:
         raise InputError(
             f"{what}: the hub cannot be reached, and the data set is not in the cache; {INSTEAD}"
         ) from None
-    except Exception as error:  # a loader of other people's files: anything may come out of it
+    except Exception as error:  # it reads files from anywhere, which may cause any error
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
-            raise  # the disk's fault, which has an exit code of its own
+            raise  # the disk is the cause, which has its own exit code
         reason = " ".join(str(error).split())[:300] or type(error).__name__
-        if "torchcodec" in reason or "soundfile" in reason:  # `datasets` decodes what it finds in such a directory
+        if "torchcodec" in reason or "soundfile" in reason:  # `datasets` decodes the audio files of a directory
             raise InputError(
-                f"{what}: `datasets` wants to decode its sound files; data=folder data.path=DIR reads them"
+                f"{what}: `datasets` wants to decode its audio files; data=folder data.path=DIR reads them"
             ) from None
         raise InputError(f"{what}: cannot be loaded: {reason}; {INSTEAD}") from None
 
 
 def _is_within_reach(path: str, revision: str | None) -> bool:
-    """Ask the hub once. ``load_dataset`` would repeat each question for 23 seconds before it gives up."""
+    """Whether the hub answers one request. ``load_dataset`` would repeat each for 23 seconds before it gives up."""
     from huggingface_hub import HfApi, errors
 
     try:
         HfApi().dataset_info(path, revision=revision, timeout=PROBE_SECONDS)
     except (errors.RevisionNotFoundError, errors.RepositoryNotFoundError, errors.HFValidationError):
         raise
-    except Exception as error:  # no name service, a proxy's page, a time-out, offline mode: all mean the same here
+    except Exception as error:  # no name service, a proxy's page, a time-out or offline mode: all mean the same here
         logger.info("the hub cannot be reached (%s): looking in the cache", error)
         return False
     return True
@@ -138,7 +138,7 @@ def _is_within_reach(path: str, revision: str | None) -> bool:
 
 @contextlib.contextmanager
 def _offline_unless(within_reach: bool) -> Iterator[None]:
-    """Hub calls inside answer from the cache at once, unless the hub is within reach."""
+    """Within the block, calls of the hub use only the cache, unless the hub is within reach."""
     from huggingface_hub import constants
 
     before = constants.HF_HUB_OFFLINE
@@ -176,23 +176,23 @@ def _choose(path: str, there: list[str], splits: Mapping[str, str | None] | None
     return chosen
 
 
-def _to_table(rows: Dataset, source: str, sound: str | None = None) -> Table:
-    """The rows of one split as they are there, class labels as their names; -1, "no label", becomes null.
+def _to_table(rows: Dataset, source: str, audio: str | None = None) -> Table:
+    """The rows of one split, with class labels as names; -1, "no label", becomes null.
 
-    Of the column ``sound`` there are paths; other columns that would have to be decoded are left out.
+    The column ``audio`` becomes paths; other columns that would have to be decoded are left out.
     """
     from datasets import Audio, ClassLabel, Image, Value, Video
 
     names = rows.column_names
-    decoded = [c for c, feature in rows.features.items() if isinstance(feature, (Audio, Image, Video)) and c != sound]
+    decoded = [c for c, feature in rows.features.items() if isinstance(feature, (Audio, Image, Video)) and c != audio]
     rows = rows.remove_columns(decoded)
     paths: list[str | None] = []
-    if sound is not None and sound in rows.column_names and rows.features[sound] != Value("string"):
-        paths = _store_sounds(rows.select_columns([sound]), sound, source)
-        rows = rows.remove_columns([sound])
+    if audio is not None and audio in rows.column_names and rows.features[audio] != Value("string"):
+        paths = _store_audio(rows.select_columns([audio]), audio, source)
+        rows = rows.remove_columns([audio])
     cells = rows.with_format("python")[:]
     if paths:
-        cells = {name: paths if name == sound else cells[name] for name in names if name not in decoded}
+        cells = {name: paths if name == audio else cells[name] for name in names if name not in decoded}
     for column, feature in rows.features.items():
         if isinstance(feature, ClassLabel):
             names = feature.names
@@ -204,11 +204,11 @@ def _to_table(rows: Dataset, source: str, sound: str | None = None) -> Table:
     )
 
 
-def _store_sounds(rows: Dataset, column: str, source: str) -> list[str | None]:
-    """The path of each recording; those that come as bytes are written to the cache, undecoded, under their sha256.
+def _store_audio(rows: Dataset, column: str, source: str) -> list[str | None]:
+    """The path of each recording; those that come as bytes are written to the cache undecoded, named by their sha256.
 
     Raises:
-        InputError: the column holds no sound.
+        InputError: the column holds no audio.
     """
     from datasets import Audio, Value
     from tqdm import tqdm
@@ -217,10 +217,10 @@ def _store_sounds(rows: Dataset, column: str, source: str) -> list[str | None]:
     if isinstance(feature, Audio):
         rows = rows.cast_column(column, Audio(decode=False))
     elif feature not in (Value("binary"), Value("large_binary")):
-        raise InputError(f"{source}: {column!r} holds {feature}, not sound (data.column_map.audio=NAME names another)")
+        raise InputError(f"{source}: {column!r} holds {feature}, not audio (data.column_map.audio=NAME names another)")
     folder = files.cache_directory() / "hub"
     paths: list[str | None] = []
-    with tqdm(total=len(rows), desc=f"sounds of {source}", unit="clip", delay=2.0) as bar:
+    with tqdm(total=len(rows), desc=f"audio of {source}", unit="clip", delay=2.0) as bar:
         for batch in rows.iter(batch_size=64):
             for cell in batch[column]:
                 data, path = (cell.get("bytes"), cell.get("path")) if isinstance(cell, dict) else (cell, None)
@@ -230,7 +230,7 @@ def _store_sounds(rows: Dataset, column: str, source: str) -> list[str | None]:
 
 
 def _write_once(folder: Path, data: bytes, name: str | None) -> str:
-    """Write a file whose name is its content's sha256, unless it is there; its ending is the given name's."""
+    """Write a file named by the sha256 of its content, with the ending of `name`, unless it exists."""
     digest = hashlib.sha256(data).hexdigest()
     ending = Path(name or "").suffix.lower()
     target = folder / digest[:2] / f"{digest}{ending if ending[1:].isalnum() and ending.isascii() else ''}"

