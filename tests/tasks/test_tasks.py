@@ -264,7 +264,7 @@ def test_every_model_trains_and_is_saved(
     from voicecommand.report import page
 
     if model != "bert":  # pictures take longer than the training
-        monkeypatch.setattr(page, "write_report", lambda directory, **_: None)
+        monkeypatch.setattr(page, "write_report", lambda directory, blocks: None)
     overrides = [f"model={model}", "data=file", f"data.path={commands_csv}", f"runs={tmp_path}", "threads=1"]
     if model in CHECKPOINTS:
         overrides += [f"model.checkpoint={checkpoints[stand_in(model) or 'bert_uncased']}", "model.revision=null"]
