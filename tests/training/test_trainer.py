@@ -299,6 +299,19 @@ def test_evaluation_takes_the_longest_first_and_pads_little(
     assert widths == [(8, lengths[0]), (8, lengths[8]), (5, lengths[16])]
 
 
+def test_an_evaluation_draws_as_often_as_that_of_the_stock_trainer(
+    checkpoints: dict[str, Path], tmp_path: Path
+) -> None:
+    """Dropout after it depends on the global generator, and so do the figures of every published run."""
+    trainer = build(checkpoints["bert_uncased"], tmp_path)
+    torch.manual_seed(7)
+    next(iter(torch.utils.data.DataLoader([0])))
+    expected = torch.get_rng_state()
+    torch.manual_seed(7)
+    trainer.evaluate()
+    assert torch.equal(torch.get_rng_state(), expected)
+
+
 @pytest.mark.parametrize("tuning", [Full(), Head(), Lora(r=2)], ids=str)
 def test_the_best_checkpoint_is_the_model_after_training(
     tuning: Any, checkpoints: dict[str, Path], tmp_path: Path

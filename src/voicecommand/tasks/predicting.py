@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch.utils.data import DataLoader
 
 from voicecommand.audio.clips import SAMPLING_RATE
 from voicecommand.columns import GROUP_COLUMNS
@@ -140,9 +141,12 @@ class Answerer:
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             order = order[torch.distributed.get_rank() :: torch.distributed.get_world_size()]
         device, read = self.network.device, encoded.reader()
-        for start in range(0, len(order), self.batch_size):
-            chosen = order[start : start + self.batch_size].tolist()
-            batch = {name: value.to(device) for name, value in self.collate(read(chosen)).items()}
+        parts = [order[i : i + self.batch_size].tolist() for i in range(0, len(order), self.batch_size)]
+        numbered = cast("torch.utils.data.Dataset[list[int]]", parts)
+        # As in an evaluation of the stock Trainer, the DataLoader draws one number from the global generator. Dropout in
+        # the training steps after it depends on that, and so do the figures of runs made before this class.
+        for chosen, collated in DataLoader(numbered, batch_size=None, collate_fn=lambda x: (x, self.collate(read(x)))):
+            batch = {name: value.to(device) for name, value in collated.items()}
             autocast = torch.autocast(device.type, DTYPES.get(self.precision), enabled=self.precision != "fp32")
             with torch.no_grad(), autocast:
                 raw = self.task.respond(self.network, self.to_inputs, batch)
