@@ -143,8 +143,8 @@ class Answerer:
         device, read = self.network.device, encoded.reader()
         parts = [order[i : i + self.batch_size].tolist() for i in range(0, len(order), self.batch_size)]
         numbered = cast("torch.utils.data.Dataset[list[int]]", parts)
-        # As in an evaluation of the stock Trainer, the DataLoader draws one number from the global generator. Dropout in
-        # the training steps after it depends on that, and so do the figures of runs made before this class.
+        # As in an evaluation of the stock Trainer, the DataLoader draws one number from the global generator. Dropout
+        # in the training steps after it depends on that, and so do the figures of runs made before this class.
         for chosen, collated in DataLoader(numbered, batch_size=None, collate_fn=lambda x: (x, self.collate(read(x)))):
             batch = {name: value.to(device) for name, value in collated.items()}
             autocast = torch.autocast(device.type, DTYPES.get(self.precision), enabled=self.precision != "fp32")
