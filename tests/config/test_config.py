@@ -256,6 +256,7 @@ def test_a_bug_in_what_is_built_is_not_called_bad_input(monkeypatch: pytest.Monk
         ("tuning=lara", r"tuning=lara: no such tuning; did you mean lora\? there are full, head, last_layers, lora"),
         ("training=smoek", r"training=smoek: no such training; did you mean smoke\?"),
         ("experiment=comands_bert_full", r"no such experiment; did you mean commands_bert_full\?"),
+        ("model=part/text", r"model=part/text: no such model; there are bcresnet"),
         ("model=null", r"model=null: give one name; there are bcresnet, bcresnet_taught, bert"),
         ("model=[bert]", r"model=\[bert\]: give one name"),
         ("training={max_steps: 2}", r"give one name; there are fine_tune, fine_tune_small"),
