@@ -34,7 +34,8 @@ def open_whole(path: Path, flush: bool = True) -> Iterator[BinaryIO]:
     """A binary file to write in, which takes the place of `path` when the block ends without an error.
 
     It lies beside `path`, as `.NAME.part`, and only one process at a time writes it: another waits. What a killed
-    process left of it is written over. The file that takes the place has mode 0644.
+    process left of it is written over. The file that takes the place has mode 0644. A device or a pipe can't be
+    replaced without breaking it for others: it stays, and is written to.
 
     Args:
         path: the file to replace or make; its folder is made too.
@@ -45,6 +46,10 @@ def open_whole(path: Path, flush: bool = True) -> Iterator[BinaryIO]:
         StorageError: it can't be written, and nothing is left beside `path`, which holds what it held before (or the
             whole new content, where only the flush of its folder failed).
     """
+    if path.exists() and not path.is_file() and not path.is_dir():
+        with _storage_errors(path), path.open("wb") as there:
+            yield there
+        return
     staging = path.with_name(f".{path.name}.part")
     with _storage_errors(path), contextlib.ExitStack() as stack:
         path.parent.mkdir(parents=True, exist_ok=True)

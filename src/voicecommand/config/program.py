@@ -112,8 +112,8 @@ def _run_job(name: str, main: Callable[[DictConfig], Any], config: DictConfig, n
         return main(config)
     machine.start_job(number)
     objective = main(config)
-    logger.info("job %d: objective %.4f on validation (%s)", number, objective, " ".join(overrides))
-    return objective
+    logger.info("job %d: %s (%s)", number, objective.line(), " ".join(overrides))
+    return objective.value
 
 
 def _job_overrides() -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from voicecommand import files
 from voicecommand.errors import InputError
@@ -52,12 +52,28 @@ def is_local(checkpoint: str | None) -> bool:
     return checkpoint is None or checkpoint.startswith("package://") or Path(checkpoint).expanduser().is_dir()
 
 
-def read_objective(directory: Path) -> float:
-    """What a sweep compares: the objective of the task on validation; of a run made before November 2026 macro F1."""
+class Objective(NamedTuple):
+    """What a sweep compares: a metric of a split."""
+
+    value: float
+    metric: str
+    split: str
+    greater_is_better: bool
+
+    def line(self) -> str:
+        """Such as "macro F1 0.9123 on validation"; it says where lower is better."""
+        name = self.metric.replace("_", " ").replace(" f1", " F1")
+        return f"{name} {self.value:.4f} on {self.split}{'' if self.greater_is_better else ', lower is better'}"
+
+
+def read_objective(directory: Path) -> Objective:
+    """The objective of the task on validation; of a run made before November 2026 macro F1."""
     metrics = files.read_json(directory / "metrics.json")
     objective = metrics.get("objective", {"metric": "macro_f1", "split": "validation"})
-    figure = metrics["splits"][objective["split"]][objective["metric"]]
-    return float(figure["value"] if isinstance(figure, dict) else figure)
+    metric, split = objective["metric"], objective["split"]
+    figure = metrics["splits"][split][metric]
+    value = float(figure["value"] if isinstance(figure, dict) else figure)
+    return Objective(value, metric, split, objective.get("greater_is_better", True))
 
 
 def read_json(places: Sequence[Path], name: str) -> Any:
