@@ -16,8 +16,8 @@ PYTHON ?= $(firstword $(foreach p,python3.11 python3 python,\
 
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-# Tests of one file stay in one process, files run side by side.
-PARALLEL := --numprocesses auto --dist loadfile
+# Tests of one file stay in one process, files run side by side, in the order that tests/conftest.py gives them.
+PARALLEL := --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 # `$(call unless_given,model=bert)` is model=bert, or nothing where ARGS chooses a model: Hydra refuses two values.
 # An experiment chooses everything itself.

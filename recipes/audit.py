@@ -9,6 +9,8 @@ training would accept the data (there may be warnings), otherwise 2. `samples` n
 before and after augment=, with a figure.
 """
 
+from pathlib import Path
+
 from omegaconf import DictConfig
 
 from voicecommand.config import objects, program
@@ -24,6 +26,8 @@ def main(config: DictConfig) -> None:
 
     if config.samples is None and config.get("augment"):
         raise InputError(f"augment={config.choices.augment}: only used with samples=DIR; add it or leave augment out")
+    if config.samples is not None and Path(config.samples).exists() and not Path(config.samples).is_dir():
+        raise InputError(f"samples={config.samples}: is not a directory; name one, or a new one")
     columns = tuple(config.columns or objects.default_columns(config))
     reads = "audio" if "audio" in columns else "text"
     dataset = fit.prepare(objects.load_data(config, columns), reads, config.num_proc)

@@ -53,7 +53,9 @@ def main() -> None:
         for line in lines:
             print(line)
     else:
-        files.write_text(Path(options.output), "".join(line + "\n" for line in lines))
+        output = Path(options.output)
+        # of a link, such as /dev/stdout, its file is replaced; the link stays
+        files.write_text(output.resolve() if output.is_file() else output, "".join(line + "\n" for line in lines))
 
 
 def answer_rows(model: Any, rows: list[dict], column: str, source: str | None) -> Iterator[dict]:

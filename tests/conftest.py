@@ -7,6 +7,7 @@ import logging
 import os
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,21 @@ os.environ.update(
 # Many threads on tiny tensors only wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+
+def _take_own_cores() -> None:
+    """Each worker of xdist, with the processes that it starts, computes on its own share of the cores.
+
+    A run takes as many threads as it sees cores. If every worker saw all of them, the threads of one would wait for
+    those of another.
+    """
+    worker, count = os.environ.get("PYTEST_XDIST_WORKER"), int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    cores = sorted(os.sched_getaffinity(0))
+    if worker and len(cores) >= count:
+        os.sched_setaffinity(0, cores[int(worker.removeprefix("gw")) :: count])
+
+
+_take_own_cores()
+
 SENTENCES = [
     "turn on the kitchen lights",
     "turn off the lights",
@@ -42,6 +58,16 @@ SENTENCES = [
     "send a message to ben that i am late",
     "what",
 ]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The README's commands first, then the files with the most slow tests: nobody waits for a long file at the end.
+
+    The commands come before the other tests of their file, for a worker near the end of a file is given one more.
+    """
+    slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
+    longest = "test_the_commands_run", "test_readme.py"
+    items.sort(key=lambda item: (item.name != longest[0], item.path.name != longest[1], -slow[item.path]))
 
 
 @pytest.fixture(autouse=True)
@@ -74,6 +100,13 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     for family in FAMILIES:
         _write_checkpoint(family, root / family)
     return {family: root / family for family in FAMILIES}
+
+
+@pytest.fixture(scope="session")
+def speech(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for HF_DATASETS_CACHE that xdist's workers share: the 6,400 spoken commands are made once."""
+    root = tmp_path_factory.getbasetemp()
+    return (root.parent if "PYTEST_XDIST_WORKER" in os.environ else root) / "speech"
 
 
 @pytest.fixture(scope="session")

@@ -153,6 +153,18 @@ def test_a_block_that_fails_leaves_the_old_and_nothing_else(place: Path) -> None
     assert sorted(os.listdir(place)) == ["a", "b"]
 
 
+def test_a_pipe_is_written_to_and_stays(place: Path) -> None:
+    pipe, others = place.with_name("pipe"), set(place.parent.iterdir())
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        files.write_text(pipe, "to the reader")
+        assert os.read(reader, 100) == b"to the reader"
+    finally:
+        os.close(reader)
+    assert pipe.is_fifo() and set(place.parent.iterdir()) == {*others, pipe}
+
+
 def test_a_folder_that_can_not_be_made_is_a_storage_error(place: Path) -> None:
     (place / "file").write_text("x")
     for write in WRITERS.values():

@@ -35,7 +35,8 @@ def open_whole(path: Path, flush: bool = True) -> Iterator[BinaryIO]:
     """A binary file to write to, which replaces `path` when the block ends without an error.
 
     It is `.NAME.part` beside `path`. Only one process at a time writes it, others wait; what a killed process left
-    there is overwritten. The new file has mode 0644.
+    there is overwritten. The new file has mode 0644. A device or a pipe is not replaced, which would break it for
+    others, but written to.
 
     Args:
         path: the file to replace or create; its folder is created too.
@@ -46,6 +47,10 @@ def open_whole(path: Path, flush: bool = True) -> Iterator[BinaryIO]:
         StorageError: it can't be written. Nothing is left beside `path`, which keeps its content (or has the whole new
             content, if only the flush of its folder failed).
     """
+    if path.exists() and not path.is_file() and not path.is_dir():
+        with _storage_errors(path), path.open("wb") as there:
+            yield there
+        return
     staging = path.with_name(f".{path.name}.part")
     with _storage_errors(path), contextlib.ExitStack() as stack:
         path.parent.mkdir(parents=True, exist_ok=True)

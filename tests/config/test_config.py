@@ -256,9 +256,10 @@ def test_a_bug_in_what_is_built_is_not_called_bad_input(monkeypatch: pytest.Monk
         ("tuning=lara", r"tuning=lara: no such tuning; did you mean lora\? there are full, head, last_layers, lora"),
         ("training=smoek", r"training=smoek: no such training; did you mean smoke\?"),
         ("experiment=comands_bert_full", r"no such experiment; did you mean commands_bert_full\?"),
+        ("model=part/text", r"model=part/text: no such model; there are bcresnet"),
         ("model=null", r"model=null: give one name; there are bcresnet, bcresnet_taught, bert"),
         ("model=[bert]", r"model=\[bert\]: give one name"),
-        ("training={max_steps: 2}", r"give one name; there are base, fine_tune"),
+        ("training={max_steps: 2}", r"give one name; there are fine_tune, fine_tune_small"),
         ("training.output_dir=x", r"training.output_dir: not set here; use runs=DIR"),
         ("seed=${nope}", r"seed: Interpolation key 'nope' not found"),
         ("hydra.nope=1", r"hydra.nope: unknown key"),
@@ -280,6 +281,16 @@ def test_every_key_of_ours_is_in_the_help() -> None:
             assert f"{field.name}=" in text or f"{field.name}." in text or field.name in groups.list_groups(), (
                 field.name
             )
+
+
+def test_the_help_lists_the_groups_of_the_recipe_and_what_may_be_given() -> None:
+    config_schema.register_schemas()
+    page = groups.format_help("train", [])
+    for group in groups.list_groups():
+        assert f"\n{group}: {', '.join(groups.list_choices(group))}\n" in page
+    assert "/part" not in page and "base" not in groups.list_choices("training")
+    listed = re.findall(r"^(\w+): ", groups.format_help("evaluate", []), flags=re.MULTILINE)
+    assert listed == ["data"]
 
 
 # --- the identity of a run ---
@@ -446,8 +457,29 @@ def report():
     sys.stderr.write("PROBE " + json.dumps([sorted(sys.modules), used.ru_utime + used.ru_stime]) + "\\n")
 atexit.register(report)
 sys.argv = sys.argv[1:]
-runpy.run_path(sys.argv[0], run_name="__main__")
+if sys.argv:
+    runpy.run_path(sys.argv[0], run_name="__main__")
+else:
+    import hydra.main, omegaconf, hydra._internal.hydra
 """
+TRIES = 3
+# How many times the CPU seconds of the import of Hydra an answer may take. The four answers took 2 to 4 times as long.
+LIMIT = 6
+
+
+def answer(*argv: str, **options: Any) -> tuple[subprocess.CompletedProcess[str], set[str], float]:
+    """A recipe that ran, or the import of Hydra; the modules that it imported and its CPU seconds."""
+    command = [sys.executable, "-c", PROBE, *argv]
+    environment = os.environ | {"PYTHONPATH": str(ROOT / "src")}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60, **options)
+    modules, seconds = json.loads(done.stderr.split("PROBE ")[1])
+    return done, set(modules), seconds
+
+
+@pytest.fixture(scope="module")
+def hydra_seconds() -> float:
+    """The CPU seconds in which this machine imports Hydra: the measure of a processor that is slow or shared."""
+    return min(answer()[2] for _ in range(TRIES))
 
 
 @pytest.mark.parametrize(
@@ -461,15 +493,17 @@ runpy.run_path(sys.argv[0], run_name="__main__")
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
 @pytest.mark.slow
-def test_help_and_an_unknown_key_answer_within_two_seconds(
-    argv: list[str], code: int, expected: str, tmp_path: Path
+def test_help_and_an_unknown_key_answer_soon(
+    argv: list[str], code: int, expected: str, tmp_path: Path, hydra_seconds: float
 ) -> None:
-    environment = os.environ | {"PYTHONPATH": str(ROOT / "src")}
-    command = [sys.executable, "-c", PROBE, str(ROOT / "recipes" / f"{argv[0]}.py"), *argv[1:]]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment, timeout=60)
-    assert done.returncode == code, done.stderr
-    assert re.search(expected, done.stdout + done.stderr)
-    modules, seconds = json.loads(done.stderr.split("PROBE ")[1])
-    assert not set(HEAVY) & set(modules)
-    assert seconds < 2
+    taken = []
+    for _ in range(TRIES):
+        done, modules, seconds = answer(str(ROOT / "recipes" / f"{argv[0]}.py"), *argv[1:], cwd=tmp_path)
+        assert done.returncode == code, done.stderr
+        assert re.search(expected, done.stdout + done.stderr)
+        assert not set(HEAVY) & modules
+        taken.append(seconds)
+        if seconds < LIMIT * hydra_seconds:
+            break
+    assert min(taken) < LIMIT * hydra_seconds, f"{taken} s, and importing Hydra takes {hydra_seconds} s"
     assert not list(tmp_path.iterdir())

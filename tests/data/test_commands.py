@@ -164,8 +164,8 @@ def test_with_sound_the_rows_are_the_same_and_each_speaker_is_in_one_split(split
 
 @needs_espeak
 @pytest.mark.slow
-def test_all_commands_can_be_spoken(monkeypatch, tmp_path):
-    monkeypatch.setattr("voicecommand.files.cache_directory", lambda: tmp_path)
+def test_all_commands_can_be_spoken(monkeypatch, speech):
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", speech)
     loaded = commands.load_commands(columns=["audio", "label"])
     paths = [path for split in loaded.values() for path in split["audio"]]
     assert len(set(paths)) == 6400 and min(Path(path).stat().st_size for path in paths) > 10_000

@@ -258,6 +258,7 @@ def test_processes_give_what_one_gives(monkeypatch: pytest.MonkeyPatch) -> None:
     expected = MfccFeatures()._rows({"audio": clips_of(rows)})
     monkeypatch.setattr(audio_features, "CHUNK", 6)  # a chunk in parallel, and the rest not
     monkeypatch.setattr(audio_features, "PART", 2)
+    monkeypatch.setattr("joblib.cpu_count", lambda: 2)
     with parallel_config(backend="threading"):
         np.testing.assert_array_equal(MfccFeatures()._rows(rows), expected)
 

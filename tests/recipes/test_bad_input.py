@@ -292,6 +292,7 @@ CASES = [
     Case("input that is not UTF-8", ("{run}", "--input", "in.txt"), r"in\.txt:2: not UTF-8", recipe="predict", files={"in.txt": b"a\n\xe9\n"}),
     Case("output nowhere", ("{run}", "play it", "--output", "no/out.jsonl"), r"--output no/out\.jsonl: no such directory", recipe="predict"),
     Case("audit of bad data", ("data=file", "data.path=a.csv"), r"the data has 1 error", recipe="audit", files=csv(*(f"say {n} again,x" for n in range(40)))),
+    Case("samples into a file", ("samples=/dev/null", "data=file", "data.path=b.csv"), r"samples=/dev/null: is not a directory", recipe="audit"),
     Case("audit of no file", ("data=file", "data.path=b.csv"), r"b\.csv: no such file", recipe="audit"),
 ]  # fmt: skip
 REAL = {"unknown model", "unknown key", "one label", "cell too many", "in use", "no such run", "not finished"}

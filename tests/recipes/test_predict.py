@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 from pathlib import Path
 from types import ModuleType
 
@@ -41,16 +42,19 @@ def test_a_table_is_not_read_as_a_list_of_commands(predict: ModuleType, tmp_path
         predict.read_rows(str(tmp_path / "commands.csv"))
 
 
+class Model:
+    """A saved model that answers turn_on to one text."""
+
+    task = TfidfSvm()
+
+    def answer(self, texts: list[str]) -> Answered:
+        columns = {"label": ["turn_on"], "probability": [1.0], "top_5": [[]], "accepted": [True]}
+        return Answered(columns, None, 0, "")
+
+
 def test_a_field_with_the_name_of_an_answer_is_kept_beside_it(
     predict: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    class Model:
-        task = TfidfSvm()
-
-        def answer(self, texts: list[str]) -> Answered:
-            columns = {"label": ["turn_on"], "probability": [1.0], "top_5": [[]], "accepted": [True]}
-            return Answered(columns, None, 0, "")
-
     monkeypatch.setattr(voicecommand, "load", lambda directory: Model())
     (tmp_path / "rows.jsonl").write_text('{"text": "lights", "label": "turn_off", "speaker": "a"}\n')
     monkeypatch.setattr("sys.argv", ["predict.py", "RUN", "--input", str(tmp_path / "rows.jsonl")])
@@ -59,9 +63,30 @@ def test_a_field_with_the_name_of_an_answer_is_kept_beside_it(
         '{"text": "lights", "input_label": "turn_off", "speaker": "a",'
         ' "label": "turn_on", "probability": 1.0, "top_5": [], "accepted": true}\n'
     )
-    monkeypatch.setattr("sys.argv", ["predict.py", "RUN", "lights", "--output", str(tmp_path)])
-    with pytest.raises(InputError, match="is a directory"):
+
+
+def test_the_output_is_a_file_a_link_to_one_or_a_device_and_no_directory(
+    predict: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(voicecommand, "load", lambda directory: Model())
+
+    def write(output: Path) -> None:
+        monkeypatch.setattr("sys.argv", ["predict.py", "RUN", "lights", "--output", str(output)])
         predict.main()
+
+    file, link, terminal = tmp_path / "labels.jsonl", tmp_path / "link", os.openpty()
+    file.write_text("old")
+    link.symlink_to(file)
+    write(link)
+    assert link.is_symlink() and json.loads(file.read_text())["label"] == "turn_on"
+    device = Path(os.ttyname(terminal[1]))  # a character device, as /dev/null is one
+    write(device)
+    assert device.is_char_device() and b'"label": "turn_on"' in os.read(terminal[0], 1000)
+    for number in terminal:
+        os.close(number)
+    with pytest.raises(InputError, match=f"--output {tmp_path}: is a directory"):
+        write(tmp_path)
+    assert sorted(tmp_path.iterdir()) == [file, link] and capsys.readouterr().out == ""
 
 
 @pytest.fixture(scope="module")

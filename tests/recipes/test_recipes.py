@@ -122,7 +122,7 @@ def test_a_terminated_training_saves_and_goes_on_to_the_same_end(workplace: Work
 def test_a_job_of_a_multirun_gives_what_it_gives_alone(workplace: Workplace, launch: bool) -> None:
     swept = workplace.train("-m", *workplace.tiny, "seed=1,2", launch=launch)
     assert swept.returncode == 0, swept.stderr
-    jobs = re.findall(r"job (\d): objective ([\d.]+) on validation", swept.stderr)
+    jobs = re.findall(r"job (\d): macro F1 ([\d.]+) on validation \(", swept.stderr)
     assert [number for number, _ in jobs] == ["1", "2"]
     alone = workplace.train(*workplace.tiny, "seed=2", "runs=alone", launch=launch)
     assert alone.returncode == 0, alone.stderr
@@ -151,7 +151,7 @@ def test_a_failing_job_ends_the_multirun_with_its_line_and_code(workplace: Workp
     data = ["model=tfidf_svm", "data=file", "data.path=a.csv"]
     done = workplace.train("-m", *data, "model.class_weights=auto,heavy,none")
     assert done.returncode == 2
-    assert "job 1: objective " in done.stderr
+    assert "job 1: macro F1 " in done.stderr
     assert "job 2 stops the multirun (" in done.stderr
     assert done.stderr.strip().splitlines()[-1].startswith("error: model.class_weights=heavy: give auto, none")
     assert len(workplace.runs()) == 1

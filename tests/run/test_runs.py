@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from voicecommand.errors import InputError, NonFiniteLoss, Stopped, StorageError
-from voicecommand.run import device, exits, processes
+from voicecommand.run import device, exits, processes, records
 from voicecommand.run import directory as run_directory
 from voicecommand.training import checkpoints
 
@@ -286,3 +286,29 @@ def test_a_lock_is_only_looked_at(directory: Path) -> None:
         assert not run_directory.is_locked(directory)
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         assert run_directory.is_locked(directory)
+
+
+@pytest.mark.parametrize(
+    ("content", "line"),
+    [
+        (
+            {
+                "objective": {"metric": "macro_f1", "split": "validation", "greater_is_better": True},
+                "splits": {"validation": {"macro_f1": {"value": 0.5, "low": 0.4, "high": 0.6}}},
+            },
+            "macro F1 0.5000 on validation",
+        ),
+        (
+            {
+                "objective": {"metric": "loss", "split": "validation", "greater_is_better": False},
+                "splits": {"validation": {"loss": 0.25}},
+            },
+            "loss 0.2500 on validation, lower is better",
+        ),
+        ({"splits": {"validation": {"macro_f1": {"value": 0.125}}}}, "macro F1 0.1250 on validation"),
+    ],
+    ids=["greater", "lower", "before November 2026"],
+)
+def test_the_objective_is_named_with_its_direction(content: dict[str, Any], line: str, tmp_path: Path) -> None:
+    (tmp_path / "metrics.json").write_text(json.dumps(content))
+    assert records.read_objective(tmp_path).line() == line

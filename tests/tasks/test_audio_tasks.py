@@ -38,7 +38,8 @@ from voicecommand.training import fit, save
 RATE = 16_000
 LABELS = ["falling", "flat", "rising"]
 VOCABULARY = Vocabulary(labels=tuple(LABELS))
-MODELS = sorted(path.stem for path in (groups.CONF / "model").glob("*.yaml") if "audio_class" in path.read_text())
+HEARS = re.compile("audio_classification|part/speech")
+MODELS = sorted(path.stem for path in (groups.CONF / "model").glob("*.yaml") if HEARS.search(path.read_text()))
 FAMILY = {"whisper_svm": "whisper", "bcresnet": None, "mfcc_svm": None}
 BODIES: dict[str, tuple[Any, Any]] = {
     "wav2vec2": (t.Wav2Vec2Config, t.Wav2Vec2Model),

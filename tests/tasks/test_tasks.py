@@ -217,11 +217,11 @@ def train(capfd: Any, *overrides: str) -> tuple[int, str]:
 
 
 def settings_of(path: Path) -> dict[str, Any]:
-    """What a yaml of conf/model says, with what the file of the same folder says that it begins with."""
+    """What a yaml of conf/model says, with what the files of that folder say that it begins with."""
     settings = yaml.safe_load(path.read_text(encoding="utf-8"))
     for name in settings.get("defaults", []):
-        if isinstance(name, str) and "/" not in name and name != "_self_":
-            settings = {**settings_of(path.with_name(f"{name}.yaml")), **settings}
+        if isinstance(name, str) and not name.startswith("/") and name != "_self_":
+            settings = {**settings_of(path.parent / f"{name.removesuffix('@_here_')}.yaml"), **settings}
     return settings
 
 

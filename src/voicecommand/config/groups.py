@@ -29,9 +29,26 @@ def list_groups() -> set[str]:
     return {path.name for path in CONF.iterdir() if path.is_dir()}
 
 
+def list_choices(group: str) -> list[str]:
+    """The names that may be given as GROUP=NAME: its files, less the one that the others begin with."""
+    return sorted(path.stem for path in (CONF / group).glob("*.yaml") if path.stem != "base")
+
+
+def format_help(name: str, overrides: list[str]) -> str:
+    """The page of `--help`, with the groups that the recipe has.
+
+    Hydra's own takes three times as long, for it copies every schema for each folder, and it lists parts of files too.
+    """
+    config = compose_files(name, overrides)
+    known = {*config, *config.hydra.runtime.choices}
+    lines = [f"{group}: {', '.join(list_choices(group))}" for group in sorted(list_groups() & known)]
+    template: str = config.hydra.help.template
+    return template.replace("$APP_CONFIG_GROUPS", "\n".join([*lines, ""]))
+
+
 def list_options(group: str, near: str = "") -> str:
     """A phrase for errors: the options of a group, and the one that `near` most likely means."""
-    options = sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+    options = list_choices(group)
     close = difflib.get_close_matches(near, options, n=1)
     return (f"did you mean {close[0]}? " if close else "") + f"there are {', '.join(options)}"
 

@@ -81,6 +81,9 @@ def finish(name: str, config: DictConfig, choices: dict[str, Any], overrides: li
     choices = {
         group: choices[group] for group in ("data", "model", "tuning", "training", "augment") if group in choices
     }
+    for group, choice in choices.items():
+        if choice and "/" in str(choice):  # a part of such files, which lies in a folder below them
+            raise InputError(f"{group}={choice}: no such {group}; {list_options(group, str(choice))}")
     _check_targets(OmegaConf.to_container(config, resolve=False))
     if name == "train" and "training" not in choices:
         for key in NETWORK_ONLY:

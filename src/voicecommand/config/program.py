@@ -78,6 +78,9 @@ def _run_hydra(name: str, main: Callable[[DictConfig], Any]) -> None:
             return None
 
     try:
+        if options.help:
+            sys.stdout.write(f"{groups.format_help(name, options.overrides)}\n")
+            return
         with tempfile.TemporaryDirectory() as scratch:  # where Hydra leaves a note of its own on each multirun
             OmegaConf.register_new_resolver("scratch", lambda: scratch, replace=True)
             hydra.main(version_base="1.3", config_path=str(groups.CONF), config_name=name)(job)()
@@ -109,8 +112,8 @@ def _run_job(name: str, main: Callable[[DictConfig], Any], config: DictConfig, n
         return main(config)
     machine.start_job(number)
     objective = main(config)
-    logger.info("job %d: objective %.4f on validation (%s)", number, objective, " ".join(overrides))
-    return objective
+    logger.info("job %d: %s (%s)", number, objective.line(), " ".join(overrides))
+    return objective.value
 
 
 def _job_overrides() -> list[str]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from voicecommand import files
 from voicecommand.errors import InputError
+from voicecommand.evaluation.words import name_in_words
 from voicecommand.run import directory as run_directory
 from voicecommand.run import machine
 
@@ -56,13 +57,28 @@ def is_local(checkpoint: str | None) -> bool:
     return checkpoint is None or checkpoint.startswith("package://") or Path(checkpoint).expanduser().is_dir()
 
 
-def read_objective(directory: Path) -> float:
-    """The figure that a sweep compares: the task's objective on validation, or macro F1 for a run made before November
-    2026."""
+class Objective(NamedTuple):
+    """The figure that a sweep compares."""
+
+    value: float
+    metric: str
+    split: str
+    greater_is_better: bool
+
+    def line(self) -> str:
+        """Such as "macro F1 0.9123 on validation"; it says where lower is better."""
+        name = name_in_words(self.metric)
+        return f"{name} {self.value:.4f} on {self.split}{'' if self.greater_is_better else ', lower is better'}"
+
+
+def read_objective(directory: Path) -> Objective:
+    """The task's objective on validation, or macro F1 for a run made before November 2026."""
     metrics = files.read_json(directory / "metrics.json")
     objective = metrics.get("objective", {"metric": "macro_f1", "split": "validation"})
-    figure = metrics["splits"][objective["split"]][objective["metric"]]
-    return float(figure["value"] if isinstance(figure, dict) else figure)
+    metric, split = objective["metric"], objective["split"]
+    figure = metrics["splits"][split][metric]
+    value = float(figure["value"] if isinstance(figure, dict) else figure)
+    return Objective(value, metric, split, objective.get("greater_is_better", True))
 
 
 def read_json(places: Sequence[Path], name: str) -> Any:
