@@ -141,7 +141,7 @@ def common_job(options: argparse.Namespace, scratch: Path) -> tuple[dict[str, An
     path = options.path
     if path is None:
         note("writing made tones")
-        path = str(make_sounds(scratch / "tones", options.clips))
+        path = str(make_clips(scratch / "tones", options.clips))
     job = {
         "task": "audio",
         "path": path,
@@ -216,7 +216,7 @@ t.WhisperFeatureExtractor().save_pretrained({str(directory)!r})
     return directory
 
 
-def make_sounds(directory: Path, clips: int) -> Path:
+def make_clips(directory: Path, clips: int) -> Path:
     """A folder data set of tones of 1 s in noise: `clips` in train, a tenth of it in validation and in test."""
     import numpy as np
 
@@ -253,9 +253,9 @@ def measure_speed(options: argparse.Namespace, job: dict[str, Any], scratch: Pat
     big, is_on_gpu = None, "gpu" in options.parts and has_gpu()
     if "memory" in options.parts or "input" in options.parts or is_on_gpu:
         note(f"writing {10 * options.clips:,} made clips")
-        big = str(make_sounds(scratch / "many", 10 * options.clips))
+        big = str(make_clips(scratch / "many", 10 * options.clips))
     if "memory" in options.parts:
-        small = job["path"] if options.path is None else str(make_sounds(scratch / "few", options.clips))
+        small = job["path"] if options.path is None else str(make_clips(scratch / "few", options.clips))
         measured["memory"] = measure_memory(job, [small, big])
     if "input" in options.parts:
         measured["input"] = measure_input(options, {**job, "path": big})

@@ -36,7 +36,7 @@ def main(config):
     commands, ids = saved.read_commands(rows, model.task), rows["id"][:]
     if columns.reads == "audio":
         speakers = rows["speaker"][:] if "speaker" in rows.column_names else None
-        conditions = compare_conditions.sound_conditions(commands, ids, speakers, recording, config.seed)
+        conditions = compare_conditions.audio_conditions(commands, ids, speakers, recording, config.seed)
     else:
         corpus = (text for split in everything.values() for text in split["text"])
         conditions = recogniser_errors.text_conditions(commands, ids, corpus, config.seed)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bad_sounds import encode, flac, tone, wav
+from bad_audio import encode, flac, tone, wav
 from voicecommand.audio import clips as audio_clips
 from voicecommand.audio import decode, windows
 from voicecommand.errors import InputError

@@ -115,7 +115,7 @@ def test_made_sounds_are_a_folder_data_set_whose_clips_all_differ(tmp_path: Path
     from voicecommand.audio.decode import read_audio
     from voicecommand.data.sources.folder import load_folder
 
-    rows = load_folder(("audio", "label"), path=str(speech_training.make_sounds(tmp_path / "tones", 20)))
+    rows = load_folder(("audio", "label"), path=str(speech_training.make_clips(tmp_path / "tones", 20)))
     assert {split: len(part) for split, part in rows.items()} == {"train": 20, "validation": 12, "test": 12}
     paths = [path for part in rows.values() for path in part["audio"]]
     clips = [read_audio(path) for path in paths]

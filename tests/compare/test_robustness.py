@@ -66,7 +66,7 @@ def clips() -> list[np.ndarray]:
 def conditions(clips: list[np.ndarray]) -> list[compare_conditions.Condition]:
     ids, speakers = [f"id-{i}" for i in range(8)], [f"s{i % 4}" for i in range(8)]
     hum = np.sin(2 * np.pi * 50 * np.arange(RATE) / RATE).astype(np.float32)
-    return compare_conditions.sound_conditions(clips, ids, speakers, ("hum (recorded)", hum))
+    return compare_conditions.audio_conditions(clips, ids, speakers, ("hum (recorded)", hum))
 
 
 def test_the_conditions_are_every_noise_at_every_level_two_bands_and_clipping(conditions: list) -> None:
@@ -99,8 +99,8 @@ def test_noise_has_the_ratio_it_claims_and_full_scale_is_not_passed(clips: list,
 def test_the_noise_of_an_example_hangs_on_its_id_and_the_seed_alone(clips: list, conditions: list) -> None:
     order = [3, 1, 7, 0, 5, 2, 6, 4]
     ids = [f"id-{i}" for i in order]
-    shuffled = compare_conditions.sound_conditions([clips[i] for i in order], ids, None)
-    other = compare_conditions.sound_conditions(clips, [f"id-{i}" for i in range(8)], None, seed=1)
+    shuffled = compare_conditions.audio_conditions([clips[i] for i in order], ids, None)
+    other = compare_conditions.audio_conditions(clips, [f"id-{i}" for i in range(8)], None, seed=1)
     for kind in ("white", "pink", "brown"):
         first, again, reseeded = (
             next(c for c in found if (c.kind, c.level) == (kind, 10)) for found in (conditions, shuffled, other)
@@ -118,18 +118,18 @@ def test_babble_is_of_other_speakers(clips: list) -> None:
     low, high = ((10_000 * np.sin(2 * np.pi * frequency * time)).astype(np.int16) for frequency in (200, 1000))
     quiet = np.zeros(RATE // 2, dtype=np.int16)
     sounds, speakers = [quiet, quiet, high, low, low // 2], ["a", "a", "a", "b", "b"]
-    found = compare_conditions.sound_conditions(sounds, list("vwxyz"), speakers)
+    found = compare_conditions.audio_conditions(sounds, list("vwxyz"), speakers)
     babble = next(c for c in found if c.kind == "babble").make(0)
     spectrum = np.abs(np.fft.rfft(babble))
     at = [int(f * len(babble) / RATE) for f in (200, 1000)]
     assert spectrum[at[0]] > 1000 * spectrum[at[1]]
-    unknown = compare_conditions.sound_conditions(sounds, list("vwxyz"), None)
+    unknown = compare_conditions.audio_conditions(sounds, list("vwxyz"), None)
     spectrum = np.abs(np.fft.rfft(next(c for c in unknown if c.kind == "babble").make(0)))
     assert spectrum[at[1]] > 0.1 * spectrum[at[0]], "where speakers are unknown, all other clips"
 
 
 def test_babble_of_a_single_clip_is_an_input_error(clips: list) -> None:
-    found = compare_conditions.sound_conditions(clips[:1], ["a"], None)
+    found = compare_conditions.audio_conditions(clips[:1], ["a"], None)
     with pytest.raises(InputError, match="babble needs two clips"):
         next(c for c in found if c.kind == "babble").make(0)
 
@@ -137,7 +137,7 @@ def test_babble_of_a_single_clip_is_an_input_error(clips: list) -> None:
 def test_a_telephone_takes_low_tones_and_clipping_takes_peaks(clips: list, conditions: list) -> None:
     hum = (10_000 * np.sin(2 * np.pi * 100 * np.arange(RATE) / RATE)).astype(np.int16)
     voice = (10_000 * np.sin(2 * np.pi * 997 * np.arange(RATE) / RATE)).astype(np.int16)
-    found = {(c.kind, c.level): c for c in compare_conditions.sound_conditions([hum, voice], ["a", "b"], None)}
+    found = {(c.kind, c.level): c for c in compare_conditions.audio_conditions([hum, voice], ["a", "b"], None)}
     telephone, clipped = found["telephone, 300 to 3,400 Hz", None], found["clipped samples", 0.2]
     assert np.std(telephone.make(0)) < 0.01 * np.std(telephone.make(1))
     share = np.mean(np.abs(clipped.make(1)) >= np.abs(clipped.make(1)).max() - 1e-6)

@@ -134,7 +134,7 @@ def test_a_column_that_is_not_there_is_refused_and_those_there_are_named():
 
 
 def test_sound_is_made_only_where_a_task_asks_for_it(monkeypatch):
-    monkeypatch.setattr(commands, "add_sound", None)
+    monkeypatch.setattr(commands, "add_audio", None)
     assert set(commands.load_commands(columns=["text", "label"])["test"].column_names) == set(commands.COLUMNS)
     with pytest.raises(TypeError, match="not callable"):
         commands.load_commands(columns=["audio", "label"])

@@ -29,7 +29,7 @@ FOREIGN = (
 )
 
 
-class BadSound(Exception):
+class BadAudio(Exception):
     """What is wrong with a file, without its name."""
 
 
@@ -51,7 +51,7 @@ def check_container(file: File, size: int, max_seconds: float) -> Mp3 | None:
     """Check the structure of a file of `size` bytes without decoding it; the frames are returned of an MP3 only.
 
     Raises:
-        BadSound: not a file of these kinds, cut short, or longer than `max_seconds` (of an MP3).
+        BadAudio: not a file of these kinds, cut short, or longer than `max_seconds` (of an MP3).
     """
     file.seek(0)
     head = file.read(64)
@@ -61,7 +61,7 @@ def check_container(file: File, size: int, max_seconds: float) -> Mp3 | None:
         start = 10 + sum((byte & 0x7F) << shift for byte, shift in zip(head[6:10], (21, 14, 7, 0), strict=False))
         start += 10 if len(head) > 5 and head[5] & 0x10 else 0
         if start >= size:
-            raise BadSound("cut short: it ends within its ID3 tag")
+            raise BadAudio("cut short: it ends within its ID3 tag")
         file.seek(start)
         head = file.read(64)
     if head[:4] == b"RIFF" and head[8:12] == b"WAVE":
@@ -75,7 +75,7 @@ def check_container(file: File, size: int, max_seconds: float) -> Mp3 | None:
         meant = next((what for magic, what in FOREIGN if text.startswith(magic)), None)
         if head[4:8] == b"ftyp":
             meant = "AAC or MP4, which is not read here: convert it to WAV or FLAC"
-        raise BadSound(meant or f"not a WAV, FLAC, OGG or MP3 file: it begins with {bytes(head[:12])!r}")
+        raise BadAudio(meant or f"not a WAV, FLAC, OGG or MP3 file: it begins with {bytes(head[:12])!r}")
     return None
 
 
@@ -91,12 +91,12 @@ def _check_wav(file: File, size: int) -> None:
         if kind == b"data":
             there = size - position - 8
             if not claimed:
-                raise BadSound("0 samples")
+                raise BadAudio("0 samples")
             if claimed > there and claimed != 0xFFFFFFFF:
-                raise BadSound(f"cut short: its header claims {claimed:,} bytes of samples, and {there:,} are there")
+                raise BadAudio(f"cut short: its header claims {claimed:,} bytes of samples, and {there:,} are there")
             return
         position += 8 + claimed + claimed % 2
-    raise BadSound("a WAV header without samples")
+    raise BadAudio("a WAV header without samples")
 
 
 def _check_ogg(file: File, size: int) -> None:
@@ -106,11 +106,11 @@ def _check_ogg(file: File, size: int) -> None:
         file.seek(position)
         header = file.read(27 + 255)
         if header[:4] != b"OggS" or len(header) < 27:
-            raise BadSound("cut short or damaged: its last page is not there")
+            raise BadAudio("cut short or damaged: its last page is not there")
         segments = header[27 : 27 + header[26]]
         position += 27 + header[26] + sum(segments)
         if len(segments) < header[26] or position > size:
-            raise BadSound("cut short: it ends within a page")
+            raise BadAudio("cut short: it ends within a page")
         last = bool(header[5] & 4)
 
 
@@ -148,16 +148,16 @@ def _check_mp3(file: File, start: int, size: int, max_seconds: float) -> Mp3:
             break
         length, samples, hertz, xing = frame
         if position + length > size:
-            raise BadSound("cut short: it ends within a frame")
+            raise BadAudio("cut short: it ends within a frame")
         if position == start and header[xing : xing + 4] in (b"Xing", b"Info"):
             flags, frames = struct.unpack(">II", header[xing + 4 : xing + 12])
             claimed = frames if flags & 1 else None
         else:
             count += 1
         if count * samples > (max_seconds + 1) * hertz:  # and a second for the padding
-            raise BadSound(f"over {max_seconds + 1:g} s long; at most {max_seconds:g} s are read: cut it into commands")
+            raise BadAudio(f"over {max_seconds + 1:g} s long; at most {max_seconds:g} s are read: cut it into commands")
         position += length
     if claimed is not None and count < claimed:
-        raise BadSound(f"cut short or damaged: its header claims {claimed:,} frames, and {count:,} are there")
+        raise BadAudio(f"cut short or damaged: its header claims {claimed:,} frames, and {count:,} are there")
     file.seek(start)
     return Mp3(file.read(position - start), count * samples, 4 * samples)

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from voicecommand.audio.clips import SAMPLING_RATE
-from voicecommand.audio.containers import BadSound, File, Mp3, check_container
+from voicecommand.audio.containers import BadAudio, File, Mp3, check_container
 from voicecommand.errors import InputError
 
 AUDIO_ENDINGS = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3")  # of the files that a folder is searched for
@@ -103,7 +103,7 @@ def _show(source: str | os.PathLike[str] | bytes) -> str:
 def _named(name: str) -> Iterator[None]:
     try:
         yield
-    except BadSound as problem:
+    except BadAudio as problem:
         raise InputError(f"{name}: {problem}") from None
     except FileNotFoundError:
         raise InputError(f"{name}: no such file") from None
@@ -129,14 +129,14 @@ def _open(source: str | os.PathLike[str] | bytes) -> Iterator[File]:
 def _check_regular(mode: int) -> None:
     if not stat.S_ISREG(mode):
         kinds = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
-        raise BadSound(f"{kinds.get(stat.S_IFMT(mode), 'a device')}, not an audio file")
+        raise BadAudio(f"{kinds.get(stat.S_IFMT(mode), 'a device')}, not an audio file")
 
 
 def _check_size(size: int, max_seconds: float) -> None:
     if not size:
-        raise BadSound("the file is empty (0 bytes)")
+        raise BadAudio("the file is empty (0 bytes)")
     if size > max_seconds * MAX_RATE * MAX_CHANNELS * 8:
-        raise BadSound(f"{size / 2**20:,.0f} MB are more than {max_seconds:g} s of audio can have")
+        raise BadAudio(f"{size / 2**20:,.0f} MB are more than {max_seconds:g} s of audio can have")
 
 
 def _decode(file: File, mp3: Mp3 | None, max_seconds: float) -> tuple[np.ndarray, int, int, bool]:
@@ -158,7 +158,7 @@ def _decode(file: File, mp3: Mp3 | None, max_seconds: float) -> tuple[np.ndarray
             while True:
                 block = audio.read(size, dtype="float32", always_2d=True)
                 if total + len(block) > limit:
-                    raise BadSound(f"longer than {max_seconds:g} s, which its header does not say")
+                    raise BadAudio(f"longer than {max_seconds:g} s, which its header does not say")
                 clipped |= _check_block(block, total, rate)
                 parts.append(block[:, 0] if channels == 1 else block.mean(axis=1))
                 total += len(block)
@@ -166,31 +166,31 @@ def _decode(file: File, mp3: Mp3 | None, max_seconds: float) -> tuple[np.ndarray
                     break
     except soundfile.LibsndfileError as error:
         reason = error.error_string.removeprefix("Error : ").rstrip(".") or "unknown"
-        raise BadSound(f"cut short, damaged or of an unknown kind ({reason})") from None
+        raise BadAudio(f"cut short, damaged or of an unknown kind ({reason})") from None
     wanted, tolerance = (mp3.samples, mp3.tolerance) if mp3 else (frames if known else total, 0)
     if abs(total - wanted) > tolerance:
-        raise BadSound(f"cut short or damaged: {wanted:,} samples are claimed, and {total:,} can be decoded")
+        raise BadAudio(f"cut short or damaged: {wanted:,} samples are claimed, and {total:,} can be decoded")
     if total < MIN_SECONDS * rate:
-        raise BadSound(f"{total:,} sample{'' if total == 1 else 's'}: no command is shorter than {MIN_SECONDS:g} s")
+        raise BadAudio(f"{total:,} sample{'' if total == 1 else 's'}: no command is shorter than {MIN_SECONDS:g} s")
     return np.concatenate(parts), rate, channels, clipped
 
 
 def _check_header(rate: int, channels: int, frames: int, limit: int) -> None:
     if not MIN_RATE <= rate <= MAX_RATE:
-        raise BadSound(f"a sampling rate of {rate:,} Hz; {MIN_RATE:,} to {MAX_RATE:,} are read")
+        raise BadAudio(f"a sampling rate of {rate:,} Hz; {MIN_RATE:,} to {MAX_RATE:,} are read")
     if channels > MAX_CHANNELS:
-        raise BadSound(f"{channels:,} channels; at most {MAX_CHANNELS} are read")
+        raise BadAudio(f"{channels:,} channels; at most {MAX_CHANNELS} are read")
     if not frames:
-        raise BadSound("0 samples")
+        raise BadAudio("0 samples")
     if frames > limit:
-        raise BadSound(f"{frames / rate:,.1f} s long; at most {limit / rate:g} s are read: cut it into commands")
+        raise BadAudio(f"{frames / rate:,.1f} s long; at most {limit / rate:g} s are read: cut it into commands")
 
 
 def _check_block(block: np.ndarray, start: int, rate: int) -> bool:
     """Whether a block float32 [samples, channels] is clipped; `start` is the number of its first sample.
 
     Raises:
-        BadSound: a sample that is not finite, or far outside -1 to 1.
+        BadAudio: a sample that is not finite, or far outside -1 to 1.
     """
     loudness = np.abs(block)
     peak = float(loudness.max(initial=0.0))
@@ -198,7 +198,7 @@ def _check_block(block: np.ndarray, start: int, rate: int) -> bool:
         at = int(np.argmax(~(loudness <= MAX_AMPLITUDE).all(axis=1)))
         value = block[at][~(loudness[at] <= MAX_AMPLITUDE)][0]
         what = "is not a number" if not np.isfinite(value) else "is far outside -1 to 1: scale it"
-        raise BadSound(f"sample {start + at:,} ({(start + at) / rate:.3f} s) is {value:g}, which {what}")
+        raise BadAudio(f"sample {start + at:,} ({(start + at) / rate:.3f} s) is {value:g}, which {what}")
     if peak < FULL_SCALE:
         return False
     # 0 below full scale; a run of three equal values that are not 0 is a clipped peak

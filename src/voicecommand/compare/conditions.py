@@ -41,7 +41,7 @@ def generator_for(seed: int, *names: str) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(key=np.frombuffer(digest[:16], dtype=np.uint64)))
 
 
-def sound_conditions(
+def audio_conditions(
     clips: Sequence[NDArray[np.int16]],
     ids: Sequence[str],
     speakers: Sequence[str | None] | None,

@@ -8,7 +8,7 @@ import stat
 from voicecommand.data.table import Rows, nearest, refuse
 
 
-def place_sounds(columns: Rows, folder: str) -> None:
+def place_audio(columns: Rows, folder: str) -> None:
     """Prefix the paths in ``audio`` with ``folder``, in place, and check them.
 
     Raises:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from voicecommand.data.audit.copies import find_duplicates, find_leaks, find_near, find_shared_groups
 from voicecommand.data.audit.labels import check_labels, find_conflicts
 from voicecommand.data.audit.problem import Findings, Problem, read_split
-from voicecommand.data.audit.rows import check_rows, check_sounds
+from voicecommand.data.audit.rows import check_audio, check_rows
 from voicecommand.errors import InputError
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def inspect(
     splits = [read_split(name, dataset[name], columns) for name in dataset]
     for split in splits:
         problems += check_rows(split, columns)
-        problems += check_sounds(split)
+        problems += check_audio(split)
     problems += find_duplicates(splits)
     problems += find_leaks(splits)
     if near:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from voicecommand.audio.clips import Clips
 
 SHOWN = 5
-SOUND_COLUMNS = ("content", "length", "silent", "clipped")
+AUDIO_COLUMNS = ("content", "length", "silent", "clipped")
 
 
 @dataclass(frozen=True)
@@ -97,11 +97,11 @@ class AuditedSplit:
 def read_split(name: str, rows: Dataset, asked: tuple[str, ...]) -> AuditedSplit:
     """The columns of a split that the checks read, with the columns `asked` of the task."""
     # A slice reads a whole column; iterating over it would decode row by row, 80 times slower.
-    wanted = dict.fromkeys(("text", "label", *GROUP_COLUMNS, *SOUND_COLUMNS, *asked))
+    wanted = dict.fromkeys(("text", "label", *GROUP_COLUMNS, *AUDIO_COLUMNS, *asked))
     wanted.pop("audio", None)  # its waveforms are read clip by clip
     columns = {column: rows[column][:] for column in wanted if column in rows.column_names}
     origins = rows["origin"][:]
-    if "audio" in asked and set(SOUND_COLUMNS) <= columns.keys():
+    if "audio" in asked and set(AUDIO_COLUMNS) <= columns.keys():
         from voicecommand.audio import clips as audio_clips
 
         clips = audio_clips.Clips(rows)

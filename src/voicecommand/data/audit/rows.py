@@ -47,7 +47,7 @@ def _visible(text: str) -> str:
     return text.strip() if text.isascii() and text.isprintable() else normalise(text)
 
 
-def check_sounds(split: AuditedSplit) -> list[Problem]:
+def check_audio(split: AuditedSplit) -> list[Problem]:
     """Silent, clipped, very short and very long recordings of a split."""
     if split.clips is None:
         return []

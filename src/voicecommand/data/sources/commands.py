@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 VERSION = "1"
 COLUMNS = ("id", "origin", "text", "label", "template", "response")
-SOUND_COLUMNS = ("audio", "speaker")
+AUDIO_COLUMNS = ("audio", "speaker")
 # Synthetic speakers. A variant of eSpeak NG in validation is in no other split except out_of_scope_validation, and the
 # same for test; a speaker (variant, accent, pitch and pace) is in only one of the five splits.
 SPEAKERS = 400
@@ -108,14 +108,14 @@ def load_commands(columns: Sequence[str] = ("text", "label"), version: str = VER
     """
     if str(version) != VERSION:
         raise InputError(f"commands: version {version!r} was asked for, this is {VERSION!r}")
-    known = (*COLUMNS, *SOUND_COLUMNS)
+    known = (*COLUMNS, *AUDIO_COLUMNS)
     missing = [column for column in columns if column not in known]
     if missing:
         raise InputError(f"commands: columns {missing} were asked for, it has {list(known)}")
     import datasets
 
-    with_audio = bool(set(SOUND_COLUMNS) & set(columns))
-    splits = add_sound(render_splits()) if with_audio else render_splits()
+    with_audio = bool(set(AUDIO_COLUMNS) & set(columns))
+    splits = add_audio(render_splits()) if with_audio else render_splits()
     names = known if with_audio else COLUMNS
     features = datasets.Features({column: datasets.Value("string") for column in names})
     return datasets.DatasetDict(
@@ -123,7 +123,7 @@ def load_commands(columns: Sequence[str] = ("text", "label"), version: str = VER
     )
 
 
-def add_sound(splits: dict[str, list[Row]]) -> dict[str, list[Row]]:
+def add_audio(splits: dict[str, list[Row]]) -> dict[str, list[Row]]:
     """The same rows, each with `audio`, the path of its clip, and `speaker`."""
     from voicecommand.data.synthesis.speakers import below, speak_all
 

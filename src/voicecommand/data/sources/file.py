@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from voicecommand.columns import SPLITS
-from voicecommand.data.paths import place_sounds
+from voicecommand.data.paths import place_audio
 from voicecommand.data.splits import SplitRule, build, fill_missing, select
 from voicecommand.data.table import OPTIONAL, Rows, Table, nearest, quote, read_map, to_columns
 from voicecommand.errors import InputError
@@ -84,7 +84,7 @@ def load_files(
         folders = dict.fromkeys(splits, os.path.dirname(next(iter(found.values()))))
         folders |= {name: os.path.dirname(file) for name, file in found.items()}
         for name, table in splits.items():
-            place_sounds(table, folders[name])
+            place_audio(table, folders[name])
     splits = fill_missing(splits, rule)
     for table in splits.values():
         if rule.by and rule.by not in keep:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from voicecommand.audio.decode import AUDIO_ENDINGS
 from voicecommand.columns import OUT_OF_SCOPE, SPLITS
-from voicecommand.data.paths import check_place, place_sounds
+from voicecommand.data.paths import check_place, place_audio
 from voicecommand.data.sources.file import LIKELY_NAMES, READERS, read_table, split_by_column
 from voicecommand.data.splits import SplitRule, build, fill_missing, select
 from voicecommand.data.table import OPTIONAL, Rows, quote, read_map, refuse, to_columns
@@ -177,7 +177,7 @@ def _place(tables: dict[str, Rows], folder: str) -> None:
     named = set()
     for part in tables.values():
         if "audio" in part:
-            place_sounds(part, folder)
+            place_audio(part, folder)
             named |= {os.path.normpath(name) for name in part["audio"]}
     unnamed = [path for path in _walk(folder) if os.path.normpath(path) not in named] if named else []
     if unnamed:

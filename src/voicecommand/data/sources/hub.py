@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from voicecommand import files
 from voicecommand.columns import SPLITS
-from voicecommand.data.paths import place_sounds
+from voicecommand.data.paths import place_audio
 from voicecommand.data.splits import SplitRule, build, fill_missing
 from voicecommand.data.table import OPTIONAL, Rows, Table, nearest, quote, read_map, to_columns
 from voicecommand.errors import InputError
@@ -76,7 +76,7 @@ def load_hub(
         if audio is not None and source[theirs].features[audio] == Value("string"):
             if not os.path.isdir(path):
                 raise InputError(f"{table.source}: {audio!r} holds paths, and the hub has no files for them")
-            place_sounds(tables[ours], str(path))
+            place_audio(tables[ours], str(path))
     tables = fill_missing(tables, rule)
     for part in tables.values():
         if rule.by and rule.by not in (*columns, *OPTIONAL):

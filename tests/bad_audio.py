@@ -390,7 +390,7 @@ LOADER_CASES = [
 CASES = DECODER_CASES + LOADER_CASES
 
 
-def clean_sounds() -> dict[str, tuple[bytes, bool, bool]]:
+def clean_clips() -> dict[str, tuple[bytes, bool, bool]]:
     """Good files of every kind: name -> (bytes, is resampled, is mixed down)."""
     found: dict[str, tuple[bytes, bool, bool]] = {}
     kinds = [

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bad_sounds import encode, tone, wav
+from bad_audio import encode, tone, wav
 from voicecommand import files as files_module
 from voicecommand.audio import clips as audio_clips
 from voicecommand.audio import decode

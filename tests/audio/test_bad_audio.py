@@ -1,6 +1,6 @@
 """Any problem of an audio file gives one line that names file and row, exit code 2, and no files.
 
-The table is in bad_sounds.py. Its cases go through the recipe's own entry, in this process; `REAL` names those that
+The table is in bad_audio.py. Its cases go through the recipe's own entry, in this process; `REAL` names those that
 also run as processes.
 """
 
@@ -21,8 +21,8 @@ from typing import Any
 import pytest
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 
-import bad_sounds
-from bad_sounds import CASES, Case
+import bad_audio
+from bad_audio import CASES, Case
 from support import ROOT, run_recipe
 from voicecommand import files
 from voicecommand.audio import clips, decode
@@ -128,7 +128,7 @@ def test_bad_sound_in_a_real_process(case: Case, at: Path) -> None:
 
 
 def test_the_folder_that_every_case_starts_from_trains(at: Path, cache: Path) -> None:
-    bad_sounds.good(at / "data")
+    bad_audio.good(at / "data")
     assert run_recipe("train", *TRAIN, "augment=none") == 0
     assert len(list(cache.rglob("*.arrow"))) == 3 and list(at.glob("runs/folder/*/model/model.safetensors"))
 
@@ -159,13 +159,13 @@ def test_what_comes_in_the_place_of_a_sound_after_the_loader_is_noticed_too(case
 def test_clean_sound_of_every_kind_raises_no_alarm(
     tmp_path: Path, cache: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    clean = bad_sounds.clean_sounds()
+    clean = bad_audio.clean_clips()
     assert len(clean) > 130
     rows = []
     for name, (data, _, _) in clean.items():
         (tmp_path / name).write_bytes(data)
         rows.append([f'"{name}"', "on"])
-    bad_sounds.write_table(tmp_path, rows)
+    bad_audio.write_table(tmp_path, rows)
     with caplog.at_level("WARNING"):
         prepared = data_prepared.prepare(load_table(tmp_path))["train"]
     assert not caplog.records
@@ -179,7 +179,7 @@ def test_clean_sound_of_every_kind_raises_no_alarm(
 
 @pytest.mark.parametrize("says_length", [True, False])
 def test_a_small_file_of_much_silence_takes_little_memory(says_length: bool) -> None:
-    data = bad_sounds.silence_flac(10, says_length)
+    data = bad_audio.silence_flac(10, says_length)
     assert len(data) < 200_000
     tracemalloc.start()
     try:
