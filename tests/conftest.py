@@ -41,7 +41,7 @@ def _take_own_cores() -> None:
     worker, count = os.environ.get("PYTEST_XDIST_WORKER"), int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
     cores = sorted(os.sched_getaffinity(0))
     if worker and len(cores) >= count:
-        os.sched_setaffinity(0, cores[int(worker.removeprefix("gw")) :: count])
+        os.sched_setaffinity(0, cores[int(worker.removeprefix("gw")) % count :: count])
 
 
 _take_own_cores()

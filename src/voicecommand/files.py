@@ -47,12 +47,11 @@ def open_whole(path: Path, flush: bool = True) -> Iterator[BinaryIO]:
         StorageError: it can't be written. Nothing is left beside `path`, which keeps its content (or has the whole new
             content, if only the flush of its folder failed).
     """
-    if path.exists() and not path.is_file() and not path.is_dir():
-        with _storage_errors(path), path.open("wb") as there:
-            yield there
-        return
     staging = path.with_name(f".{path.name}.part")
     with _storage_errors(path), contextlib.ExitStack() as stack:
+        if path.exists() and not path.is_file() and not path.is_dir():
+            yield stack.enter_context(path.open("wb"))
+            return
         path.parent.mkdir(parents=True, exist_ok=True)
         file = stack.enter_context(_open_exclusively(staging))
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,6 @@ from voicecommand.errors import InputError
 from voicecommand.evaluation import transcripts
 from voicecommand.evaluation.base import Answers
 from voicecommand.evaluation.classification import Classification
-from voicecommand.evaluation.intervals import ratio_with_interval
 
 RATE = 16_000
 TEXTS = [
@@ -246,17 +246,16 @@ class Errors:
     """Errors of words, as a recogniser of speech has them: lower is better, and examples weigh by their words."""
 
     name, targets, primary_metric, greater_is_better, units_metric = "errors", ("label",), "wer", False, "wer"
+    unit = ""
 
     def units(self, answers: Answers) -> tuple[np.ndarray, np.ndarray]:
         return np.asarray(answers.columns["errors"], dtype=np.float64), np.arange(1.0, 1 + len(answers.ids))
-
-    def score(self, answers: Answers) -> dict[str, Any]:
-        return {"wer": ratio_with_interval(*self.units(answers), None, None)}
 
 
 def test_a_task_without_labels_is_measured_by_its_own_units(tmp_path: Path) -> None:
     """The third of three examples, of 1, 2 and 3 words, has an error at 5 dB and two at 0."""
     found, _ = right_until(lambda row: 0)
+    found.append(compare_conditions.Condition("telephone", None, "", lambda row: (row, 5)))
     clean = dataclasses.replace(clean_of(np.ones((3, 1))), columns={"errors": [0, 0, 0]})
 
     def answer(commands: list) -> dict[str, list]:
@@ -269,8 +268,11 @@ def test_a_task_without_labels_is_measured_by_its_own_units(tmp_path: Path) -> N
     # Trapezoids from 0 to 20 dB: 5 x 1.5 errors and 5 x 0.5 of 6 words.
     assert result["score"]["value"] == pytest.approx((5 * 1.5 + 5 * 0.5) / 20 / 6)
     robustness.write_robustness(tmp_path, result)
-    assert "score 8.3 % (" in robustness.format_robustness(result) and "area under WER" in (
-        robustness.format_robustness(result)
+    text = robustness.format_robustness(result)
+    assert "score 8.3 % (" in text and "area under WER" in text
+    assert re.search(r"telephone +16\.7 \(", text)
+    assert "errors" not in (tmp_path / "robustness.csv").read_text() and ",wer\n" in (
+        (tmp_path / "robustness.csv").read_text().replace("\r", "")
     )
 
 

@@ -15,7 +15,7 @@ from support import evaluate_labels, label_answers
 from voicecommand.errors import InputError
 from voicecommand.evaluation import arrays, confidence, intervals, slices
 from voicecommand.evaluation.base import Answers
-from voicecommand.evaluation.blocks import Block, Examples
+from voicecommand.evaluation.blocks import Bars, Block, Examples
 from voicecommand.evaluation.classification import Classification
 from voicecommand.evaluation.splits import build_blocks
 from voicecommand.report import clips as report_clips
@@ -133,7 +133,7 @@ def test_the_worst_and_the_best_speaker_are_those_with_enough_examples_and_no_on
 class WordErrors(Classification):
     """A figure of which less is better: errors of words."""
 
-    units_metric, greater_is_better = "wer", False
+    units_metric, greater_is_better, unit = "wer", False, ""
 
     def units(self, answers: Answers) -> tuple[np.ndarray, np.ndarray]:
         return (answers.predicted != answers.label_ids).astype(float), np.full(len(answers.ids), 4.0)
@@ -145,6 +145,28 @@ def test_where_less_is_better_the_worst_speaker_has_the_most() -> None:
     assert list(by_group["groups"]) == ["eve", "ann", "ben"], "the highest first"
     assert (by_group["worst"], by_group["best"], by_group["gap"]) == ("eve", "ben", 0.25)
     assert "worst eve 25.0 % of 6, best ben 0.0 % of 5, gap 25.0 points" in slices.format_by_group(by_group)
+
+
+class Lengths(WordErrors):
+    """A figure that is no share, of examples some of which have no unit."""
+
+    units_metric, unit = "seconds", "s"
+
+    def units(self, answers: Answers) -> tuple[np.ndarray, np.ndarray]:
+        return np.full(len(answers.ids), 0.02), np.array([float(name != "eve") for name in answers.groups or []])
+
+
+def test_a_slice_has_the_unit_of_its_figure_and_one_without_units_is_left_out() -> None:
+    split = speech({"ann": [1] * 8, "ben": [1] * 5, "eve": [0] * 12}, seconds=[0.5] * 13 + [2.0] * 12)
+    found = slices.score_slices(Lengths(), split)
+    assert list(found["by_group"]["groups"]) == ["ann", "ben"]
+    assert "worst ann 0.02 s of 8, best ben 0.02 s of 5, gap 0 s" in slices.format_by_group(found["by_group"])
+    assert [row["examples"] for row in found["by_seconds"]] == [13]
+    _, bars, lengths = slices.slice_blocks(Lengths(), found, "test")
+    assert isinstance(bars, Bars) and isinstance(lengths, Bars)
+    assert bars.bars[0].words.startswith("0.02 s (") and bars.bars[0].share == 1, "bars of small units are seen"
+    with pytest.raises(ValueError, match="nothing to measure"):
+        intervals.ratio_with_interval([0, 0], [0, 0], None, None)
 
 
 def test_where_no_speaker_has_enough_examples_none_is_worst() -> None:

@@ -18,11 +18,11 @@ from support import evaluate_labels, label_answers
 from voicecommand.errors import InputError
 from voicecommand.evaluation import confidence
 from voicecommand.evaluation.base import Answers
-from voicecommand.evaluation.blocks import Block, Curves, Examples, Matrix, Series
+from voicecommand.evaluation.blocks import Block, Curves, Examples, Matrix, Series, Table
 from voicecommand.evaluation.classification import Classification
 from voicecommand.evaluation.splits import build_blocks
-from voicecommand.evaluation.words import format_figure
-from voicecommand.report import card, clips, facts, figures, written
+from voicecommand.evaluation.words import figures_of, format_figure
+from voicecommand.report import card, clips, facts, figures, terminal, written
 from voicecommand.report import page as report_page
 
 LABEL_EVALUATORS = (Classification(),)
@@ -297,7 +297,7 @@ def test_learning_curves_are_of_the_objective_and_of_nothing_that_was_not_logged
     losses, objective = report_page.learning_curves(metrics, HISTORY, 20)
     assert [series.name for series in losses.series] == ["training", "validation"]
     assert (objective.y_label, objective.circled) == ("validation macro F1, %", (20.0, 90.0, "kept model"))
-    words = {"objective": {"metric": "error"}, "splits": {"validation": {"error": {"unit": "words"}}}}
+    words = {"objective": {"metric": "error"}, "splits": {"test": {"error": {"unit": "words"}}}}
     (error,) = report_page.learning_curves(words, [{"eval_error": 2.5, "step": 3}], None)
     assert (error.y_label, error.series[0].y) == ("validation error, words", (2.5,)), "no share, so no percent"
 
@@ -385,11 +385,57 @@ def test_a_bar_has_its_share_its_interval_and_its_cells(speech_directory: Path, 
     assert f"{format_figure(share | {'value': share['accuracy']}, method=False)}4" in speech_page.text
 
 
-def test_a_table_aligns_numbers_to_the_right_and_words_to_the_left() -> None:
-    for cell in (3, 0.5, "1,234", "97.1 %", "-", "0.981"):
-        assert report_page.is_number(cell)
-    for cell in ("play", "3 apples", "12.0 % (10.0 to 14.0)", ""):
-        assert not report_page.is_number(cell)
+def page_of(directory: Path, block: Block) -> str:
+    (directory / "metrics.json").write_text(
+        json.dumps({"objective": {"metric": "x"}, "main_split": None, "splits": {}, "rejection": None})
+    )
+    return report_page.write_report(directory, [block]).read_text()
+
+
+def test_a_table_aligns_numbers_to_the_right_and_words_to_the_left(tmp_path: Path) -> None:
+    html = page_of(tmp_path, Table("T", ("said", "n", "share"), (("42", 1234, "97.1 %"),), numbers=(2,)))
+    assert '<td class="label">42</td><td class="n">1,234</td><td class="n">97.1 %</td>' in html
+    assert '<th>said</th><th class="n">n</th><th class="n">share</th>' in html
+
+
+def test_bars_of_confidence_are_as_wide_as_their_bin_also_where_few_bins_are_filled() -> None:
+    sure = predictions_of("test")
+    (reliability, *_) = [
+        block for block in confidence.confidence_blocks([sure], evaluate_labels([sure])) if isinstance(block, Curves)
+    ]
+    assert len(reliability.series[0].x) == confidence.ECE_BINS
+    assert np.diff(reliability.series[0].x).max() == pytest.approx(1 / confidence.ECE_BINS)
+    assert sum(y > 0 for y in reliability.series[0].y) == 1
+
+
+def test_a_label_that_is_called_as_a_part_of_a_figure_is_a_label(tmp_path: Path) -> None:
+    split = dataclasses.replace(predictions_of("validation"), label_names=["low", "value", "high"])
+    split = dataclasses.replace(split, references={"label": [split.label_names[i % 3] for i in range(30)]})
+    metrics = evaluate_labels([split])
+    assert list(figures_of(metrics["splits"]["validation"])) == ["accuracy", "macro_f1"]
+    assert "validation  accuracy" in terminal.format_summary(metrics)
+
+
+def test_splits_with_different_figures_have_each_its_own_column(tmp_path: Path) -> None:
+    save_model(tmp_path)
+    figure = {"value": 0.5, "low": 0.4, "high": 0.6, "level": 0.95, "method": "Wilson", "groups": None, "note": None}
+    splits = {
+        "test": {"examples": 3, "accuracy": figure, "slot_f1": figure | {"value": 0.25}},
+        "validation": {"examples": 4, "slot_f1": figure, "odds": 0.125},
+    }
+    metrics = {"objective": {"metric": "accuracy"}, "main_split": "test", "splits": splits, "rejection": None}
+    (tmp_path / "metrics.json").write_text(json.dumps(metrics))
+    text = report_page.write_model_card(tmp_path).read_text()
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("|")]
+    half, quarter = "50.0 % (40.0 to 60.0, Wilson)", "25.0 % (40.0 to 60.0, Wilson)"
+    assert rows == [
+        ["split", "examples", "accuracy", "slot F1", "odds"],
+        ["---"] * 5,
+        ["test", "3", half, quarter, "-"],
+        ["validation", "4", "-", half, "0.125"],
+    ]
+    page = Page(report_page.write_report(tmp_path, []).read_text())
+    assert "validation4-50.0 % (40.0 to 60.0)Wilson0.125" in page.text.replace(" 0.125", "0.125")
 
 
 def test_the_card_of_a_network_of_ours_for_sound(tmp_path: Path, monkeypatch: Any) -> None:

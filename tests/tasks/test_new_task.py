@@ -33,7 +33,7 @@ from voicecommand.tasks.base import Columns, Encoded, Loss, NetworkTask
 
 class MeanError:
     name, targets, units_metric = "word_count", ("words",), "mean_error"
-    primary_metric, greater_is_better = "mean_error", False
+    primary_metric, greater_is_better, unit = "mean_error", False, "words"
 
     def errors(self, answers):
         return np.abs(np.asarray(answers.columns["words"]) - np.asarray(answers.references["words"]))
@@ -42,8 +42,8 @@ class MeanError:
         return {"mean_error": float(self.errors(answers).mean())}
 
     def score(self, answers):
-        figure = ratio_with_interval(*self.units(answers), answers.groups, answers.group_column)
-        return {"mean_error": figure | {"unit": "words"}}
+        groups = (answers.groups, answers.group_column)
+        return {"mean_error": ratio_with_interval(*self.units(answers), *groups, unit=self.unit)}
 
     def units(self, answers):
         errors = self.errors(answers)

@@ -12,7 +12,7 @@ The score is an area under that figure, as a share of the axis:
   band limits or clipping: scores of runs measured with and without `noise=` can be compared.
 - text: over the share of words that a recogniser gets wrong, as asked for, from 0 to 30 %.
 
-Both are ratios of one number for each example, so their intervals are bootstrapped over groups like the figure's own.
+Both are ratios of sums over examples, so their intervals are made like the figure's own.
 """
 
 from __future__ import annotations
@@ -62,11 +62,9 @@ def measure(
     if clean.out_of_scope:
         raise InputError(f"split={clean.split}: no example has a label of the model; name another split")
     as_it_is, metric = evaluator.units(clean), evaluator.units_metric
-    unit = evaluator.score(clean)[metric].get("unit")
 
     def figure_of(units: Units) -> Figure:
-        figure = ratio_with_interval(*units, clean.groups, clean.group_column)
-        return figure | ({"unit": unit} if unit else {})
+        return ratio_with_interval(*units, clean.groups, clean.group_column, unit=evaluator.unit)
 
     def row(kind: str, level: float | None, scale: str, share: float | None, units: Units) -> dict[str, Any]:
         return {"kind": kind, "level": level, "unit": scale, "word_error_rate": share, metric: figure_of(units)}
@@ -124,14 +122,14 @@ def write_robustness(directory: Path, result: dict[str, Any]) -> None:
     directory = Path(directory)
     text = io.StringIO()
     writer = csv.writer(text)
-    writer.writerow(["kind", "level", "unit", "word_error_rate", *FIGURE_COLUMNS, "examples"])
+    writer.writerow(["kind", "level", "unit", "word_error_rate", *FIGURE_COLUMNS, "examples", "metric"])
     rows = [
         (row["kind"], row["level"], row["unit"], row["word_error_rate"], row[result["metric"]])
         for row in result["conditions"]
     ]
     rows += [(kind, "area", "", None, figure) for kind, figure in result["areas"].items()]
     for *cells, figure in [*rows, ("score", "area", "", None, result["score"])]:
-        writer.writerow([*cells, *(figure[name] for name in FIGURE_COLUMNS), result["examples"]])
+        writer.writerow([*cells, *(figure[name] for name in FIGURE_COLUMNS), result["examples"], result["metric"]])
     write_bytes(directory / "robustness.csv", text.getvalue().encode())
     write_bytes(directory / "robustness.png", figures.robustness_png(result))
     content = json.dumps(result, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
@@ -157,7 +155,7 @@ def format_robustness(result: dict[str, Any]) -> str:
         area = _number(result["areas"][kind], "value")
         lines.append(f"{kind:<{width}}" + "".join(f"{cell:>19}" for cell in cells) + f"{area:>7}")
     lines += [""] if kinds else []
-    lines += [f"{_in_words(row):<{width}}{_cell(row['accuracy']):>19}" for row in conditions[1:] if row["unit"] != "dB"]
+    lines += [f"{_in_words(row):<{width}}{_cell(row[metric]):>19}" for row in conditions[1:] if row["unit"] != "dB"]
     if kinds:
         axis = f"SNR from {min(SNRS)} to {max(SNRS)} dB, mean of {', '.join(result['score_over'])} noise"
     else:

@@ -16,7 +16,7 @@ from voicecommand.errors import InputError
 if TYPE_CHECKING:
     from voicecommand.evaluation.blocks import Block
 
-Figure = dict[str, Any]  # value, low, high, level, method, groups, note; unit where the value is no share
+Figure = dict[str, Any]  # value, low, high, level, method, groups, note, as `intervals` makes them; unit if no share
 
 
 @dataclass(frozen=True)
@@ -98,9 +98,9 @@ class Answers:
 class Evaluator(Protocol):
     """Answers -> figures. The first evaluator of a task owns its objective.
 
-    `primary_metric` is what training chooses by and a sweep compares. `units_metric`, of the same direction, is a ratio
-    of sums (accuracy is right answers of one each, a word error rate errors of words); it is the figure by which slices
-    and robustness measure any task.
+    `primary_metric` is what training chooses by and a sweep compares: a number of `quick`, and of `score` a number or a
+    `Figure`. `units_metric`, of the same direction, is a ratio of sums (accuracy is right answers of one each, a word
+    error rate errors of words); it is the figure by which slices and robustness measure any task.
     """
 
     @property
@@ -115,12 +115,15 @@ class Evaluator(Protocol):
     def greater_is_better(self) -> bool: ...
     @property
     def units_metric(self) -> str: ...
+    @property
+    def unit(self) -> str:
+        """Of `units_metric`, such as "words"; empty for a share."""
 
     def quick(self, answers: Answers) -> dict[str, float]:
         """The figures of Trainer's log."""
 
     def score(self, answers: Answers) -> dict[str, Any]:
-        """Every figure of a split; one with an interval is a `Figure`."""
+        """Every figure of a split by name: a `Figure`, a number without an interval, or what `blocks` needs."""
 
     def units(self, answers: Answers) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Of `units_metric`: what counts and of how many, `[n]` each."""

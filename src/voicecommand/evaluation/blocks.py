@@ -11,12 +11,13 @@ from typing import Literal, TypeAlias
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of cells under a head; numbers are aligned to the right."""
+    """Rows of cells under a head. Numbers, and the columns with these numbers, are aligned to the right."""
 
     title: str
     head: tuple[str, ...]
     rows: tuple[tuple[str | int | float, ...], ...]
     note: str = ""
+    numbers: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class Bar:
 
 @dataclass(frozen=True)
 class Bars:
-    """A row for each bar. `head` names the columns: name, share, and one for each further cell."""
+    """A row for each bar. `head` names the columns: name, share, and one for each further cell (aligned right)."""
 
     title: str
     head: tuple[str, ...]

@@ -30,6 +30,7 @@ class Classification:
     primary_metric = "macro_f1"
     greater_is_better = True
     units_metric = "accuracy"
+    unit = ""
 
     def quick(self, answers: Answers) -> dict[str, float]:
         predicted, expected = answers.predicted, answers.label_ids

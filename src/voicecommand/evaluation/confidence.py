@@ -22,12 +22,12 @@ FALSE_ACCEPTS = 10
 CURVE_POINTS = 401
 
 
-def measure_rejection(p: Answers, threshold: float, in_scope: dict[str, Answers], seed: int) -> dict[str, Any]:
+def measure_rejection(p: Answers, threshold: float, in_scope: dict[str, Answers]) -> dict[str, Any]:
     """What the threshold does to a split; AUROC is against the in-scope split of the same name."""
     scores = confidence(p.probabilities)
     taken = scores >= threshold
     if p.out_of_scope:
-        share = ratio_with_interval(taken, None, p.groups, p.group_column, seed)
+        share = ratio_with_interval(taken, None, p.groups, p.group_column)
         partner = in_scope.get(p.split.removeprefix(OUT_OF_SCOPE + "_"))
         return {
             "examples": len(taken),
@@ -138,7 +138,7 @@ def _reliability(p: Answers) -> Curves:
         "confidence (highest probability)",
         "accuracy",
         (
-            Series("accuracy of the bin", tuple(centres[full]), tuple(bins["accuracy"][full]), "bars"),
+            Series("accuracy of the bin", tuple(centres), tuple(bins["accuracy"]), "bars"),
             Series("at its mean confidence", tuple(bins["confidence"][full]), tuple(bins["accuracy"][full]), "points"),
             Series("perfectly calibrated", (0.0, 1.0), (0.0, 1.0), "dashed"),
         ),
@@ -146,7 +146,7 @@ def _reliability(p: Answers) -> Curves:
         x_top=1,
         y_top=1.03,
         note=f"Reliability on {p.split}: bars on the dashed line mean that a confidence of 80 % is right 80 % of the "
-        f"time. ECE {percent(ece)}, over {len(full)} bins.",
+        f"time. ECE {ece:.3f}, over {len(full)} bins.",
     )
 
 
@@ -177,7 +177,8 @@ def _rejection_table(rejection: Mapping[str, Any]) -> Table:
         else:
             kept, right = percent(split["accepted"]), percent(split["accuracy_accepted"])
             rows.append((name, split["examples"], kept, right, "-", "-"))
-    return Table("", ("split", "examples", "accepted", "accuracy of accepted", "false accepts", "AUROC"), tuple(rows))
+    head = ("split", "examples", "accepted", "accuracy of accepted", "false accepts", "AUROC")
+    return Table("", head, tuple(rows), numbers=(1, 2, 3, 5))
 
 
 def _false_accepts(outside: Sequence[Answers], threshold: float) -> list[Block]:
@@ -202,4 +203,5 @@ def _false_accepts(outside: Sequence[Answers], threshold: float) -> list[Block]:
         for score, p, row in taken
     )
     head = ("said" if is_speech else "text", "taken for", "probability", "where")
-    return [Table(f"Out-of-scope {'clips' if is_speech else 'texts'} accepted with the most confidence", head, rows)]
+    title = f"Out-of-scope {'clips' if is_speech else 'texts'} accepted with the most confidence"
+    return [Table(title, head, rows, numbers=(2,))]

@@ -18,8 +18,8 @@ def ratio_with_interval(
     totals: ArrayLike | None,
     groups: Sequence[str | None] | None,
     group_column: str | None,
-    seed: int = 0,
     value: float | None = None,
+    unit: str = "",
 ) -> Figure:
     """The sum of `counts` over the sum of `totals` (one for each example if None), with its 95 % interval.
 
@@ -30,15 +30,22 @@ def ratio_with_interval(
     Args:
         counts, totals: numbers `[n]`.
         value: the ratio, where it is computed already.
+        unit: of the ratio; empty for a share.
+
+    Raises:
+        ValueError: the totals sum to 0.
     """
     above = np.asarray(counts, dtype=np.float64)
     below = np.ones(len(above)) if totals is None else np.asarray(totals, dtype=np.float64)
+    if not below.sum():
+        raise ValueError(f"nothing to measure: the totals of {len(below)} examples sum to 0")
     names, method = _resampled(groups, group_column, len(above))
     if names is None and np.isin(above, (0, 1)).all() and (below == 1).all():
         (low, high), method = wilson(int(above.sum()), len(above)), "Wilson"
     else:
-        low, high = ratio_bootstrap(above, below, names, seed=seed)
-    return _figure(float(above.sum() / below.sum()) if value is None else value, low, high, method, names)
+        low, high = ratio_bootstrap(above, below, names)
+    figure = _figure(float(above.sum() / below.sum()) if value is None else value, low, high, method, names)
+    return figure | ({"unit": unit} if unit else {})
 
 
 def macro_f1_with_interval(

@@ -39,6 +39,7 @@ def score_groups(evaluator: Evaluator, p: Answers) -> dict[str, Any]:
     rows: dict[str | None, list[int]] = {}
     for row, group in enumerate(p.groups):
         rows.setdefault(group, []).append(row)
+    rows = {group: chosen for group, chosen in rows.items() if totals[chosen].any()}  # others have no unit
 
     def share(chosen: list[int]) -> dict[str, Any]:
         figure = ratio_with_interval(counts[chosen], totals[chosen], None, None)
@@ -53,6 +54,7 @@ def score_groups(evaluator: Evaluator, p: Answers) -> dict[str, Any]:
     return {
         "column": p.group_column,
         "metric": metric,
+        **({"unit": evaluator.unit} if evaluator.unit else {}),
         "least": FEW_EXAMPLES,
         "groups": shares,
         "worst": worst,
@@ -79,7 +81,9 @@ def score_lengths(evaluator: Evaluator, p: Answers) -> list[dict[str, Any]]:
     for i in np.unique(place):
         own = place == i
         groups = None if p.groups is None else [g for g, taken in zip(p.groups, own, strict=True) if taken]
-        figure = ratio_with_interval(counts[own], totals[own], groups, p.group_column)
+        if not totals[own].any():
+            continue
+        figure = ratio_with_interval(counts[own], totals[own], groups, p.group_column, unit=evaluator.unit)
         low, high = max(bounds[i], bounds[0]), min(bounds[i + 1], bounds[-1])
         bounded = {"from": float(low), "to": float(high), "examples": int(own.sum())}
         found.append(bounded | {evaluator.units_metric: figure})
@@ -90,9 +94,9 @@ def _bins_used(bounds: NDArray[np.float64], seconds: NDArray[np.float64]) -> int
     return len(np.unique(np.searchsorted(bounds, seconds, side="right")))
 
 
-def format_by_group(by_group: Mapping[str, Any], unit: str | None = None) -> str:
+def format_by_group(by_group: Mapping[str, Any]) -> str:
     """7 speakers: worst anna 74.0 % of 50, best ben 98.0 % of 50, gap 24.0 points; 2 with fewer than 5 examples ..."""
-    metric = by_group.get("metric", "accuracy")  # runs made before December 2026 do not name it
+    metric, unit = by_group.get("metric", "accuracy"), by_group.get("unit")  # older runs do not name the metric
 
     def of(share: dict[str, Any]) -> str:
         return f"{value_in_words(_figure(share, metric, unit))} of {share['examples']}"
@@ -117,10 +121,9 @@ def slice_blocks(evaluator: Evaluator, scores: Mapping[str, Any], split: str) ->
     metric, found = evaluator.units_metric, list[Block]()
     words = name_in_words(metric)
     title = words[0].upper() + words[1:]
-    unit = scores[metric].get("unit")
     if by_group := scores.get("by_group"):
         column, groups = by_group["column"], by_group["groups"]
-        said = f"On {split}, {format_by_group(by_group, unit)}."
+        said = f"On {split}, {format_by_group(by_group)}."
         if len(groups) < FEW_GROUPS:
             said += f" Fewer than {FEW_GROUPS} {column}s: a new {column} may well be worse than the worst of these."
         rows = [(name, share, share["examples"] < by_group["least"]) for name, share in groups.items()]
@@ -128,7 +131,7 @@ def slice_blocks(evaluator: Evaluator, scores: Mapping[str, Any], split: str) ->
             rows.append((f"the {few['groups']} with fewer than {by_group['least']}, together", few, True))
         if by_group["unknown"]:
             rows.append((f"{column} unknown", by_group["unknown"], True))
-        figures = [_figure(share, metric, unit) for _, share, _ in rows]
+        figures = [_figure(share, metric, evaluator.unit) for _, share, _ in rows]
         top = _top(figures)
         bars = tuple(
             _bar(name, figure, top, share["examples"], is_faint)
@@ -146,8 +149,7 @@ def slice_blocks(evaluator: Evaluator, scores: Mapping[str, Any], split: str) ->
     if by_seconds := scores.get("by_seconds"):
         top = _top([row[metric] for row in by_seconds])
         bars = tuple(
-            _bar(f"{row['from']:.3g} to {row['to']:.3g}", _figure(row[metric], "value", unit), top, row["examples"])
-            for row in by_seconds
+            _bar(f"{row['from']:.3g} to {row['to']:.3g}", row[metric], top, row["examples"]) for row in by_seconds
         )
         found.append(Bars(f"{title} by length of the clip", ("seconds", words, "examples"), bars))
     return found
@@ -159,8 +161,8 @@ def _figure(share: Mapping[str, Any], key: str, unit: str | None) -> Figure:
 
 
 def _top(figures: list[Figure]) -> float:
-    """What a whole bar stands for: 1, or more where an interval reaches above it."""
-    return max([1.0, *(figure["high"] for figure in figures)])
+    """What a whole bar stands for: the highest end of an interval; of shares at least 1."""
+    return max([0.0 if "unit" in figures[0] else 1.0, *(figure["high"] for figure in figures)]) or 1.0
 
 
 def _bar(name: str, figure: Figure, top: float, examples: int, is_faint: bool = False) -> Bar:

@@ -10,8 +10,9 @@ Pure functions of `Answers`. The content of metrics.json:
                        "by_seconds": [{"from", "to", "examples", METRIC}]}},       where there are clips
      "rejection": {"threshold", "keeps", "splits": {NAME: {...}}}}  or null where no threshold is known
 
-A figure with an interval is {"value", "low", "high", "level", "method", "groups", "note"}, all as shares; a SHARE
-is {METRIC, "low", "high", "examples"}; METRIC is the units_metric of the first evaluator, such as accuracy.
+A figure with an interval is {"value", "low", "high", "level", "method", "groups", "note"}, and "unit" if it is no
+share; a SHARE is {METRIC, "low", "high", "examples"}. METRIC, such as accuracy, is the units_metric of the first
+evaluator whose targets the split has; a unit of it stands in by_group, too.
 """
 
 from __future__ import annotations
@@ -32,8 +33,6 @@ def evaluate(
     evaluators: Sequence[Evaluator],
     answers: Sequence[Answers],
     threshold: float | None = None,
-    keep: float = KEEP,
-    seed: int = 0,
 ) -> dict[str, Any]:
     """The content of metrics.json; without a threshold it is taken from the validation split, if given.
 
@@ -44,10 +43,10 @@ def evaluate(
     rejection = None
     if all("probabilities" in p.columns for p in answers):
         if threshold is None and "validation" in in_scope:
-            threshold = confidence.acceptance_threshold(in_scope["validation"].probabilities, keep)
+            threshold = confidence.acceptance_threshold(in_scope["validation"].probabilities, KEEP)
         if threshold is not None:
-            splits = {p.split: measure_rejection(p, threshold, in_scope, seed) for p in answers}
-            rejection = {"threshold": threshold, "keeps": keep, "splits": splits}
+            splits = {p.split: measure_rejection(p, threshold, in_scope) for p in answers}
+            rejection = {"threshold": threshold, "keeps": KEEP, "splits": splits}
     return {
         "format": 1,
         "objective": {

@@ -7,6 +7,12 @@ from typing import Any
 
 from voicecommand.evaluation.base import Figure
 
+FIGURE = {"value", "low", "high", "level", "method", "note"}  # a label may be called "low"
+MEANINGS = {
+    "macro_f1": "Macro F1 is the plain mean over the labels that occur in the split.",
+    "ece": "ECE is the expected calibration error: the mean gap between confidence and accuracy over 15 bins.",
+    "log_loss": "Log loss is in nats.",
+}
 SHORT_NAMES = {"f1": "F1", "ece": "ECE", "wer": "WER"}
 
 
@@ -40,9 +46,24 @@ def format_figure(figure: Figure, method: bool = True) -> str:
 
 def figures_of(split: Mapping[str, Any]) -> dict[str, Figure]:
     """The figures with an interval of a split of metrics.json, by name."""
-    return {name: value for name, value in split.items() if isinstance(value, dict) and "low" in value}
+    return {name: value for name, value in split.items() if isinstance(value, dict) and value.keys() >= FIGURE}
 
 
 def numbers_of(split: Mapping[str, Any]) -> dict[str, float]:
     """The figures without an interval of a split of metrics.json, such as ECE, by name."""
     return {name: value for name, value in split.items() if isinstance(value, float)}
+
+
+def names_of(splits: Mapping[str, Mapping[str, Any]]) -> tuple[list[str], list[str]]:
+    """The names of the figures, and of the numbers, that any of the splits has."""
+    figures = dict.fromkeys(name for split in splits.values() for name in figures_of(split))
+    numbers = dict.fromkeys(name for split in splits.values() for name in numbers_of(split))
+    return list(figures), list(numbers)
+
+
+def explain(splits: Mapping[str, Mapping[str, Any]]) -> str:
+    """What the names of figures and numbers mean, and what an interval says."""
+    names = [name for part in names_of(splits) for name in part]
+    said = [MEANINGS[name] for name in names if name in MEANINGS]
+    intervals = "Intervals cover 95 %; they hold for other examples of this kind, not for another training seed."
+    return " ".join([*said, intervals])

@@ -115,7 +115,6 @@ def report_context(
         "warnings": report_warnings(metrics, run),
         "command": shlex.join(map(str, run["command"])) if run.get("command") else None,
         "words": words,
-        "is_number": is_number,
     }
 
 
@@ -150,8 +149,7 @@ def build_sections(blocks: Sequence[Block]) -> list[Section]:
 
 
 def _in_words(block: Curves) -> str:
-    names = ", ".join(series.name for series in block.series)
-    return f"{block.y_label} over {block.x_label}: {names}"
+    return f"{', '.join(series.name for series in block.series)}; {block.y_label} over {block.x_label}"
 
 
 def learning_curves(metrics: dict[str, Any], history: Sequence[dict[str, Any]], best_step: int | None) -> list[Curves]:
@@ -176,8 +174,8 @@ def learning_curves(metrics: dict[str, Any], history: Sequence[dict[str, Any]], 
     if losses:
         found.append(Curves("Learning curves", "optimizer step", "loss", losses))
     if points := curves[f"eval_{metric}"]:
-        measured = (metrics["splits"].get("validation") or {}).get(metric) or {}
-        unit = measured.get("unit") if isinstance(measured, dict) else None
+        measured = [split[metric] for split in metrics["splits"].values() if isinstance(split.get(metric), dict)]
+        unit = next((figure["unit"] for figure in measured if "unit" in figure), None)
         steps, values = zip(*((step, value if unit else 100 * value) for step, value in points), strict=True)
         kept = [(step, value, "kept model") for step, value in zip(steps, values, strict=True) if step == best_step]
         label = f"validation {words.name_in_words(metric)}, {unit or '%'}"
@@ -185,11 +183,6 @@ def learning_curves(metrics: dict[str, Any], history: Sequence[dict[str, Any]], 
         title = "" if found else "Learning curves"
         found.append(Curves(title, "optimizer step", label, series, circled=kept[-1] if kept else None))
     return found
-
-
-def is_number(cell: str | int | float) -> bool:
-    """Whether a cell of a table is aligned to the right: a number, a share, or none."""
-    return not isinstance(cell, str) or bool(re.fullmatch(r"-|-?[\d.,]+( %)?", cell))
 
 
 def render(template: str, **context: Any) -> str:

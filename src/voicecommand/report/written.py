@@ -25,7 +25,12 @@ def write_evaluation(
     sink = pyarrow.BufferOutputStream()
     threshold = (metrics["rejection"] or {}).get("threshold")
     columns = [answer_columns(p, threshold) for p in splits]
-    merged = {name: [cell for part in columns for cell in part[name]] for name in columns[0]}
+    names = dict.fromkeys(name for part in columns for name in part)
+    sizes = [len(part["id"]) for part in columns]
+    merged = {
+        name: [cell for part, n in zip(columns, sizes, strict=True) for cell in part.get(name, [None] * n)]
+        for name in names
+    }
     kinds = {"accepted": pyarrow.bool_(), "group": pyarrow.string()}  # what may be null in every row
     table = {name: pyarrow.array(values, kinds.get(name)) for name, values in merged.items()}
     pyarrow.parquet.write_table(pyarrow.table(table), sink)
