@@ -30,14 +30,14 @@ def list_groups() -> set[str]:
 
 
 def list_choices(group: str) -> list[str]:
-    """The names that may be given as GROUP=NAME: its files, less the one that the others begin with."""
+    """The names that may be given as GROUP=NAME: its files, without `base`, which others include."""
     return sorted(path.stem for path in (CONF / group).glob("*.yaml") if path.stem != "base")
 
 
 def format_help(name: str, overrides: list[str]) -> str:
     """The page of `--help`, with the groups that the recipe has.
 
-    Hydra's own takes three times as long, for it copies every schema for each folder, and it lists parts of files too.
+    Hydra's own page takes three times as long, because it copies every schema for each folder; it also lists parts.
     """
     config = compose_files(name, overrides)
     known = {*config, *config.hydra.runtime.choices}
