@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.utils.data import DataLoader
 
 from voicecommand.audio.clips import SAMPLING_RATE
 from voicecommand.columns import GROUP_COLUMNS
@@ -101,11 +100,13 @@ class Answerer:
             columns = self.task.decode(raw, self.vocabulary, self.decoding) if len(encoded) else {}
             return Answered(columns, None, encoded.truncated, encoded.limit)
         was_training = self.network.training
-        self.network.eval()
+        if was_training:  # asked first: switching walks over all modules, a millisecond for each command
+            self.network.eval()
         try:
             numbers, parts, losses = self._respond(encoded)
         finally:
-            self.network.train(was_training)
+            if was_training:
+                self.network.train()
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             gathered: list = [None] * torch.distributed.get_world_size()
             torch.distributed.all_gather_object(gathered, (numbers, parts, losses))
@@ -141,12 +142,9 @@ class Answerer:
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             order = order[torch.distributed.get_rank() :: torch.distributed.get_world_size()]
         device, read = self.network.device, encoded.reader()
-        parts = [order[i : i + self.batch_size].tolist() for i in range(0, len(order), self.batch_size)]
-        numbered = cast("torch.utils.data.Dataset[list[int]]", parts)
-        # As in an evaluation of the stock Trainer, the DataLoader draws one number from the global generator. Dropout
-        # in the training steps after it depends on that, and so do the figures of runs made before this class.
-        for chosen, collated in DataLoader(numbered, batch_size=None, collate_fn=lambda x: (x, self.collate(read(x)))):
-            batch = {name: value.to(device) for name, value in collated.items()}
+        for start in range(0, len(order), self.batch_size):
+            chosen = order[start : start + self.batch_size].tolist()
+            batch = {name: value.to(device) for name, value in self.collate(read(chosen)).items()}
             autocast = torch.autocast(device.type, DTYPES.get(self.precision), enabled=self.precision != "fp32")
             with torch.no_grad(), autocast:
                 raw = self.task.respond(self.network, self.to_inputs, batch)

@@ -130,6 +130,9 @@ class CommandTrainer(Trainer):
     ) -> dict[str, float]:
         """The figures of the validation split, from the same code as evaluation and prediction."""
         self._share_buffers()
+        # The DataLoader of the stock evaluation draws this number from the global generator. Dropout in the steps after
+        # it depends on the draw, and so do the figures of all published runs.
+        torch.empty((), dtype=torch.int64).random_()
         start = time.time()
         figures = self.validate(self.accelerator.unwrap_model(self.model))
         metrics = {f"{metric_key_prefix}_{name}": value for name, value in figures.items()}
