@@ -400,9 +400,8 @@ def test_a_table_aligns_numbers_to_the_right_and_words_to_the_left(tmp_path: Pat
 
 def test_bars_of_confidence_are_as_wide_as_their_bin_also_where_few_bins_are_filled() -> None:
     sure = predictions_of("test")
-    (reliability, *_) = [
-        block for block in confidence.confidence_blocks([sure], evaluate_labels([sure])) if isinstance(block, Curves)
-    ]
+    blocks = confidence.confidence_blocks(sure, [sure], evaluate_labels([sure])["rejection"])
+    reliability = next(block for block in blocks if isinstance(block, Curves))
     assert len(reliability.series[0].x) == confidence.ECE_BINS
     assert np.diff(reliability.series[0].x).max() == pytest.approx(1 / confidence.ECE_BINS)
     assert sum(y > 0 for y in reliability.series[0].y) == 1

@@ -36,7 +36,7 @@ from voicecommand.compare.recogniser_errors import ERROR_RATES
 from voicecommand.errors import InputError
 from voicecommand.evaluation.base import Answers, Evaluator, Figure
 from voicecommand.evaluation.intervals import ratio_with_interval
-from voicecommand.evaluation.words import format_figure, name_in_words, percent, value_in_words
+from voicecommand.evaluation.words import format_figure, name_in_words, number_in_words, percent, value_in_words
 from voicecommand.files import write_bytes
 from voicecommand.report import figures
 
@@ -152,7 +152,7 @@ def format_robustness(result: dict[str, Any]) -> str:
         lines.append(f"{'noise':<{width}}" + "".join(f"{f'{snr} dB':>19}" for snr in SNRS) + f"{'area':>7}")
     for kind in kinds:
         cells = [_cell(row[metric]) for row in noise if row["kind"] == kind]
-        area = _number(result["areas"][kind], "value")
+        area = number_in_words(result["areas"][kind], "value")
         lines.append(f"{kind:<{width}}" + "".join(f"{cell:>19}" for cell in cells) + f"{area:>7}")
     lines += [""] if kinds else []
     lines += [f"{_in_words(row):<{width}}{_cell(row[metric]):>19}" for row in conditions[1:] if row["unit"] != "dB"]
@@ -167,12 +167,8 @@ def format_robustness(result: dict[str, Any]) -> str:
 
 
 def _cell(figure: Figure) -> str:
-    value, low, high = (_number(figure, name).replace("100.0", "100") for name in ("value", "low", "high"))
+    value, low, high = (number_in_words(figure, name).replace("100.0", "100") for name in ("value", "low", "high"))
     return f"{value} ({low}, {high})"
-
-
-def _number(figure: Figure, name: str) -> str:
-    return f"{figure[name]:.3g}" if "unit" in figure else f"{100 * figure[name]:.1f}"
 
 
 def _in_words(row: dict[str, Any]) -> str:

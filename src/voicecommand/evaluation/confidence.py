@@ -107,11 +107,11 @@ def rejection_curve(main: Answers, outside: Answers | None) -> dict[str, NDArray
     return curve
 
 
-def confidence_blocks(answers: Sequence[Answers], metrics: Mapping[str, Any]) -> list[Block]:
+def confidence_blocks(
+    main: Answers | None, answers: Sequence[Answers], rejection: Mapping[str, Any] | None
+) -> list[Block]:
     """What the page shows of calibration and rejection, of a task whose answers have probabilities."""
-    main = next((p for p in answers if p.split == metrics["main_split"]), None)
-    outside = {p.split: p for p in answers if p.out_of_scope}
-    rejection, found = metrics["rejection"], list[Block]()
+    outside, found = {p.split: p for p in answers if p.out_of_scope}, list[Block]()
     if main is not None:
         found.append(_reliability(main))
     if main is not None and rejection:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from voicecommand.evaluation.base import Answers, Evaluator, Figure
 from voicecommand.evaluation.blocks import Bar, Bars, Block, Notes
 from voicecommand.evaluation.intervals import FEW_GROUPS, ratio_with_interval
-from voicecommand.evaluation.words import format_figure, name_in_words, value_in_words
+from voicecommand.evaluation.words import format_figure, name_in_words, title_in_words, value_in_words
 
 FEW_EXAMPLES = 5  # the accuracy of a speaker with fewer says nothing: it is shown, but is neither worst nor best
 SECONDS_BINS = 5
@@ -118,41 +118,38 @@ def format_by_group(by_group: Mapping[str, Any]) -> str:
 
 def slice_blocks(evaluator: Evaluator, scores: Mapping[str, Any], split: str) -> list[Block]:
     """What the page shows of `by_group` and `by_seconds`."""
-    metric, found = evaluator.units_metric, list[Block]()
-    words = name_in_words(metric)
-    title = words[0].upper() + words[1:]
-    if by_group := scores.get("by_group"):
-        column, groups = by_group["column"], by_group["groups"]
-        said = f"On {split}, {format_by_group(by_group)}."
-        if len(groups) < FEW_GROUPS:
-            said += f" Fewer than {FEW_GROUPS} {column}s: a new {column} may well be worse than the worst of these."
-        rows = [(name, share, share["examples"] < by_group["least"]) for name, share in groups.items()]
-        if few := by_group["few"]:
-            rows.append((f"the {few['groups']} with fewer than {by_group['least']}, together", few, True))
-        if by_group["unknown"]:
-            rows.append((f"{column} unknown", by_group["unknown"], True))
-        figures = [_figure(share, metric, evaluator.unit) for _, share, _ in rows]
-        top = _top(figures)
-        bars = tuple(
-            _bar(name, figure, top, share["examples"], is_faint)
-            for (name, share, is_faint), figure in zip(rows, figures, strict=True)
-        )
-        note = (
-            f"An interval is over the examples of one {column}: what more recordings of the same {column} would give."
-        )
-        if by_group["few"]:
-            note += (
-                f" With fewer than {by_group['least']} examples a {column} is shown in grey but is neither the worst "
-                "nor the best."
-            )
-        found += [Notes(f"{title} by {column}", (said,)), Bars("", (column, words, "examples"), bars, note)]
-    if by_seconds := scores.get("by_seconds"):
-        top = _top([row[metric] for row in by_seconds])
-        bars = tuple(
-            _bar(f"{row['from']:.3g} to {row['to']:.3g}", row[metric], top, row["examples"]) for row in by_seconds
-        )
-        found.append(Bars(f"{title} by length of the clip", ("seconds", words, "examples"), bars))
+    found: list[Block] = []
+    if scores.get("by_group"):
+        found += _group_blocks(evaluator, scores["by_group"], split)
+    if rows := scores.get("by_seconds"):
+        metric = evaluator.units_metric
+        top = _top([row[metric] for row in rows])
+        bars = tuple(_bar(f"{row['from']:.3g} to {row['to']:.3g}", row[metric], top, row["examples"]) for row in rows)
+        head = ("seconds", name_in_words(metric), "examples")
+        found.append(Bars(f"{title_in_words(metric)} by length of the clip", head, bars))
     return found
+
+
+def _group_blocks(evaluator: Evaluator, by_group: Mapping[str, Any], split: str) -> list[Block]:
+    metric, column, groups, least = evaluator.units_metric, by_group["column"], by_group["groups"], by_group["least"]
+    said = f"On {split}, {format_by_group(by_group)}."
+    if len(groups) < FEW_GROUPS:
+        said += f" Fewer than {FEW_GROUPS} {column}s: a new {column} may well be worse than the worst of these."
+    note = f"An interval is over the examples of one {column}: what more recordings of the same {column} would give."
+    rows = [(name, share, share["examples"] < least) for name, share in groups.items()]
+    if few := by_group["few"]:
+        rows.append((f"the {few['groups']} with fewer than {least}, together", few, True))
+        note += f" With fewer than {least} examples a {column} is shown in grey but is neither the worst nor the best."
+    if by_group["unknown"]:
+        rows.append((f"{column} unknown", by_group["unknown"], True))
+    figures = [_figure(share, metric, evaluator.unit) for _, share, _ in rows]
+    top = _top(figures)
+    bars = tuple(
+        _bar(name, figure, top, share["examples"], is_faint)
+        for (name, share, is_faint), figure in zip(rows, figures, strict=True)
+    )
+    head = (column, name_in_words(metric), "examples")
+    return [Notes(f"{title_in_words(metric)} by {column}", (said,)), Bars("", head, bars, note)]
 
 
 def _figure(share: Mapping[str, Any], key: str, unit: str | None) -> Figure:

@@ -43,7 +43,7 @@ def evaluate(
     rejection = None
     if all("probabilities" in p.columns for p in answers):
         if threshold is None and "validation" in in_scope:
-            threshold = confidence.acceptance_threshold(in_scope["validation"].probabilities, KEEP)
+            threshold = confidence.acceptance_threshold(in_scope["validation"].probabilities)
         if threshold is not None:
             splits = {p.split: measure_rejection(p, threshold, in_scope) for p in answers}
             rejection = {"threshold": threshold, "keeps": KEEP, "splits": splits}
@@ -80,7 +80,7 @@ def build_blocks(
         found = [block for evaluator in used for block in evaluator.blocks(scores, main)]
         found += slice_blocks(used[0], scores, main.split) if used else []
     if all("probabilities" in p.columns for p in answers):
-        found += confidence_blocks(answers, metrics)
+        found += confidence_blocks(main, answers, metrics["rejection"])
     return found
 
 

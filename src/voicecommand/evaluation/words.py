@@ -26,16 +26,25 @@ def name_in_words(name: str) -> str:
     return " ".join(SHORT_NAMES.get(word, word) for word in name.split("_"))
 
 
+def title_in_words(name: str) -> str:
+    """ "macro_f1" -> "Macro F1"."""
+    words = name_in_words(name)
+    return words[0].upper() + words[1:]
+
+
+def number_in_words(figure: Figure, key: str) -> str:
+    """The value, low or high of a figure, without its unit: 93.1 of a share, which is in percent."""
+    return f"{figure[key]:.3g}" if "unit" in figure else f"{100 * figure[key]:.1f}"
+
+
 def value_in_words(figure: Figure) -> str:
     """93.1 %, or "1.23 words" of a figure that is no share."""
-    return f"{figure['value']:.3g} {figure['unit']}" if "unit" in figure else percent(figure["value"])
+    return f"{number_in_words(figure, 'value')} {figure.get('unit', '%')}"
 
 
 def range_in_words(figure: Figure) -> str:
     """91.0 to 94.8: the interval, in the unit of the value."""
-    if "unit" in figure:
-        return f"{figure['low']:.3g} to {figure['high']:.3g}"
-    return f"{100 * figure['low']:.1f} to {100 * figure['high']:.1f}"
+    return f"{number_in_words(figure, 'low')} to {number_in_words(figure, 'high')}"
 
 
 def format_figure(figure: Figure, method: bool = True) -> str:
@@ -52,6 +61,12 @@ def figures_of(split: Mapping[str, Any]) -> dict[str, Figure]:
 def numbers_of(split: Mapping[str, Any]) -> dict[str, float]:
     """The figures without an interval of a split of metrics.json, such as ECE, by name."""
     return {name: value for name, value in split.items() if isinstance(value, float)}
+
+
+def false_accepts_of(metrics: Mapping[str, Any]) -> dict[str, Figure]:
+    """The share of each out-of-scope split that is accepted, by split; empty where no threshold is known."""
+    splits = metrics["rejection"]["splits"] if metrics["rejection"] else {}
+    return {name: split["false_accepts_interval"] for name, split in splits.items() if "false_accepts" in split}
 
 
 def names_of(splits: Mapping[str, Mapping[str, Any]]) -> tuple[list[str], list[str]]:

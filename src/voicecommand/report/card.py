@@ -79,7 +79,7 @@ def _front_matter(
                         "task": {"type": task["hub_tag"], "name": task["hub_tag"].replace("-", " ").title()},
                         "dataset": dataset,
                         "metrics": [
-                            {"type": metric, "name": _title(name), "value": round(figure["value"], 4)}
+                            {"type": metric, "name": words.title_in_words(name), "value": round(figure["value"], 4)}
                             for metric, name, figure in figures
                         ],
                     }
@@ -87,11 +87,6 @@ def _front_matter(
             }
         ]
     return front
-
-
-def _title(name: str) -> str:
-    said = words.name_in_words(name)
-    return said[0].upper() + said[1:]
 
 
 def _what(saved: dict[str, Any], run: dict[str, Any]) -> str:
@@ -162,13 +157,9 @@ def _limits(saved: dict[str, Any], run: dict[str, Any], metrics: dict[str, Any] 
     main = metrics["splits"].get(metrics["main_split"]) or {}
     if "by_group" in main:
         found.append(f"On {metrics['main_split']}, {format_by_group(main['by_group'])}.")
-    oos = [
-        s["false_accepts"] for s in (metrics["rejection"] or {"splits": {}})["splits"].values() if "false_accepts" in s
-    ]
-    if oos:
-        found.append(
-            f"At the threshold it still accepts up to {words.percent(max(oos))} of the out-of-scope requests tried."
-        )
+    if accepted := [figure["value"] for figure in words.false_accepts_of(metrics).values()]:
+        most = words.percent(max(accepted))
+        found.append(f"At the threshold it still accepts up to {most} of the out-of-scope requests tried.")
     else:
         found.append("What it does with out-of-scope requests was not measured.")
     return found + report_warnings(metrics, run)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from voicecommand.evaluation.words import figures_of, percent
+from voicecommand.evaluation.words import false_accepts_of, figures_of, percent
 
 
 def run_title(directory: Path, run: dict[str, Any]) -> str:
@@ -31,10 +31,8 @@ def report_warnings(metrics: dict[str, Any], run: dict[str, Any]) -> list[str]:
         empty = [label for label, row in split.get("per_label", {}).items() if not row["support"]]
         if empty:
             found.append(f"{name} has no example of {len(empty)} of {len(split['labels'])} labels: {', '.join(empty)}.")
-    for name, split in (metrics["rejection"] or {"splits": {}})["splits"].items():
-        note = split.get("false_accepts_interval", {}).get("note")
-        if note:
-            found.append(f"{name}, false accepts: {note}.")
+    accepted = false_accepts_of(metrics)
+    found += [f"{name}, false accepts: {figure['note']}." for name, figure in accepted.items() if figure["note"]]
     if metrics["main_split"] == "validation":
         found.append("No test split was read: the figures are of validation, which also chose the model.")
     what = "texts were cut at the longest length"

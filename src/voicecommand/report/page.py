@@ -41,7 +41,10 @@ class Section:
         found: list[list[dict[str, Any]]] = []
         for block in self.blocks:
             beside = bool(found) and block["kind"] == found[-1][-1]["kind"] == "Curves"
-            found[-1].append(block) if beside else found.append([block])
+            if beside:
+                found[-1].append(block)
+            else:
+                found.append([block])
         return found
 
 
@@ -120,13 +123,8 @@ def report_context(
 
 def _false_accepts(metrics: dict[str, Any]) -> dict[str, Any]:
     """The figure of the out-of-scope split that belongs to the main split; without a main split, of each one."""
-    splits = (metrics["rejection"] or {"splits": {}})["splits"]
-    main = metrics["main_split"]
-    return {
-        name: split["false_accepts_interval"]
-        for name, split in splits.items()
-        if "false_accepts" in split and (main is None or name == f"{OUT_OF_SCOPE}_{main}")
-    }
+    found, main = words.false_accepts_of(metrics), metrics["main_split"]
+    return {name: figure for name, figure in found.items() if main is None or name == f"{OUT_OF_SCOPE}_{main}"}
 
 
 def build_sections(blocks: Sequence[Block]) -> list[Section]:
@@ -155,33 +153,24 @@ def _in_words(block: Curves) -> str:
 def learning_curves(metrics: dict[str, Any], history: Sequence[dict[str, Any]], best_step: int | None) -> list[Curves]:
     """Both losses, and the objective on validation, over optimizer steps; nothing where nothing was logged."""
     metric = metrics["objective"]["metric"]
-    curves = {
-        name: [(float(row["step"]), row[name]) for row in history if row.get(name) is not None and "step" in row]
-        for name in ("loss", "eval_loss", f"eval_{metric}")
-    }
-    found = []
-    names = {"loss": "training", "eval_loss": "validation"}
-    losses = tuple(
-        Series(
-            names[name],
-            tuple(step for step, _ in curves[name]),
-            tuple(value for _, value in curves[name]),
-            "marked" if name == "eval_loss" else "line",
-        )
-        for name in names
-        if curves[name]
-    )
-    if losses:
-        found.append(Curves("Learning curves", "optimizer step", "loss", losses))
-    if points := curves[f"eval_{metric}"]:
-        measured = [split[metric] for split in metrics["splits"].values() if isinstance(split.get(metric), dict)]
-        unit = next((figure["unit"] for figure in measured if "unit" in figure), None)
-        steps, values = zip(*((step, value if unit else 100 * value) for step, value in points), strict=True)
-        kept = [(step, value, "kept model") for step, value in zip(steps, values, strict=True) if step == best_step]
+    measured = [split[metric] for split in metrics["splits"].values() if isinstance(split.get(metric), dict)]
+    unit = next((figure["unit"] for figure in measured if "unit" in figure), None)
+
+    def logged(key: str, scale: int = 1) -> dict[float, float]:
+        return {row["step"]: scale * row[key] for row in history if row.get(key) is not None and "step" in row}
+
+    training, validation, objective = logged("loss"), logged("eval_loss"), logged(f"eval_{metric}", 1 if unit else 100)
+    losses = [
+        *([Series("training", tuple(training), tuple(training.values()))] if training else []),
+        *([Series("validation", tuple(validation), tuple(validation.values()), "marked")] if validation else []),
+    ]
+    found = [Curves("Learning curves", "optimizer step", "loss", tuple(losses))] if losses else []
+    if objective:
         label = f"validation {words.name_in_words(metric)}, {unit or '%'}"
-        series = (Series("validation", steps, values, "marked"),)
+        series = Series("validation", tuple(objective), tuple(objective.values()), "marked")
+        kept = (best_step, objective[best_step], "kept model") if best_step in objective else None
         title = "" if found else "Learning curves"
-        found.append(Curves(title, "optimizer step", label, series, circled=kept[-1] if kept else None))
+        found.append(Curves(title, "optimizer step", label, (series,), circled=kept))
     return found
 
 
