@@ -251,10 +251,12 @@ def test_the_rejection_curve_passes_through_the_figures_at_the_threshold() -> No
 
 def test_the_false_accepts_shown_are_the_surest_of_those_above_the_threshold() -> None:
     split = predictions_of("out_of_scope_test", None, True)
-    split.probabilities[7] = [0.02, 0.9, 0.08]
-    split.columns["probabilities"][7] = [0.02, 0.9, 0.08]
+    split.columns["probabilities"][[3, 7]] = [[0.06, 0.06, 0.88], [0.02, 0.9, 0.08]]
     blocks = build_blocks(LABEL_EVALUATORS, [split], evaluate_labels([split], threshold=0.85))
-    assert blocks[-1].rows == ((TEXTS[1], "play|music", "90.0 %", "out_of_scope_test-7 · out_of_scope_test.csv:9"),)
+    assert blocks[-1].rows == (
+        (TEXTS[1], "play|music", "90.0 %", "out_of_scope_test-7 · out_of_scope_test.csv:9"),
+        (TEXTS[0], "turn_off", "88.0 %", "out_of_scope_test-3 · out_of_scope_test.csv:5"),
+    )
     none = build_blocks(LABEL_EVALUATORS, [split], evaluate_labels([split], threshold=0.95))
     assert "accepted with the most confidence" not in none[-1].title
 
