@@ -29,7 +29,7 @@ def train(config, run):
     from voicecommand.report import clips, page, written
     from voicecommand.run import processes, records
     from voicecommand.tasks import saved
-    from voicecommand.training import fit, save
+    from voicecommand.training import fit, length, save
 
     processes.set_threads(config.threads)
     fit.seed_everything(config.seed)
@@ -42,12 +42,14 @@ def train(config, run):
     vocabulary = task.learn(dataset["train"])
     processor = task.load_processor(vocabulary)
     encoded = fit.encode(dataset, task, processor, vocabulary)
+    rows = (len(dataset[split]) for split in ("train", "validation"))
+    args, early_stopping = length.follow_data(args, config.early_stopping, *rows)
     model = task.load_model(vocabulary, processor)
 
     with run.open(objects.to_yaml(config)):
         trained = fit.fit(
             task, model, processor, vocabulary, dataset, encoded, run=run, args=args, tuning=tuning,
-            augmentation=augmentation, early_stopping=config.early_stopping, seed=config.seed,
+            augmentation=augmentation, early_stopping=early_stopping, seed=config.seed,
         )  # fmt: skip
         if program.is_main_process():
             save.save(trained.model, task, processor, vocabulary, run.directory / "model")

@@ -19,6 +19,15 @@ COUNTS = (1, 2, 5, 10, 20)  # examples of each label
 DRAWS = 20
 
 
+class Drawn(TypedDict):
+    """The mean accuracy over several draws of `examples` rows of each label, the worst and the best draw."""
+
+    examples: int
+    value: float
+    min: float
+    max: float
+
+
 class Point(Share):
     """Accuracy with `examples` clips of each label in training.
 
@@ -94,22 +103,27 @@ def format_curves(models: Mapping[str, LearningCurve]) -> str:
 
 def few_shot_png(models: Mapping[str, LearningCurve]) -> bytes:
     """A picture of the curves: means over the draws, with their ranges as bars."""
+    first = next(iter(models.values()))
+    title = f"mean of {first['draws']} draws; bars: the worst to the best draw"
+    return curves_png({name: model["curve"] for name, model in models.items()}, title)
+
+
+def curves_png(curves: Mapping[str, Sequence[Drawn]], title: str) -> bytes:
+    """A picture of learning curves, each of one model."""
     figure = figures.new_figure(6.4, 3.8)
     axes = figure.subplots()
-    first = next(iter(models.values()))
-    for i, ((name, model), colour) in enumerate(zip(models.items(), figures.LINES, strict=False)):
-        curve = model["curve"]
+    for i, ((name, curve), colour) in enumerate(zip(curves.items(), figures.LINES, strict=False)):
         counts = [point["examples"] * 1.03**i for point in curve]  # side by side
         low, mean, high = 100 * np.array([(point["min"], point["value"], point["max"]) for point in curve]).T
         spread = np.maximum([mean - low, high - mean], 0)
         axes.errorbar(counts, mean, spread, color=colour, marker="o", markersize=4, elinewidth=1, capsize=2, label=name)
     axes.set_xscale("log")
-    axes.set_xticks([point["examples"] for point in first["curve"]])
+    axes.set_xticks(sorted({point["examples"] for curve in curves.values() for point in curve}))
     axes.xaxis.set_major_formatter("{x:.0f}")
     axes.minorticks_off()
     axes.set_xlabel("examples of each label in training")
     axes.set_ylabel("test accuracy %")
-    axes.set_title(f"mean of {first['draws']} draws; bars: the worst to the best draw", fontsize=10)
+    axes.set_title(title, fontsize=10)
     axes.grid(color=figures.GREY, alpha=0.3, linewidth=0.6)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(loc="lower right", frameon=False)

@@ -36,6 +36,8 @@ ELSEWHERE = {
     "training.label_names": "use data.column_map.label",
     "training.logging_nan_inf_filter": "training stops at a loss that is not finite; leave it out",
 }
+# The lengths of a training; one on the command line is not increased to training.min_steps.
+LENGTHS = {"training.num_train_epochs", "training.max_steps"}
 # Settings and groups that only networks use.
 NETWORK_ONLY = ("training", "tuning", "augment", "precision", "early_stopping")
 
@@ -101,6 +103,9 @@ def finish(name: str, config: DictConfig, choices: dict[str, Any], overrides: li
         raise InputError(f"{missing[0]}: {needing} needs it; add {missing[0]}=...")
     with open_dict(config):
         config.choices = choices
+        given = {override.split("=")[0] for override in overrides}
+        if given & LENGTHS and "training.min_steps" not in given and config.get("training"):
+            config.training.min_steps = 0  # whoever names a length gets it
     for key, least in (("seed", 0), ("early_stopping", 1), ("threads", 1), ("num_proc", 1)):
         if config.get(key) is not None and not least <= config[key] < 2**32:
             raise InputError(f"{key}={config[key]}: give at least {least}, below 2^32")

@@ -6,11 +6,13 @@ There are three models: `TextClassification` tunes a pretrained network, `TfidfS
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -23,6 +25,7 @@ from voicecommand.tasks.classification import (
     LabelEstimator,
     LabelNetwork,
     LabelTask,
+    class_weights,
     collate_labels,
     groups_of,
     name_labels,
@@ -37,6 +40,10 @@ if TYPE_CHECKING:
     from voicecommand.models.text_features import EncoderFeatures, TfidfFeatures
     from voicecommand.models.tuning import Tuning
     from voicecommand.tasks.base import Rows
+
+
+logger = logging.getLogger(__name__)
+HEAD_STARTS = ("auto", "fitted", "random")
 
 
 def _check_length(max_length: object) -> None:
@@ -102,6 +109,9 @@ class TextClassification(LabelNetwork, _TextTask):
         max_length: tokens; longer texts are cut and counted.
         pretrained: False keeps the architecture and starts from random weights.
         class_weights: see `voicecommand.tasks.classification.class_weights`.
+        head_start: `random` weights, as in the stock class; `fitted` to the frozen network's features
+            (`voicecommand.models.head_start`); or `auto`: fitted if the checkpoint is pretrained and train has few
+            examples of each label.
         licence: of the weights, for the model card.
     """
 
@@ -110,12 +120,15 @@ class TextClassification(LabelNetwork, _TextTask):
     max_length: int = 128
     pretrained: bool = True
     class_weights: object = None
+    head_start: str = "auto"
     licence: str | None = None
     processor_class: ClassVar[str] = "AutoTokenizer"
     model_class: ClassVar[str] = "AutoModelForSequenceClassification"
 
     def __post_init__(self) -> None:
         _check_length(self.max_length)
+        if self.head_start not in HEAD_STARTS:
+            raise InputError(f"model.head_start={self.head_start}: give {', '.join(HEAD_STARTS)}")
 
     def load_processor(self, vocabulary: Vocabulary) -> PreTrainedTokenizerBase:
         return load_tokenizer(self.checkpoint, self.revision)
@@ -153,9 +166,30 @@ class TextClassification(LabelNetwork, _TextTask):
         """As `tuning` says; of a trainable embedding, only the rows of tokens that occur in train are trained."""
         from voicecommand.models.embeddings import train_seen_rows
 
+        self._start_head(model, train, processor)
         prepared = tuning.prepare(model)
         train_seen_rows(prepared, seen_tokens(train.rows, processor))
         return prepared
+
+    def _start_head(self, model: PreTrainedModel, train: Encoded, processor: PreTrainedTokenizerBase) -> None:
+        """Fit a new head to the features of the frozen network, if `head_start` or the number of rows says so."""
+        from voicecommand.models import head_start
+        from voicecommand.tasks.predicting import Answerer
+
+        labels = np.asarray(train.rows["labels"][:])
+        names = tuple((model.config.id2label or {}).values())
+        few = head_start.has_few(len(labels), len(names))
+        if self.head_start == "random" or (self.head_start == "auto" and not (few and self.pretrained)):
+            return
+        weights = class_weights(self.class_weights, labels, names)
+        added = head_start.add_mean_layer(model)
+        answerer = Answerer(self, model, processor, Vocabulary(labels=names))
+        if head_start.fit_head(model, labels, weights, lambda: answerer.respond(train)):
+            logger.info(
+                "head: starts as logistic regression on the frozen network's features%s%s",
+                ", the mean over tokens that one more layer makes" if added else "",
+                f" (train has fewer than {head_start.FEW} examples a label)" if self.head_start == "auto" else "",
+            )
 
     def build_collator(
         self, model: PreTrainedModel, processor: PreTrainedTokenizerBase, draws: Draws | None = None
