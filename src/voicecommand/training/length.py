@@ -63,10 +63,8 @@ def _steps_of_epoch(args: TrainingArguments, train: int) -> int:
 def _fit_epochs(args: TrainingArguments, train: int, per_epoch: int) -> None:
     """Increase the epochs until there are `min_steps`, and log epochs, steps and why."""
     if args.max_steps > 0:
-        epochs = f"{args.max_steps / per_epoch:.3g}"
-        logger.info(
-            "length: %d steps, as training.max_steps says (epochs of %d rows: %s)", args.max_steps, train, epochs
-        )
+        epochs = args.max_steps / per_epoch
+        logger.info("length: %.3g epochs of %d rows, %d steps (training.max_steps)", epochs, train, args.max_steps)
         return
     asked, least = args.num_train_epochs, args.min_steps  # type: ignore[attr-defined]
     steps = math.ceil(asked * per_epoch)

@@ -1,0 +1,95 @@
+"""The length of a training follows the data, and so does the choice of a checkpoint."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+from transformers import TrainingArguments
+
+from voicecommand.training import length
+
+
+def arguments(tmp_path: Path, min_steps: int = 40, **more: Any) -> TrainingArguments:
+    settings: dict[str, Any] = {
+        "num_train_epochs": 2, "per_device_train_batch_size": 10, "eval_strategy": "epoch", "save_strategy": "epoch",
+        "load_best_model_at_end": True, "metric_for_best_model": "macro_f1", "greater_is_better": True,
+        "report_to": "none", "use_cpu": True,
+    }  # fmt: skip
+    args = TrainingArguments(output_dir=str(tmp_path), **(settings | more))
+    args.min_steps = min_steps  # type: ignore[attr-defined]
+    return args
+
+
+def test_few_rows_get_more_epochs_until_there_are_the_least_steps(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO):
+        args, stopping = length.follow_data(arguments(tmp_path), 5, train=25, validation=100)
+    assert args is not None and stopping == 5 and args.load_best_model_at_end
+    steps = args.num_train_epochs * 3
+    assert 40 <= steps <= 40 + 6, "three steps an epoch, whole epochs between ten evaluations"
+    assert args.eval_strategy == args.save_strategy == "steps"
+    assert args.eval_steps == args.save_steps == 6 and steps % args.eval_steps == 0, "the last step is evaluated"
+    assert (
+        f"length: {args.num_train_epochs:g} epochs of 25 rows, {steps:.0f} steps: 2 epochs would be 6 steps, and"
+        in (caplog.text)
+    )
+
+
+def test_many_rows_keep_the_epochs_that_were_asked_for(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO):
+        args, _ = length.follow_data(arguments(tmp_path), 5, train=1000, validation=100)
+    assert args is not None and args.num_train_epochs == 2 and args.eval_strategy == "epoch"
+    assert "length: 2 epochs of 1000 rows, 200 steps" in caplog.text
+
+
+def test_max_steps_is_never_increased(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO):
+        args, _ = length.follow_data(arguments(tmp_path, max_steps=6), 5, train=30, validation=100)
+    assert args is not None and args.max_steps == 6 and args.num_train_epochs == 2
+    assert "length: 2 epochs of 30 rows, 6 steps (training.max_steps)" in caplog.text
+
+
+def test_a_small_validation_split_chooses_no_checkpoint_and_stops_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    given = arguments(tmp_path)
+    with caplog.at_level(logging.INFO):
+        args, stopping = length.follow_data(given, 5, train=1000, validation=99)
+    assert args is not None and not args.load_best_model_at_end and stopping is None
+    assert given.load_best_model_at_end, "the arguments that were given stay"
+    assert "checkpoint: the last one, without early stopping: validation has 99 rows" in caplog.text
+
+
+def test_a_length_on_the_command_line_is_kept() -> None:
+    from voicecommand.config import program
+
+    plain = ["model=bert", "data=commands"]
+    assert program.compose("train", plain).training.min_steps > 0
+    assert program.compose("train", [*plain, "training.num_train_epochs=3"]).training.min_steps == 0
+    both = [*plain, "training.num_train_epochs=3", "training.min_steps=50"]
+    assert program.compose("train", both).training.min_steps == 50
+
+
+@pytest.mark.parametrize(
+    ("name", "greater", "values", "advised"),
+    [
+        ("macro_f1", True, [0.5, 0.8, 0.85, 0.90], True),
+        ("macro_f1", True, [0.5, 0.8, 0.90, 0.90], False),
+        ("macro_f1", True, [0.5, 0.9, 0.85, 0.86], False),
+        ("loss", False, [1.0, 0.5, 0.40, 0.30], True),
+        ("loss", False, [1.0, 0.5, 0.40, 0.40], False),
+    ],
+)
+def test_a_run_that_still_improves_at_its_end_says_what_to_set(
+    tmp_path: Path, name: str, greater: bool, values: list[float], advised: bool
+) -> None:
+    args = arguments(tmp_path, metric_for_best_model=name, greater_is_better=greater)
+    history = [{"step": 10 * (i + 1), f"eval_{name}": value} for i, value in enumerate(values)]
+    found = length.advise_on_length(history, args)
+    assert bool(found) == advised
+    if advised:
+        assert found[0].endswith("training.num_train_epochs=4") and f"{values[-1]:.3f}" in found[0]
