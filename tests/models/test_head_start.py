@@ -94,7 +94,7 @@ def test_the_head_is_random_with_many_rows_or_without_pretrained_weights(
 
 
 def test_a_start_that_does_not_exist_is_refused() -> None:
-    with pytest.raises(InputError, match="model.head_start=warm: give auto, fitted, random"):
+    with pytest.raises(InputError, match=r"model\.head_start=warm: give auto, fitted, random"):
         TextClassification(checkpoint="x", head_start="warm")
 
 
