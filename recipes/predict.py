@@ -18,6 +18,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import environment  # noqa: F401  (first: it says how to get in)
+
 from voicecommand import files
 from voicecommand.errors import InputError
 from voicecommand.run import exits
