@@ -41,7 +41,7 @@ def load_pretrained(loader: Any, checkpoint: str, revision: str | None, instead:
         instead: the advice in that line for when the hub is out of reach.
 
     Raises:
-        InputError: the hub is out of reach and the checkpoint is not in its cache, or there is no such checkpoint, revision or file.
+        InputError: there is no such checkpoint, revision or file; or the hub is out of reach, and its cache lacks it.
     """
     from safetensors import SafetensorError
 
