@@ -10,9 +10,9 @@ ARGS ?=
 PROCESSES ?= 1
 RUN ?=
 VENV ?= .venv
-# the first of these that is a Python 3.11
-PYTHON ?= $(firstword $(foreach p,python3.11 python3 python,\
-	$(shell $(p) -c 'import sys; print("$(p)" if sys.version_info[:2] == (3, 11) else "")' 2>/dev/null)) python3)
+# the first of these that is a Python of a version that the project was tried on
+PYTHON ?= $(firstword $(foreach p,python3.11 python3.12 python3.13 python3 python,\
+	$(shell $(p) -c 'import sys; print("$(p)" if (3, 11) <= sys.version_info < (3, 14) else "")' 2>/dev/null)) python3)
 
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
@@ -39,20 +39,31 @@ endif
 # The newest finished run of the main job, or nothing.
 LATEST_RUN = { grep -ls '"state": *"finished"' runs/commands/bert-full-s*/status.json || true; } \
 	| xargs -r ls -t | head -n 1 | xargs -r dirname
+# The run that was asked for, or that one, which is trained first where there is none.
+CHOSEN_RUN = "$(or $(RUN),$$($(LATEST_RUN)))"
+ENSURE_RUN = $(if $(RUN),:,test -n "$$($(LATEST_RUN))" || $(MAKE) train ARGS= PROCESSES=1)
 
-.PHONY: help setup train evaluate sweep test test-slow lint format ci benchmark results clean
+.PHONY: help setup same-python audit train evaluate predict robustness sweep test test-slow lint format ci benchmark results clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-10s %s\n", $$1, $$2 }'
 	@echo
 	@echo '  ARGS="..." passes overrides or options on, PROCESSES=2 trains on two ranks, RUN=DIR names a run,'
-	@echo '  PYTHON=... names a Python 3.11 to make $(VENV) with.'
+	@echo '  PYTHON=... names a Python 3.11, 3.12 or 3.13 to make $(VENV) with.'
 
-setup: $(READY) ## make .venv (about 2 minutes; only when pyproject.toml or constraints.txt changed)
+setup: same-python $(READY) ## make .venv (about 2 minutes; only when pyproject.toml or constraints.txt changed)
+
+VERSION := -c 'import sys; print("%d.%d" % sys.version_info[:2])'
+same-python:
+ifneq ($(origin PYTHON),file)
+	@test ! -x $(BIN)/python || test "$$($(BIN)/python $(VERSION))" = "$$($(PYTHON) $(VERSION))" || { \
+		echo "$(VENV) has Python $$($(BIN)/python $(VERSION)), and $(PYTHON) is another: remove $(VENV), or" \
+			"give another folder, as in make setup VENV=.venv-new PYTHON=$(PYTHON)" >&2; exit 2; }
+endif
 
 $(READY): pyproject.toml constraints.txt
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null || { \
-		echo 'Python 3.11 is needed, and $(PYTHON) is not one: name it, as in make setup PYTHON=/path/to/python3.11' >&2; \
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null || { \
+		echo 'Python 3.11, 3.12 or 3.13 is needed, and $(PYTHON) is none: make setup PYTHON=/path/to/python3.11' >&2; \
 		exit 2; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo 'Installing what voicecommand needs into $(VENV): about 2 minutes.'
@@ -63,9 +74,21 @@ train: $(READY) ## train and report; model=bert data=commands unless ARGS says o
 	$(LAUNCH) recipes/train.py $(MAIN_JOB)
 
 evaluate: $(READY) ## the report of a saved run on a data set: RUN=DIR, or the newest main run
-	@test -n '$(RUN)' || test -n "$$($(LATEST_RUN))" || $(MAKE) train ARGS= PROCESSES=1
-	run='$(RUN)'; $(BIN)/python recipes/evaluate.py run="$${run:-$$($(LATEST_RUN))}" \
+	@$(ENSURE_RUN)
+	$(BIN)/python recipes/evaluate.py run=$(CHOSEN_RUN) \
 		$(strip $(call unless_given,data=commands) $(call unless_given,split=test) $(ARGS))
+
+predict: $(READY) ## labels for commands: ARGS="'turn it off'" or ARGS="--input FILE"; RUN=DIR, or the newest main run
+	@$(ENSURE_RUN)
+	@$(BIN)/python recipes/predict.py $(CHOSEN_RUN) $(or $(ARGS),'turn the lights off')
+
+robustness: $(READY) ## a saved run under noise, or a recogniser's errors: RUN=DIR, or the newest main run
+	@$(ENSURE_RUN)
+	$(BIN)/python recipes/robustness.py run=$(CHOSEN_RUN) \
+		$(strip $(call unless_given,data=commands) $(ARGS))
+
+audit: $(READY) ## the problems of a data set: ARGS="data=file data.path=FILE", or the built-in commands
+	$(BIN)/python recipes/audit.py $(strip $(call unless_given,data=commands) $(ARGS))
 
 SWEEP = model=bert training.max_steps=40 training.learning_rate=1e-4,3e-4
 sweep: $(READY) ## a multirun: an example of two learning rates, or ARGS="model=... seed=1,2,3"

@@ -11,6 +11,7 @@ before and after augment=, with a figure.
 
 from pathlib import Path
 
+import environment  # noqa: F401  (first: it says how to get in)
 from omegaconf import DictConfig
 
 from voicecommand.config import objects, program

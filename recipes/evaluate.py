@@ -5,6 +5,8 @@
 The files go to evaluations/<data>-<split>/ of the run.
 """
 
+import environment  # noqa: F401  (first: it says how to get in)
+
 from voicecommand.config import identity, objects, overrides, program
 
 

@@ -6,6 +6,8 @@
 The table, the figure and the score go to robustness/<data>-<split>/ of the run.
 """
 
+import environment  # noqa: F401  (first: it says how to get in)
+
 from voicecommand.config import identity, objects, overrides, program
 
 

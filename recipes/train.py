@@ -3,6 +3,8 @@
 accelerate launch recipes/train.py model=bert data=commands
 """
 
+import environment  # noqa: F401  (first: it says how to get in)
+
 from voicecommand.config import arguments, identity, objects, program
 
 

@@ -261,6 +261,19 @@ def test_a_bug_in_what_is_built_is_not_called_bad_input(monkeypatch: pytest.Monk
         ("model=[bert]", r"model=\[bert\]: give one name"),
         ("training={max_steps: 2}", r"give one name; there are fine_tune, fine_tune_small"),
         ("training.output_dir=x", r"training.output_dir: not set here; use runs=DIR"),
+        ("training.lr=1", r"training.lr: unknown key; did you mean training.learning_rate\?"),
+        ("lr=1", r"lr: unknown key; did you mean training.learning_rate\?"),
+        ("epochs=3", r"epochs: unknown key; did you mean training.num_train_epochs\?"),
+        ("batch_size=8", r"batch_size: unknown key; did you mean training.per_device_train_batch_size\?"),
+        ("Seed=8", r"Seed: unknown key; did you mean seed\?"),
+        ("model=BERT", r"model=BERT: no such model; did you mean bert\?"),
+        ("model=tfidf-svm", r"no such model; did you mean tfidf_svm\?"),
+        ("data.path=x.csv", r"data.path=x.csv: needs data=file beside it; write data=file data.path=x.csv$"),
+        ('data.path="x y.csv"', r"write data=file 'data.path=\"x y.csv\"'$"),
+        ("data=x.csv", r"data=x.csv: no such data set; for your own data write data=file data.path=x.csv$"),
+        ("data=/tmp/x.csv", r"write data=file data.path=/tmp/x.csv$"),
+        ("data=someone/some", r"write data=hub data.path=someone/some$"),
+        ("data.column_map.text=q", r"data.column_map.text: only used with data=.*file, .*folder, hub"),
         ("seed=${nope}", r"seed: Interpolation key 'nope' not found"),
         ("hydra.nope=1", r"hydra.nope: unknown key"),
     ],
@@ -268,6 +281,19 @@ def test_a_bug_in_what_is_built_is_not_called_bad_input(monkeypatch: pytest.Monk
 )
 def test_a_wrong_override_is_refused_with_what_was_meant(override: str, message: str) -> None:
     assert re.search(message, refusal("train", override))
+
+
+def test_a_folder_is_named_by_what_is_in_it(tmp_path: Path) -> None:
+    for name, source in (("train.csv", "file"), ("metadata.csv", "folder"), ("clip.wav", "folder")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / name).touch()
+        assert refusal("train", f"data={tmp_path / name}").endswith(f"write data={source} data.path={tmp_path / name}")
+
+
+def test_a_setting_of_training_has_no_place_in_a_measurement() -> None:
+    assert refusal("evaluate", "run=x", "lr=1") == "lr: recipes/evaluate.py does not use training; leave it out"
+    message = refusal("train", "model=tfidf_svm", "epochs=3")
+    assert message == "epochs: model=tfidf_svm does not use training; leave it out"
 
 
 def test_every_key_of_ours_is_in_the_help() -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -12,7 +14,9 @@ import numpy as np
 import pytest
 
 import voicecommand
+from support import ROOT, run_recipe
 from voicecommand.audio import clips, decode
+from voicecommand.data import stream
 from voicecommand.errors import InputError
 from voicecommand.tasks import saved
 from voicecommand.tasks.base import Vocabulary
@@ -27,19 +31,6 @@ def predict() -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
-
-
-def test_lines_are_texts_or_json_objects(predict: ModuleType, tmp_path: Path) -> None:
-    file = tmp_path / "commands.jsonl"
-    # U+2028 ends a line for str.splitlines, and stands inside a text here
-    file.write_text('turn it on\r\n{"text": "call\u2028mum", "label": "make_call"}\n', encoding="utf-8")
-    assert predict.read_rows(str(file)) == [{"text": "turn it on"}, {"text": "call\u2028mum", "label": "make_call"}]
-
-
-def test_a_table_is_not_read_as_a_list_of_commands(predict: ModuleType, tmp_path: Path) -> None:
-    (tmp_path / "commands.csv").write_text("text,label\nturn it on,turn_on\n")
-    with pytest.raises(InputError, match=r"commands\.csv: a table"):
-        predict.read_rows(str(tmp_path / "commands.csv"))
 
 
 class Model:
@@ -113,7 +104,7 @@ def test_a_model_for_audio_accepts_audio_files(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(predict, "PART", 2)
+    monkeypatch.setattr(stream, "PART", 2)
     sounds = [np.random.default_rng(n).standard_normal(4000 + 1000 * n) * 0.1 for n in range(3)]
     for n, sound in enumerate(sounds):
         clips.write_wav(f"{n}.wav", clips.to_int16(sound.astype(np.float32)), 16_000)
@@ -130,6 +121,7 @@ def test_a_model_for_audio_accepts_audio_files(
     expected = opened.predict([decode.read_audio(f"{n}.wav").waveform for n in range(3)])
     for paths in ([f"{n}.wav" for n in range(3)], [Path(f"{n}.wav") for n in range(3)]):
         assert opened.predict(paths) == expected
+        assert opened(paths[1])["probability"] == pytest.approx(expected[1]["probability"], abs=1e-5)
     assert [a["probability"] for a in answers] == pytest.approx([e["probability"] for e in expected], abs=1e-5)
 
     Path("in.txt").write_text('2.wav\n{"audio": "0.wav", "label": "on"}\n')
@@ -143,13 +135,13 @@ def test_a_model_for_audio_accepts_audio_files(
 @pytest.mark.parametrize(
     ("content", "line"),
     [
-        ("good.wav\nbad.wav\n", r"in\.txt:2: bad\.wav: the file is empty"),
+        ("good.wav\nbad.wav\ngood.wav\n", r"in\.txt:2: bad\.wav: the file is empty"),
         ("good.wav\nno.wav\n", r"in\.txt:2: no\.wav: no such file"),
-        ('{"text": "turn it on"}\n', r"in\.txt:1: no audio; give one command a line, or JSON objects with audio"),
-        ('{"audio": "a\\u0000b"}\n', r"in\.txt:1: .*null byte"),
+        ('good.wav\n{"text": "turn it on"}\n', r"in\.txt:2: no audio; give one command a line, or JSON objects"),
+        ('good.wav\n{"audio": "a\\u0000b"}\n', r"in\.txt:2: .*null byte"),
     ],
 )
-def test_an_audio_file_that_cannot_be_read_is_named_by_its_line_and_nothing_is_answered(
+def test_an_audio_file_that_cannot_be_read_is_named_by_its_line_after_the_answers_before_it(
     content: str,
     line: str,
     predict: ModuleType,
@@ -165,10 +157,44 @@ def test_an_audio_file_that_cannot_be_read_is_named_by_its_line_and_nothing_is_a
     monkeypatch.setattr("sys.argv", ["predict.py", str(audio_model), "--input", "in.txt"])
     with pytest.raises(InputError, match=line):
         predict.main()
-    assert capsys.readouterr().out == ""
+    (answer,) = capsys.readouterr().out.splitlines()
+    assert json.loads(answer)["audio"] == "good.wav"
+    monkeypatch.setattr("sys.argv", ["predict.py", str(audio_model), "--input", "in.txt", "--output", "out.jsonl"])
+    with pytest.raises(InputError, match=line):
+        predict.main()
+    assert not list(Path().glob("*out.jsonl*")), "a file is written whole or not at all"
 
 
 @pytest.mark.parametrize("clip", [np.zeros(0, np.int16), np.array([0.1, np.nan], np.float32), np.zeros((2, 9))])
 def test_what_is_no_clip_gets_no_label(clip: np.ndarray, audio_model: Path) -> None:
     with pytest.raises(InputError, match="a clip "):
         voicecommand.load(audio_model).predict([np.zeros(4000, np.int16), clip])
+
+
+@pytest.fixture(scope="module")
+def text_run(tmp_path_factory: pytest.TempPathFactory, commands_csv: Path) -> Path:
+    """A finished run of tfidf_svm."""
+    root = tmp_path_factory.mktemp("text_run")
+    argv = sys.argv
+    assert run_recipe("train", "model=tfidf_svm", "data=file", f"data.path={commands_csv}", f"runs={root}") == 0
+    sys.argv = argv
+    return next(root.glob("*/*/status.json")).parent
+
+
+@pytest.mark.slow
+def test_a_filter_answers_each_line_before_the_next_one_comes(text_run: Path) -> None:
+    """A real pipe on both sides; the terminal takes ASCII only, and the reader goes away after the second answer."""
+    command = [sys.executable, str(ROOT / "recipes" / "predict.py"), str(text_run), "--input", "-"]
+    variables = os.environ | {"PYTHONPATH": str(ROOT / "src"), "PYTHONIOENCODING": "ascii"}
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, env=variables, **pipes) as process:
+        assert process.stdin and process.stdout and process.stderr
+        for line, text in ((b"play music\n", "play music"), ("spiel f\u00fcr mich\n".encode(), "spiel f\u00fcr mich")):
+            process.stdin.write(line)
+            process.stdin.flush()
+            assert json.loads(process.stdout.readline())["text"] == text
+        process.stdout.close()
+        process.stdin.write(b"play music\n")
+        process.stdin.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 0

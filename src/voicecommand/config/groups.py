@@ -34,6 +34,12 @@ def list_choices(group: str) -> list[str]:
     return sorted(path.stem for path in (CONF / group).glob("*.yaml") if path.stem != "base")
 
 
+def read_choice(group: str, choice: str) -> dict[str, object]:
+    """The content of a file of a group, without what it includes."""
+    content: dict[str, object] = yaml.safe_load((CONF / group / f"{choice}.yaml").read_text(encoding="utf-8"))
+    return content
+
+
 def format_help(name: str, overrides: list[str]) -> str:
     """The page of `--help`, with the groups that the recipe has.
 
@@ -49,7 +55,7 @@ def format_help(name: str, overrides: list[str]) -> str:
 def list_options(group: str, near: str = "") -> str:
     """A phrase for errors: the options of a group, and the one that `near` most likely means."""
     options = list_choices(group)
-    close = difflib.get_close_matches(near, options, n=1)
+    close = difflib.get_close_matches(near.lower().replace("-", "_"), options, n=1)
     return (f"did you mean {close[0]}? " if close else "") + f"there are {', '.join(options)}"
 
 

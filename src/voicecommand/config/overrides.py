@@ -14,7 +14,15 @@ from hydra.errors import OverrideParseException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from voicecommand.config.groups import COMPOSITION_ERRORS, compose_files, inside_project, list_groups, list_options
+from voicecommand.config.groups import (
+    COMPOSITION_ERRORS,
+    compose_files,
+    inside_project,
+    list_choices,
+    list_groups,
+    list_options,
+    read_choice,
+)
 from voicecommand.errors import InputError
 
 # Fields of TrainingArguments that are set elsewhere, or that our trainer does not support, and what to use instead.
@@ -38,6 +46,19 @@ ELSEWHERE = {
 }
 # The lengths of a training; one on the command line is not increased to training.min_steps.
 LENGTHS = {"training.num_train_epochs", "training.max_steps"}
+# Names that other programs use, and ours.
+MEANT = {
+    "lr": "training.learning_rate",
+    "epochs": "training.num_train_epochs",
+    "num_epochs": "training.num_train_epochs",
+    "steps": "training.max_steps",
+    "batch_size": "training.per_device_train_batch_size",
+    "bs": "training.per_device_train_batch_size",
+    "dataset": "data",
+    "checkpoint": "model.checkpoint",
+    "model_name_or_path": "model.checkpoint",
+}
+TABLES = (".csv", ".tsv", ".json", ".jsonl", ".parquet", ".yml", ".yaml")
 # Settings and groups that only networks use.
 NETWORK_ONLY = ("training", "tuning", "augment", "precision", "early_stopping")
 
@@ -69,8 +90,30 @@ def check_overrides(name: str, overrides: list[str], multirun: bool = False) -> 
             raise InputError(f"{text}: several values need -m; if it is one value, quote it: '{key}=\"{value}\"'")
         if key in list_groups() and not override.is_sweep_override() and not isinstance(override.value(), str | int):
             raise InputError(f"{text}: give one name; {list_options(key)}")
+        if key == "data" and _is_path(str(override.value())):
+            path = str(override.value())
+            raise InputError(f"{text}: no such data set; for your own data write {_own_data(path)}")
         if key in ELSEWHERE:
             raise InputError(f"{key}: not set here; {ELSEWHERE[key]}")
+
+
+def _is_path(value: str) -> bool:
+    """Whether a value of data= is a file or a directory instead of a name in conf/data."""
+    return value not in list_choices("data") and ("/" in value or "." in value or Path(value).exists())
+
+
+def _own_data(path: str) -> str:
+    """The overrides that read data of one's own, as they are pasted into a shell."""
+    where = Path(path).expanduser()
+    source = "file"
+    if where.is_dir():
+        names = [file.name for file in where.iterdir()]
+        tables = [name for name in names if name.lower().endswith(TABLES) and not name.startswith("metadata.")]
+        source = "file" if tables else "folder"
+    elif path.count("/") == 1 and not path.startswith((".", "/", "~")) and not path.lower().endswith(TABLES):
+        source = "hub"  # owner/name
+    plain = re.fullmatch(r"[\w./-]+", path)
+    return f"data={source} " + (f"data.path={path}" if plain else f"'data.path=\"{path}\"'")
 
 
 def finish(name: str, config: DictConfig, choices: dict[str, Any], overrides: list[str]) -> DictConfig:
@@ -164,13 +207,31 @@ def _known_keys(name: str, overrides: list[str]) -> set[str]:
 
 def _nearest(key: str, known: set[str]) -> str:
     """A hint: the key that was likely meant, even if its group was left out."""
+    folded = key.lower()
 
     def likeness(other: str) -> float:
-        whole = difflib.SequenceMatcher(None, key, other).ratio()
-        return max(whole, difflib.SequenceMatcher(None, key.split(".")[-1], other.split(".")[-1]).ratio() - 0.01)
+        whole = difflib.SequenceMatcher(None, folded, other).ratio()
+        return max(whole, difflib.SequenceMatcher(None, folded.split(".")[-1], other.split(".")[-1]).ratio() - 0.01)
 
+    meant = MEANT.get(key.split(".")[-1].lower(), "")
+    if meant in known:
+        return f"did you mean {meant}?"
     best = max(sorted(known), key=likeness)
     return f"did you mean {best}?" if likeness(best) >= 0.6 else "see --help for what there is"
+
+
+def _lacking_data(key: str, overrides: list[str]) -> str:
+    """The error for a key that other files of conf/data have, and the chosen one lacks; otherwise ""."""
+    group, _, member = key.partition(".")
+    first = member.partition(".")[0]
+    having = [choice for choice in list_choices("data") if first in read_choice("data", choice)]
+    if group != "data" or not having:
+        return ""
+    value = next((o.partition("=")[2] for o in overrides if o.split("=")[0] == "data.path"), "")
+    if value:
+        own = _own_data(value.strip("\"'"))
+        return f"data.path={value}: needs {own.split()[0]} beside it; write {own}"
+    return f"{key}: only used with data={', '.join(having)}"
 
 
 def explain(name: str, error: Exception, overrides: list[str]) -> str:
@@ -187,11 +248,17 @@ def explain(name: str, error: Exception, overrides: list[str]) -> str:
         key = found[1]
         group = key.split(".")[0]
         known = _known_keys(name, overrides)
-        if group in ("training", "tuning", "augment") and (
-            key in known or not any(k.startswith(f"{group}.") for k in known)
-        ):
-            chosen = (o for o in overrides if o.split("=")[0] in ("model", "experiment"))
-            return f"{key}: {next(chosen, 'the model')} does not use {group}; leave it out"
+        meant = MEANT.get(key.split(".")[-1].lower(), key).split(".")[0]
+        for unused in (group, meant):
+            if unused in ("training", "tuning", "augment") and (
+                key in known or not any(k.startswith(f"{unused}.") for k in known)
+            ):
+                chosen = next((o for o in overrides if o.split("=")[0] in ("model", "experiment")), "the model")
+                return (
+                    f"{key}: {chosen if name == 'train' else f'recipes/{name}.py'} does not use {unused}; leave it out"
+                )
+        if lacking := _lacking_data(key, overrides):
+            return lacking
         return f"{key}: unknown key; {_nearest(key, known)}"
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     key = next((line.removeprefix("full_key:").strip() for line in lines if line.startswith("full_key:")), "")

@@ -12,7 +12,6 @@ import sys
 import tempfile
 import typing
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import hydra
@@ -51,8 +50,6 @@ def run_recipe(name: str, main: Callable[[DictConfig], Any]) -> int:
 
     An error that is nobody's input is a bug: it leaves with its traceback.
     """
-    # python puts the recipe's folder first on the path, where recipes/evaluate.py would hide the package evaluate
-    sys.path[:] = [p for p in sys.path if Path(p or ".").resolve() != groups.CONF.parent / "recipes"]
     logs.set_up_logging()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come to us instead of Hydra's own page
     return exits.answer_exit_code(lambda: _run_hydra(name, main))

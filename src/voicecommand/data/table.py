@@ -134,7 +134,7 @@ def to_columns(
                     problem = f"{source!r} is {_kind(value)}, not a text"
                     break
                 value = str(value)
-            elif not value.isascii() and not _is_unicode(value):
+            elif not value.isascii() and not is_unicode(value):
                 problem = f"{source!r} holds half of a surrogate pair, which is not a character"
                 break
             values[name] = value
@@ -164,7 +164,8 @@ def _check_id(value: str, row: int, seen: dict[str, int]) -> str | None:
     return None
 
 
-def _is_unicode(value: str) -> bool:
+def is_unicode(value: str) -> bool:
+    """Whether a text is made of characters only: JSON can hold half of a surrogate pair."""
     try:
         value.encode("utf-8")
     except UnicodeEncodeError:

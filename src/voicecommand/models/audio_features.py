@@ -15,6 +15,7 @@ from voicecommand.audio.clips import SAMPLING_RATE, Clips, to_float
 from voicecommand.audio.windows import cut_windows
 from voicecommand.errors import InputError
 from voicecommand.files import cache_directory, read_json, write_json
+from voicecommand.models.pretrained import open_saved
 from voicecommand.models.vector_cache import hash_json, read_vectors, write_vectors
 from voicecommand.run.device import find_device
 
@@ -245,11 +246,11 @@ class SpeechFeatures(AudioFeatures):
         from voicecommand.models.families import find_family
 
         saved = read_json(directory / "features.json")
-        where = str(directory / "encoder")
-        loader = find_family(AutoConfig.from_pretrained(where, trust_remote_code=False)).load_encoder_class()
-        settings: dict[str, Any] = {"trust_remote_code": False, "use_safetensors": True, "dtype": torch.float32}
-        processor = AutoFeatureExtractor.from_pretrained(where, trust_remote_code=False)
-        features = cls(loader.from_pretrained(where, **settings), processor, saved["max_seconds"])
+        where = directory / "encoder"
+        loader = find_family(open_saved(AutoConfig, where)).load_encoder_class()
+        processor = open_saved(AutoFeatureExtractor, where)
+        encoder = open_saved(loader, where, use_safetensors=True, dtype=torch.float32)
+        features = cls(encoder, processor, saved["max_seconds"])
         features._take(saved, tensors)
         return features
 

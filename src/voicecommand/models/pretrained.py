@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 from pathlib import Path
 from typing import Any
 
+from voicecommand.data.sources.hub import CACHE, is_within_reach
 from voicecommand.errors import InputError
 
 
@@ -39,22 +41,57 @@ def load_pretrained(loader: Any, checkpoint: str, revision: str | None, instead:
         instead: the advice in that line for when the hub is out of reach.
 
     Raises:
-        InputError: the hub is out of reach, or there is no such checkpoint, revision or file.
+        InputError: there is no such checkpoint, revision or file; or the hub is out of reach, and its cache lacks it.
     """
     from safetensors import SafetensorError
 
     where = resolve_checkpoint(checkpoint)
+    is_local = not where or Path(where).is_dir()
+    at = f"model.checkpoint={checkpoint}" + (f" at revision {revision}" if revision else "")
+    within_reach = is_local or _find_on_hub(where, revision, at)
+    if not within_reach:
+        kwargs["local_files_only"] = True
     try:
         return loader.from_pretrained(where, revision=revision, trust_remote_code=False, **kwargs)
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
-        if not where or Path(where).is_dir():
-            reason = " ".join(str(error).split())[:200]
-            raise InputError(f"model.checkpoint={checkpoint}: not a usable checkpoint: {reason}") from error
-        at = f" at revision {revision}" if revision else ""
+        reason = " ".join(str(error).split())[:200]
+        if within_reach:
+            raise InputError(f"{at}: not a usable checkpoint: {reason}") from error
         raise InputError(
-            f"model.checkpoint={checkpoint}{at}: not found on this machine nor on the hub"
-            f" (out of reach, or no such checkpoint); {instead}"
+            f"{at}: the hub cannot be reached, and it is not in the cache; {CACHE}, or {instead}"
         ) from error
+
+
+@functools.cache
+def _find_on_hub(name: str, revision: str | None, at: str) -> bool:
+    """Whether the hub is within reach: asked once in a process.
+
+    Raises:
+        InputError: it has no such checkpoint or revision.
+    """
+    from huggingface_hub import errors
+
+    try:
+        return is_within_reach(name, revision, "model")
+    except errors.RevisionNotFoundError as error:
+        raise InputError(f"{at}: the hub has no such revision (model.revision)") from error
+    except (errors.RepositoryNotFoundError, errors.HFValidationError) as error:
+        raise InputError(
+            f"{at}: the hub has no such checkpoint, or it is private or gated (HF_TOKEN); a directory is given as ./DIR"
+        ) from error
+
+
+def open_saved(loader: Any, directory: Path, **kwargs: Any) -> Any:
+    """`loader.from_pretrained` of what we saved: without remote code, and without a bar for each loading of weights."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        return loader.from_pretrained(str(directory), trust_remote_code=False, **kwargs)
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 def public_name(checkpoint: str) -> str:

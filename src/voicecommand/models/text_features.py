@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 
 from voicecommand.files import read_json, write_json
+from voicecommand.models.pretrained import open_saved
 from voicecommand.run.device import find_device
 
 if TYPE_CHECKING:
@@ -116,9 +117,8 @@ class EncoderFeatures:
     def load(cls, directory: Path, tensors: dict[str, np.ndarray]) -> EncoderFeatures:
         from transformers import AutoModel, AutoTokenizer
 
-        where = str(directory / "encoder")
-        encoder = AutoModel.from_pretrained(where, trust_remote_code=False, use_safetensors=True)
-        return cls(encoder, AutoTokenizer.from_pretrained(where, trust_remote_code=False))
+        where = directory / "encoder"
+        return cls(open_saved(AutoModel, where, use_safetensors=True), open_saved(AutoTokenizer, where))
 
     def width(self) -> int:
         return self.encoder.config.hidden_size

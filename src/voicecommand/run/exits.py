@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import sys
 from collections.abc import Callable
@@ -25,14 +26,17 @@ def fail(error: BaseException, code: int) -> int:
 
 def answer_exit_code(main: Callable[[], None]) -> int:
     """Call `main` and return the exit code; an error that a user can cause is printed as one line, a bug is raised."""
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a character that the terminal lacks is shown by its number
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         main()
+        sys.stdout.flush()
     except RunError as error:
         return fail(error, error.exit_code)
     except BrokenPipeError:  # the reader of the output has closed it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except KeyboardInterrupt:
-        return fail(Stopped("stopped by a signal; nothing was written"), Stopped.exit_code)
+        return fail(Stopped("stopped by a signal"), Stopped.exit_code)
     except Exception as error:
         if not is_storage_error(error):
             raise

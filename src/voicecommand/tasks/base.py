@@ -363,12 +363,12 @@ class NetworkTask(Task["PreTrainedModel", ProcessorT]):
         import transformers
 
         import voicecommand.models  # noqa: F401  (registers our own networks)
+        from voicecommand.models.pretrained import open_saved
         from voicecommand.run.device import find_device
 
-        processor = getattr(transformers, self.processor_class).from_pretrained(str(directory), trust_remote_code=False)
-        model = getattr(transformers, self.model_class).from_pretrained(
-            str(directory), use_safetensors=True, dtype=torch.float32, trust_remote_code=False
-        )
+        processor = open_saved(getattr(transformers, self.processor_class), directory)
+        kind = getattr(transformers, self.model_class)
+        model = open_saved(kind, directory, use_safetensors=True, dtype=torch.float32)
         return model.eval().to(find_device()), processor
 
 

@@ -8,7 +8,7 @@ import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict, cast, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,9 +42,25 @@ FIRST_FORMAT_TASKS = {
 }
 
 
+class LabelProbability(TypedDict):
+    """One of the best labels."""
+
+    label: str
+    probability: float
+
+
+class Answer(TypedDict, total=False):
+    """The answer to one command, in types of JSON. A task with labels gives all of these."""
+
+    label: str
+    probability: float
+    top_5: list[LabelProbability]
+    accepted: bool | None  # False: below the threshold; None: the model has no threshold
+
+
 @dataclass
 class CommandModel:
-    """A trained model of any task.
+    """A trained model of any task: `model("turn it on")["label"]`, `model(["turn it on", "stop"])[1]["label"]`.
 
     Commands are texts if the model reads text; otherwise they are paths of audio files, or waveforms `[samples]`, mono
     at 16 kHz, int16, or float32 within -1 to 1.
@@ -77,10 +93,14 @@ class CommandModel:
         """The columns of the answers, and the number of commands that are longer than the model reads.
 
         Raises:
-            InputError: an audio file can't be read, or a waveform has another type or shape.
+            InputError: an audio file can't be read, a waveform has another type or shape, or a text is none.
         """
         if self.task.columns.reads == "text":
-            return self.answerer.answer({"text": [commands[i] for i in range(len(commands))]})
+            texts = [commands[i] for i in range(len(commands))]
+            for text in texts:
+                if not isinstance(text, str):
+                    raise InputError(f"a command of type {type(text).__name__}: this model reads texts")
+            return self.answerer.answer({"text": texts})
         clips = [_as_int16(commands[i]) for i in range(len(commands))]
         return self.answerer.answer({"audio": clips, "length": [len(clip) for clip in clips]})
 
@@ -88,10 +108,23 @@ class CommandModel:
         """The answers to a prepared split that has the task's columns."""
         return self.answerer.answer_split(rows, split)
 
-    def predict(self, commands: Sequence[Command] | Clips) -> list[dict[str, object]]:
-        """The answer to each command, in types of JSON. A task with labels gives label, probability, top_5,
-        accepted."""
-        return to_rows(self.answer(commands)) if len(commands) else []
+    @overload
+    def predict(self, commands: Command) -> Answer: ...  # type: ignore[overload-overlap]  # a text is a sequence of texts
+
+    @overload
+    def predict(self, commands: Sequence[Command] | Clips) -> list[Answer]: ...
+
+    def predict(self, commands: Command | Sequence[Command] | Clips) -> Answer | list[Answer]:
+        """The answer to one command, or a list of the answers to several.
+
+        Raises:
+            InputError: as `answer`.
+        """
+        if isinstance(commands, str | Path | np.ndarray):
+            return self.predict([commands])[0]
+        return cast("list[Answer]", to_rows(self.answer(commands))) if len(commands) else []
+
+    __call__ = predict
 
     def probabilities(self, commands: Sequence[Command] | Clips) -> NDArray[np.float64]:
         """Commands -> float64 `[n, labels]`, rows that sum to 1; only for a task with labels."""

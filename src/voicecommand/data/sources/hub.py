@@ -7,9 +7,10 @@ import errno
 import hashlib
 import logging
 import os
+import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from voicecommand import files
 from voicecommand.columns import SPLITS
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 INSTEAD = "data=file data.path=FILE reads files of your own"
-PROBE_SECONDS = 10.0
+CACHE = "HF_HOME=DIR names a cache that has it"
+PROBE_SECONDS = 8.0
 
 
 def load_hub(
@@ -95,7 +97,7 @@ def _fetch(path: str, name: str | None, revision: str | None) -> DatasetDict:
         + (f", revision {revision}" if revision else "")
     )
     try:
-        with _offline_unless(os.path.isdir(path) or _is_within_reach(path, revision)):
+        with _offline_unless(os.path.isdir(path) or is_within_reach(path, revision, "dataset")):
             return datasets.load_dataset(path, name, revision=revision)
     except errors.RevisionNotFoundError:
         raise InputError(f"{what}: the hub has no such revision (data.revision)") from None
@@ -109,7 +111,7 @@ def _fetch(path: str, name: str | None, revision: str | None) -> DatasetDict:
         ) from None
     except ConnectionError:
         raise InputError(
-            f"{what}: the hub cannot be reached, and the data set is not in the cache; {INSTEAD}"
+            f"{what}: the hub cannot be reached, and the data set is not in the cache; {CACHE}, {INSTEAD}"
         ) from None
     except Exception as error:  # it reads files from anywhere, which may cause any error
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
@@ -122,18 +124,36 @@ def _fetch(path: str, name: str | None, revision: str | None) -> DatasetDict:
         raise InputError(f"{what}: cannot be loaded: {reason}; {INSTEAD}") from None
 
 
-def _is_within_reach(path: str, revision: str | None) -> bool:
-    """Whether the hub answers one request. ``load_dataset`` would repeat each for 23 seconds before it gives up."""
+def is_within_reach(name: str, revision: str | None, kind: Literal["dataset", "model"]) -> bool:
+    """Whether the hub answers one request within PROBE_SECONDS; the log says why not.
+
+    Its own clients would repeat each of many requests for 23 seconds before they give up.
+
+    Raises:
+        huggingface_hub.errors.RepositoryNotFoundError, RevisionNotFoundError, HFValidationError: it answers that there
+            is no such data set or model, or no such revision.
+    """
     from huggingface_hub import HfApi, errors
 
-    try:
-        HfApi().dataset_info(path, revision=revision, timeout=PROBE_SECONDS)
-    except (errors.RevisionNotFoundError, errors.RepositoryNotFoundError, errors.HFValidationError):
-        raise
-    except Exception as error:  # no name service, a proxy's page, a time-out or offline mode: all mean the same here
+    failures: list[Exception] = []
+
+    def ask() -> None:
+        try:
+            HfApi().repo_info(name, revision=revision, repo_type=kind, timeout=PROBE_SECONDS)
+        except Exception as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=ask, daemon=True)  # a name service that never answers knows no time-out
+    thread.start()
+    thread.join(PROBE_SECONDS)
+    if thread.is_alive():
+        failures.append(TimeoutError(f"no answer in {PROBE_SECONDS:.0f} seconds"))
+    for error in failures:
+        if isinstance(error, errors.RevisionNotFoundError | errors.RepositoryNotFoundError | errors.HFValidationError):
+            raise error
+        # no name service, a proxy's page, a time-out or offline mode: all mean the same here
         logger.info("the hub cannot be reached (%s): looking in the cache", error)
-        return False
-    return True
+    return not failures
 
 
 @contextlib.contextmanager
