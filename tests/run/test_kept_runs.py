@@ -25,7 +25,8 @@ FINISHED = {
     "bcresnet-full-s42-eb93ec60": ("bcresnet", "training.max_steps=20", "training.save_steps=20"),
 }
 # The settings of then whose defaults have changed since.
-TEXT_OF_THEN, SPEECH_OF_THEN = ("model.head_start=random", "training.min_steps=0"), ("training.min_steps=0",)
+SPEECH_OF_THEN = ("training.min_steps=0",)
+TEXT_OF_THEN = (*SPEECH_OF_THEN, "training.max_epochs=null", "model.head_start=random")
 # Directories of November 2026.
 DIRECTORIES = {
     ("model=bert", "data=commands", *TEXT_OF_THEN): "runs/commands/bert-full-s42-cd8ecd6e",

@@ -12,14 +12,14 @@ from transformers import TrainingArguments
 from voicecommand.training import length
 
 
-def arguments(tmp_path: Path, min_steps: int = 40, **more: Any) -> TrainingArguments:
+def arguments(tmp_path: Path, min_steps: int = 40, max_epochs: float | None = None, **more: Any) -> TrainingArguments:
     settings: dict[str, Any] = {
         "num_train_epochs": 2, "per_device_train_batch_size": 10, "eval_strategy": "epoch", "save_strategy": "epoch",
         "load_best_model_at_end": True, "metric_for_best_model": "macro_f1", "greater_is_better": True,
         "report_to": "none", "use_cpu": True,
     }  # fmt: skip
     args = TrainingArguments(output_dir=str(tmp_path), **(settings | more))
-    args.min_steps = min_steps  # type: ignore[attr-defined]
+    args.min_steps, args.max_epochs = min_steps, max_epochs  # type: ignore[attr-defined]
     return args
 
 
@@ -44,6 +44,13 @@ def test_many_rows_keep_the_epochs_that_were_asked_for(tmp_path: Path, caplog: p
         args, _ = length.follow_data(arguments(tmp_path), 5, train=1000, validation=100)
     assert args is not None and args.num_train_epochs == 2 and args.eval_strategy == "epoch"
     assert "length: 2 epochs of 1000 rows, 200 steps" in caplog.text
+
+
+def test_very_few_rows_are_not_seen_more_often_than_the_limit(tmp_path: Path) -> None:
+    args, _ = length.follow_data(arguments(tmp_path, max_epochs=5), 5, train=25, validation=100)
+    assert args is not None and args.num_train_epochs == 5 and args.eval_steps == 3
+    args, _ = length.follow_data(arguments(tmp_path, max_epochs=1), 5, train=25, validation=100)
+    assert args is not None and args.num_train_epochs == 2, "epochs that were asked for are never lowered"
 
 
 def test_max_steps_is_never_increased(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -68,7 +68,7 @@ def build_training_arguments(
     bf16, fp16, reason = device.choose_precision(config.precision, settings.get("bf16"), settings.get("fp16"))
     settings |= {"bf16": bf16, "fp16": fp16, "use_cpu": not device.has_accelerator()}
     settings |= _choose_objective(settings, objectives)
-    min_steps = settings.pop("min_steps", 0)
+    min_steps, max_epochs = settings.pop("min_steps", 0), settings.pop("max_epochs", None)
     settings.setdefault("disable_tqdm", False)  # the default depends on transformers' verbosity
     _override_launcher("bf16" if bf16 else "fp16" if fp16 else "no")
     os.environ["TENSORBOARD_LOGGING_DIR"] = str(directory / "tensorboard")
@@ -81,7 +81,7 @@ def build_training_arguments(
         if logger_name not in installed:
             raise InputError(f"training.report_to={logger_name}: not installed; give none, {', '.join(installed)}")
     args.precision_reason = reason  # type: ignore[attr-defined]
-    args.min_steps = min_steps  # type: ignore[attr-defined]
+    args.min_steps, args.max_epochs = min_steps, max_epochs  # type: ignore[attr-defined]
     processes.check_world_size(args.world_size)
     return args
 

@@ -148,7 +148,7 @@ def finish(name: str, config: DictConfig, choices: dict[str, Any], overrides: li
         config.choices = choices
         given = {override.split("=")[0] for override in overrides}
         if given & LENGTHS and "training.min_steps" not in given and config.get("training"):
-            config.training.min_steps = 0  # whoever names a length gets it
+            config.training.min_steps, config.training.max_epochs = 0, None  # whoever names a length gets it
     for key, least in (("seed", 0), ("early_stopping", 1), ("threads", 1), ("num_proc", 1)):
         if config.get(key) is not None and not least <= config[key] < 2**32:
             raise InputError(f"{key}={config[key]}: give at least {least}, below 2^32")

@@ -17,7 +17,7 @@ from voicecommand.config.overrides import ELSEWHERE
 
 @functools.cache
 def _training_schema() -> type:
-    """A dataclass with the typed fields of the installed TrainingArguments and our `min_steps`, all unset.
+    """A dataclass with the typed fields of the installed TrainingArguments and our own, all unset.
 
     They are read from the source, because importing transformers takes seconds, too long for `--help` or an error.
     """
@@ -37,7 +37,9 @@ def _training_schema() -> type:
         kind: Any = next((simple.get(part) for part in parts - {"None"}), None) if len(parts - {"None"}) == 1 else None
         kind = Any if kind is None else kind | None if "None" in parts else kind
         fields.append((node.target.id, kind, dataclasses.field(default=MISSING)))
-    fields.append(("min_steps", int, dataclasses.field(default=MISSING)))  # ours: voicecommand.training.length
+    # ours, which voicecommand.training.length reads
+    fields.append(("min_steps", int, dataclasses.field(default=MISSING)))
+    fields.append(("max_epochs", float | None, dataclasses.field(default=MISSING)))
     return dataclasses.make_dataclass("TrainingSchema", fields)
 
 

@@ -1,7 +1,8 @@
 """The length of a training, which follows the data, and whether validation can choose a checkpoint.
 
 A few hundred rows make a few optimizer steps in an epoch, so that the epochs which suit thousands of rows leave a
-network untrained. `training.min_steps` is the number of steps that a kind of training needs at least.
+network untrained. `training.min_steps` is the number of steps that a kind of training needs at least, but a pretrained
+network that sees the same few rows too often forgets more than it learns, which `training.max_epochs` prevents.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ def follow_data(
     """The training arguments and early stopping for so many rows of train and validation; the log says why.
 
     Args:
-        args: with the attribute `min_steps`; None for an estimator.
+        args: with the attributes `min_steps` and `max_epochs`; None for an estimator.
         validation: 0 if there is no such split.
     """
     if args is None:
@@ -67,25 +68,28 @@ def _fit_epochs(args: TrainingArguments, train: int, per_epoch: int) -> None:
         logger.info("length: %.3g epochs of %d rows, %d steps (training.max_steps)", epochs, train, args.max_steps)
         return
     asked, least = args.num_train_epochs, args.min_steps  # type: ignore[attr-defined]
+    most = args.max_epochs or math.inf  # type: ignore[attr-defined]
     steps = math.ceil(asked * per_epoch)
-    if steps >= least:
+    if steps >= least or asked >= most:
         logger.info("length: %g epochs of %d rows, %d steps (training.num_train_epochs)", asked, train, steps)
         return
-    every = math.ceil(math.ceil(least / per_epoch) / EVALUATIONS)  # epochs between evaluations
-    args.num_train_epochs = float(math.ceil(least / per_epoch / every) * every)
+    epochs = math.ceil(min(least / per_epoch, most))
+    every = math.ceil(epochs / EVALUATIONS)  # epochs between evaluations
+    args.num_train_epochs = float(math.ceil(epochs / every) * every)
     for name in ("eval", "save"):
         if getattr(args, f"{name}_strategy") == "epoch":
             setattr(args, f"{name}_strategy", _strategy("steps"))
             setattr(args, f"{name}_steps", every * per_epoch)
     logger.info(
-        "length: %g epochs of %d rows, %d steps: %g epochs would be %d steps, and this training needs at least %d"
-        " (training.min_steps)",
+        "length: %g epochs of %d rows, %d steps: %g epochs would be %d steps, and this training needs %d"
+        " (training.min_steps)%s",
         args.num_train_epochs,
         train,
         int(args.num_train_epochs) * per_epoch,
         asked,
         steps,
         least,
+        f", in at most {most:g} epochs (training.max_epochs)" if math.isfinite(most) else "",
     )
 
 
