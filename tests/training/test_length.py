@@ -49,6 +49,8 @@ def test_many_rows_keep_the_epochs_that_were_asked_for(tmp_path: Path, caplog: p
 def test_very_few_rows_are_not_seen_more_often_than_the_limit(tmp_path: Path) -> None:
     args, _ = length.follow_data(arguments(tmp_path, max_epochs=5), 5, train=25, validation=100)
     assert args is not None and args.num_train_epochs == 5 and args.eval_steps == 3
+    args, _ = length.follow_data(arguments(tmp_path, 300, max_epochs=25), 5, train=25, validation=100)
+    assert args is not None and args.num_train_epochs == 24, "a whole number of evaluations"
     args, _ = length.follow_data(arguments(tmp_path, max_epochs=1), 5, train=25, validation=100)
     assert args is not None and args.num_train_epochs == 2, "epochs that were asked for are never lowered"
 

@@ -75,7 +75,8 @@ def _fit_epochs(args: TrainingArguments, train: int, per_epoch: int) -> None:
         return
     epochs = math.ceil(min(least / per_epoch, most))
     every = math.ceil(epochs / EVALUATIONS)  # epochs between evaluations
-    args.num_train_epochs = float(math.ceil(epochs / every) * every)
+    rounded = math.floor if epochs >= most else math.ceil
+    args.num_train_epochs = float(rounded(epochs / every) * every)
     for name in ("eval", "save"):
         if getattr(args, f"{name}_strategy") == "epoch":
             setattr(args, f"{name}_strategy", _strategy("steps"))
