@@ -2,6 +2,47 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+from voicecommand.errors import InputError
+
 SPLITS = ("train", "validation", "test", "out_of_scope_validation", "out_of_scope_test")
 OUT_OF_SCOPE = "out_of_scope"
 GROUP_COLUMNS = ("speaker", "template")
+# Other names of the splits in files, folders, columns and on the hub.
+_OTHER_NAMES = {"training": "train", "testing": "test"} | dict.fromkeys(
+    ("dev", "development", "val", "valid", "validate", "eval", "evaluation"), "validation"
+)
+_OTHER_PREFIXES = ("oos_", "ood_", f"{OUT_OF_SCOPE}_")
+
+
+def split_of(name: str) -> str | None:
+    """The split that a name means, whatever its case: `Dev` is validation, `oos_val` out_of_scope_validation.
+
+    None if it names no split.
+    """
+    folded = name.strip().casefold().replace("-", "_").replace(" ", "_")
+    for prefix in _OTHER_PREFIXES:
+        if folded.startswith(prefix):
+            split = f"{OUT_OF_SCOPE}_{split_of(folded.removeprefix(prefix))}"
+            return split if split in SPLITS else None
+    return folded if folded in SPLITS else _OTHER_NAMES.get(folded)
+
+
+def find_splits(names: Iterable[str], where: str, remedy: str = "keep one of them") -> dict[str, str]:
+    """Split -> the one of `names` that means it, in the order of ``SPLITS``.
+
+    Args:
+        names: of files, folders, cells or splits; those that name no split are left out.
+        where: they are, for the error.
+        remedy: the end of the error.
+
+    Raises:
+        InputError: two of the names mean one split.
+    """
+    found: dict[str, str] = {}
+    for name in names:
+        split = split_of(name)
+        if split is not None and found.setdefault(split, name) != name:
+            raise InputError(f"{where}: {found[split]!r} and {name!r} both mean {split}: {remedy}")
+    return {split: found[split] for split in SPLITS if split in found}
