@@ -35,7 +35,7 @@ def find_splits(names: Iterable[str], where: str, remedy: str = "keep one of the
     Args:
         names: of files, folders, cells or splits; those that name no split are left out.
         where: they are, for the error.
-        remedy: the end of the error.
+        remedy: the end of the error; {split} and {name} are the split and the first of the names.
 
     Raises:
         InputError: two of the names mean one split.
@@ -44,5 +44,8 @@ def find_splits(names: Iterable[str], where: str, remedy: str = "keep one of the
     for name in names:
         split = split_of(name)
         if split is not None and found.setdefault(split, name) != name:
-            raise InputError(f"{where}: {found[split]!r} and {name!r} both mean {split}: {remedy}")
+            raise InputError(
+                f"{where}: {found[split]!r} and {name!r} both mean {split}: "
+                + remedy.format(split=split, name=found[split])
+            )
     return {split: found[split] for split in SPLITS if split in found}

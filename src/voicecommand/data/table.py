@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import re
+import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,6 +17,12 @@ Rows = dict[str, list[str]]
 OPTIONAL = ("id", *GROUP_COLUMNS, "response")
 TEXTS = ("text", "response", "transcript")
 SHOWN = 5
+# Names of columns elsewhere, for hints.
+USUAL = {
+    "text": ("utterance", "sentence", "query", "phrase", "command", "request"),
+    "label": ("intent", "category", "class", "target"),
+    "audio": ("file_name", "path", "file", "clip"),
+}
 
 
 @dataclass
@@ -26,12 +34,16 @@ class Table:
         names: its column names.
         rows: (row number, column name -> cell).
         bad: the problems of rows that could not be read, "source:row: problem".
+        delimiter: the character between the cells of a CSV or TSV file.
+        add_header: the shell command that puts a line HEADER above the names of such a file.
     """
 
     source: str
     names: list[str]
     rows: list[tuple[int, dict[str, Any]]] = field(default_factory=list)
     bad: list[str] = field(default_factory=list)
+    delimiter: str = ""
+    add_header: str = ""
 
 
 def nearest(name: str, names: Iterable[str]) -> str | None:
@@ -66,20 +78,57 @@ def locate(
     Raises:
         InputError: a column is missing.
     """
+    columns = tuple(columns)
     found: dict[str, str] = {}
+    missing: list[str] = []
     for name in dict.fromkeys((*columns, *OPTIONAL, *extra)):
         source = renamed.get(name, name)
+        source = source if source in table.names else source.strip()
         if source in table.names:
             found[name] = source
         elif name in columns or name in renamed:
-            meant = nearest(source, table.names) or (nearest(name, table.names) if source != name else None)
-            hint = (
-                f"did you mean data.column_map.{name}={meant}" if meant else f"name it by data.column_map.{name}=NAME"
-            )
-            raise InputError(
-                f"{table.source}: no column {source!r} for {name}; the columns there are {quote(table.names)}: {hint}"
-            )
+            missing.append(name)
+    if missing:
+        raise InputError(_explain_missing(table, missing, renamed, none=not found))
     return found
+
+
+def _explain_missing(table: Table, missing: list[str], renamed: Mapping[str, str], none: bool) -> str:
+    """The error of columns that a table lacks; `none`: it has none that is wanted, as if it had no header."""
+    what = " and ".join(f"no column {renamed.get(name, name)!r} for {name}" for name in missing)
+    may_lack_header = none and bool(table.add_header and table.rows)
+    guessed = _guess_columns(table, missing) if may_lack_header else {}
+    settings = []
+    for name in missing:
+        likely = (renamed.get(name, name), name, *USUAL.get(name, ()))
+        meant = next((found for other in likely if (found := nearest(other, table.names))), guessed.get(name, "NAME"))
+        settings.append(override(f"data.column_map.{name}", meant))
+    hint = f"{'name it by' if settings[0].endswith('=NAME') else 'did you mean'} {' '.join(settings)}"
+    if may_lack_header:
+        places = {name: wanted for wanted, name in guessed.items()}
+        header = [places.get(name, f"column{place}") for place, name in enumerate(table.names, start=1)]
+        delimiter = table.delimiter.replace("\t", "\\t")
+        command = table.add_header.replace("HEADER", delimiter.join(header))
+        if any(cells[name] == name for _, cells in table.rows for name in table.names):
+            return f"{table.source}: {what}; the first line looks like a row: add a header ({command})"
+        hint += f", or, if the first line is a row, add a header ({command})"
+    return f"{table.source}: {what}; the columns there are {quote(table.names)}: {hint}"
+
+
+def _guess_columns(table: Table, missing: list[str]) -> dict[str, str]:
+    """Wanted column -> name in a table of texts: the first one likely has the longest cells, the label the fewest
+    different ones."""
+    cells = {name: [row[name] for _, row in table.rows] for name in table.names}
+    free = sorted(table.names, key=lambda name: -sum(map(len, cells[name])))
+    names = [free[0], *sorted(free[1:], key=lambda name: len(set(cells[name])))]
+    return dict(zip(missing, names, strict=False))
+
+
+def override(key: str, value: str) -> str:
+    """`key=value` as a shell and Hydra read it."""
+    if re.fullmatch(r"[A-Za-z0-9_./-]+", value):
+        return f"{key}={value}"
+    return shlex.quote(f"{key}='" + value.replace("\\", "\\\\").replace("'", "\\'") + "'")
 
 
 def refuse(bad: list[str]) -> None:
@@ -131,7 +180,10 @@ def to_columns(
                     problem = f"no field {source!r} (it has {quote(cells)})"
                     break
                 if type(value) is not int or name in TEXTS:
-                    problem = f"{source!r} is {_kind(value)}, not a text"
+                    hint = (
+                        "; write labels as texts or whole numbers" if type(value) is float and name == "label" else ""
+                    )
+                    problem = f"{source!r} is {_kind(value)}, not a text{hint}"
                     break
                 value = str(value)
             elif not value.isascii() and not is_unicode(value):

@@ -1,22 +1,26 @@
-"""Rows from CSV, TSV, JSON lines and Parquet files, every cell as it was written.
+"""Rows from files: tables, JSON and the training data of Rasa, every cell as it was written.
 
 No reader here guesses types: ``None``, ``007`` and ``yes`` stay texts. A bad row is an error that names file:line.
 """
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import logging
 import os
+import re
+import shlex
 import stat
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from voicecommand.columns import SPLITS
+from voicecommand.columns import OUT_OF_SCOPE, SPLITS, find_splits, split_of
 from voicecommand.data.paths import place_audio
+from voicecommand.data.sources.delimited import read_delimited
+from voicecommand.data.sources.json_rows import read_lines, read_splits
+from voicecommand.data.sources.parquet import read_parquet
+from voicecommand.data.sources.rasa import read_nlu
 from voicecommand.data.splits import SplitRule, build, fill_missing, select
 from voicecommand.data.table import OPTIONAL, Rows, Table, nearest, quote, read_map, to_columns
 from voicecommand.errors import InputError
@@ -25,10 +29,17 @@ if TYPE_CHECKING:
     from datasets import DatasetDict
 
 logger = logging.getLogger(__name__)
-# Other common names of the splits: a file with one is an error, because ignoring it would silently split train.
-LIKELY_NAMES = {"training": "train", "testing": "test"} | dict.fromkeys(
-    ("dev", "val", "valid", "validate", "eval"), "validation"
-)
+Read = TypeVar("Read")
+READERS: dict[str, Callable[[str], Table]] = {
+    ".csv": partial(read_delimited, usual=","),
+    ".tsv": partial(read_delimited, usual="\t"),
+    ".jsonl": read_lines,
+    ".parquet": read_parquet,
+}
+# Formats that only this source reads; a .json file may hold several splits.
+ENDINGS = (*READERS, ".json", ".yml", ".yaml")
+# A part of a split in the data sets of the hub.
+SHARD = re.compile(r"(?P<split>.+)-\d{5}-of-(?P<count>\d{5})(-[0-9a-f]+)?\.parquet")
 
 
 def load_files(
@@ -43,7 +54,8 @@ def load_files(
     Args:
         columns: the columns that the task needs, such as ("text", "label"). Cells of ``audio`` are paths of audio
             files, relative to the folder of the file that names them, and within it.
-        path: a file, or a directory of files named by their split (``train.jsonl``, ``test.csv`` ...).
+        path: a file, or a directory of files named by their split (``train.jsonl``, ``dev.csv`` ...); a .json file
+            may hold several splits.
         files: or one file for each split. Without a train file no splits are made: such data is for evaluation.
         column_map: our name -> name in the files, for columns that have another name there.
         split: how missing splits are made, see ``SplitRule``; a file named by a split is that split.
@@ -68,23 +80,24 @@ def load_files(
             )
         (file,) = found.values()
         splits = split_by_column(read_table(file), columns, renamed, rule.column, rule.by)
+        folders = dict.fromkeys(splits, os.path.dirname(file))
     else:
+        tables = _read(found)
         splits = {
             name: to_columns(
-                read_table(file),
+                table,
                 columns,
                 renamed,
                 split=name,
-                prefix=name if len(found) > 1 else Path(file).stem,
+                prefix=name if len(tables) > 1 else Path(table.source).stem,
                 extra=(rule.by,) if rule.by and name == "train" else (),
             )
-            for name, file in found.items()
+            for name, table in tables.items()
         }
+        folders = {name: os.path.dirname(found.get(name, next(iter(found.values())))) for name in splits}
     if "audio" in columns:
-        folders = dict.fromkeys(splits, os.path.dirname(next(iter(found.values()))))
-        folders |= {name: os.path.dirname(file) for name, file in found.items()}
-        for name, table in splits.items():
-            place_audio(table, folders[name])
+        for name, rows in splits.items():
+            place_audio(rows, folders[name])
     splits = fill_missing(splits, rule)
     for table in splits.values():
         if rule.by and rule.by not in keep:
@@ -110,16 +123,34 @@ def split_by_column(
         prefix=Path(table.source).stem,
         extra=("split", by) if by else ("split",),
     )
-    members: dict[str, list[int]] = {}
-    for row, name in enumerate(rows.pop("split")):
-        if name not in SPLITS:
-            raise InputError(f"{rows['origin'][row]}: {column} is {name!r}; the splits are {quote(SPLITS)}")
-        members.setdefault(name, []).append(row)
+    cells = rows.pop("split")
+    named = find_splits(dict.fromkeys(cells), f"{table.source}, column {column}", "use one name")
+    members: dict[str, list[int]] = {split: [] for split in named}
+    for row, cell in enumerate(cells):
+        split = split_of(cell)
+        if split is None:
+            raise InputError(f"{rows['origin'][row]}: {column} is {cell!r}; the splits are {quote(SPLITS)}")
+        members[split].append(row)
     splits = {name: select(rows, members[name]) for name in members}
     for name, part in splits.items():
-        if name.startswith("out_of_scope") and "label" in part:
-            part["label"] = ["out_of_scope"] * len(part["label"])
+        if name.startswith(OUT_OF_SCOPE) and "label" in part:
+            part["label"] = [OUT_OF_SCOPE] * len(part["label"])
     return splits
+
+
+def _read(found: Mapping[str, str]) -> dict[str, Table]:
+    """The table of each split; a single .json file may hold several.
+
+    Raises:
+        InputError: a file of one split holds several.
+    """
+    if len(found) == 1:
+        (name, file), *_ = found.items()
+        if Path(file).suffix.lower() == ".json":
+            _check_file(file)
+            tables = _open(file, read_splits)
+            return {name: tables["train"]} if list(tables) == ["train"] else tables
+    return {name: read_table(file) for name, file in found.items()}
 
 
 def find_files(path: str | None, files: Mapping[str, str | None] | None) -> dict[str, str]:
@@ -131,13 +162,14 @@ def find_files(path: str | None, files: Mapping[str, str | None] | None) -> dict
         for name in given:
             if name not in SPLITS:
                 raise InputError(f"data.files.{name}: no such split; the splits are {quote(SPLITS)}")
+        _refuse_shards([file for file in given.values() if "-of-00001" not in file])  # one of one is a whole split
         return {name: given[name] for name in SPLITS if name in given}
     if path is None:
         raise InputError("no data given: data.path=FILE, data.path=DIR or data.files.train=FILE is needed")
     path = str(path)
     if not os.path.isdir(path):
-        stem = Path(path).stem
-        return {stem if stem in SPLITS else "train": path}
+        _refuse_shards([path])
+        return {split_of(Path(path).stem) or "train": path}
     return _find_in_directory(path)
 
 
@@ -148,36 +180,77 @@ def _find_in_directory(path: str) -> dict[str, str]:
         names = sorted(os.listdir(path))
     except OSError as error:
         raise InputError(f"{path}: cannot be listed: {error.strerror}") from None
-    for name in names:
-        stem, suffix = os.path.splitext(name)
-        if suffix.lower() not in READERS or name.startswith("."):
-            continue
-        file = os.path.join(path, name)
-        if stem in by_split:
-            raise InputError(f"{by_split[stem]} and {file} are both {stem}: keep one, or name it by data.files.{stem}=")
-        if stem in SPLITS:
-            by_split[stem] = file
-        else:
+    files = [os.path.join(path, name) for name in names if not name.startswith(".")]
+    files = [file for file in files if Path(file).suffix.lower() in ENDINGS]
+    _refuse_shards(files)
+    for file in files:
+        split = split_of(Path(file).stem)
+        if split is None:
             others.append(file)
+        elif by_split.setdefault(split, file) != file:
+            raise InputError(
+                f"{by_split[split]} and {file} are both {split}: keep one of them, or leave out data.path and name a "
+                f"file for each split by data.files.{split}={file}"
+            )
     for file in others:
-        meant = LIKELY_NAMES.get(Path(file).stem.lower()) or nearest(Path(file).stem, SPLITS)
+        meant = nearest(Path(file).stem, SPLITS)
         if meant and meant not in by_split:
             raise InputError(
-                f"{file}: no split has this name; rename it to {meant}{Path(file).suffix}, or give "
-                f"data.files.train=FILE data.files.{meant}={file}"
+                f"{file}: no split has this name; rename it to {meant}{Path(file).suffix}, or leave out data.path and "
+                f"name a file for each split by data.files.{meant}={file}"
             )
     if not by_split:
+        below = os.path.join(path, "data")
+        _refuse_shards([os.path.join(below, name) for name in os.listdir(below)] if os.path.isdir(below) else [])
+        hint = f"; data.path={others[0]} reads one file" if others else ""
         raise InputError(
-            f"{path}: no file named by its split (train, validation, test; {', '.join(READERS)}); "
-            f"there is {quote(names) or 'nothing'}"
+            f"{path}: no file named by its split (train, validation, test; {', '.join(ENDINGS)}); "
+            f"there is {quote(names) or 'nothing'}{hint}"
         )
     if others:
         logger.warning("not read, no split has their names: %s", ", ".join(others))
     return {name: by_split[name] for name in SPLITS if name in by_split}
 
 
+def _refuse_shards(files: list[str]) -> None:
+    """Raise InputError if a file is a part of a data set of the hub, which may have other parts and splits."""
+    for file in files:
+        if SHARD.fullmatch(os.path.basename(file)):
+            folder = os.path.dirname(file) or "."
+            if os.path.basename(os.path.abspath(folder)) == "data":  # the data set is the folder above
+                folder = os.path.dirname(folder) or "."
+            raise InputError(
+                f"{file}: a part of a data set of the hub: data=hub data.path={folder} reads all its parts and splits"
+            )
+
+
 def read_table(file: str) -> Table:
-    """The rows of one file; the ending of its name says the format."""
+    """The rows of one file; the ending of its name says the format.
+
+    Raises:
+        InputError: it can't be read, or holds several splits.
+    """
+    _check_file(file)
+    suffix = Path(file).suffix.lower()
+    if suffix in (".yml", ".yaml"):
+        return _open(file, read_nlu)
+    if suffix != ".json":
+        return _open(file, READERS[suffix])
+    tables = _open(file, read_splits)
+    if len(tables) > 1 or "train" not in tables:
+        raise InputError(f"{file}: holds the splits {quote(tables)}: data.path={file} reads them all")
+    return tables["train"]
+
+
+def _open(file: str, read: Callable[[str], Read]) -> Read:
+    try:
+        return read(file)
+    except OSError as error:
+        raise InputError(f"{file}: cannot be read: {error.strerror or error}") from None
+
+
+def _check_file(file: str) -> None:
+    """Refuse what is no file with a known ending."""
     suffix = Path(file).suffix.lower()
     try:
         mode = os.stat(file).st_mode
@@ -193,124 +266,10 @@ def read_table(file: str) -> Table:
     if not stat.S_ISREG(mode):
         kind = "a directory" if stat.S_ISDIR(mode) else "a pipe, a socket or a device"
         raise InputError(f"{file}: {kind}, where a file is needed")
-    if suffix not in READERS:
+    if suffix not in ENDINGS:
+        spreadsheet = suffix in (".xlsx", ".xls", ".ods")
+        hint = f": save it as CSV (soffice --headless --convert-to csv {shlex.quote(file)})" if spreadsheet else ""
         raise InputError(
-            f"{file}: files named {suffix or 'without an ending'} are not read; "
-            "there are .csv, .tsv, .jsonl (one JSON object a line) and .parquet"
+            f"{file}: files named {suffix or 'without an ending'} are not read{hint}; "
+            "there are .csv, .tsv, .jsonl, .json, .parquet and Rasa's .yml"
         )
-    try:
-        return READERS[suffix](file)
-    except OSError as error:
-        raise InputError(f"{file}: cannot be read: {error.strerror or error}") from None
-
-
-def _read_text(file: str) -> str:
-    """The file's text without its byte order mark, line ends unchanged."""
-    data = Path(file).read_bytes()
-    if not data.removeprefix(b"\xef\xbb\xbf").strip():
-        raise InputError(f"{file}: the file is empty")
-    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise InputError(f"{file}:1: written in UTF-16; save it as UTF-8 (iconv -f UTF-16 -t UTF-8)")
-    place = data.find(b"\0")
-    if place >= 0:
-        raise InputError(f"{file}:{_line(data, place)}: a NUL byte; is this text? Save it as UTF-8")
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise InputError(
-            f"{file}:{_line(data, error.start)}: byte 0x{error.object[error.start]:02x} is not UTF-8; "
-            "save the file as UTF-8 (iconv -f LATIN1 -t UTF-8, if it is Latin-1)"
-        ) from None
-
-
-def _line(data: bytes, place: int) -> int:
-    return len(data[:place].replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n"))
-
-
-def _read_csv(file: str, delimiter: str = ",") -> Table:
-    reader = csv.reader(io.StringIO(_read_text(file), newline=""), delimiter=delimiter, strict=True)
-    table = Table(file, [])
-    blank: list[int] = []
-    start = 1
-    try:
-        for cells in reader:
-            row, start = start, reader.line_num + 1
-            if not cells:
-                blank.append(row)
-                continue
-            # blank lines at the end of a file are harmless; between rows something may be lost
-            table.bad += [f"{file}:{number}: a blank line" for number in blank]
-            blank.clear()
-            if not table.names:
-                table.names = _check_header(file, row, cells)
-            elif len(cells) != len(table.names):
-                table.bad.append(f"{file}:{row}: {len(cells)} cells where the header has {len(table.names)}")
-            else:
-                table.rows.append((row, dict(zip(table.names, cells, strict=True))))
-    except csv.Error as error:
-        raise InputError(f"{file}:{start}: {error} (a quote that never closes, perhaps)") from None
-    return table
-
-
-def _check_header(file: str, row: int, names: list[str]) -> list[str]:
-    doubled = sorted({name for name in names if names.count(name) > 1})
-    if doubled:
-        raise InputError(f"{file}:{row}: the header names {quote(doubled)} twice")
-    return names
-
-
-def _read_tsv(file: str) -> Table:
-    return _read_csv(file, "\t")
-
-
-def _read_jsonl(file: str) -> Table:
-    table = Table(file, [])
-    names: dict[str, None] = {}
-    # not str.splitlines, which also splits at characters that JSON allows within a text
-    for row, line in enumerate(_read_text(file).rstrip().split("\n"), start=1):
-        try:
-            cells = json.loads(line, object_pairs_hook=_unique)
-        except _TwiceError as error:
-            table.bad.append(f"{file}:{row}: the field {error.args[0]!r} is there twice")
-        except (ValueError, RecursionError) as error:
-            reason = f"{error.msg}, column {error.colno}" if isinstance(error, json.JSONDecodeError) else str(error)
-            table.bad.append(f"{file}:{row}: {f'not JSON ({reason})' if line.strip() else 'a blank line'}")
-        else:
-            if isinstance(cells, dict):
-                table.rows.append((row, cells))
-                names.update(dict.fromkeys(cells))
-            else:
-                table.bad.append(f"{file}:{row}: not a JSON object; one object a line is needed")
-    table.names = list(names)
-    if not table.rows:
-        raise InputError(f"{table.bad[0]}; .jsonl files hold one JSON object a line")
-    return table
-
-
-class _TwiceError(Exception):
-    """A JSON object names a field twice."""
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    cells = dict(pairs)
-    if len(cells) < len(pairs):
-        names = [name for name, _ in pairs]
-        raise _TwiceError(next(name for name in names if names.count(name) > 1))
-    return cells
-
-
-def _read_parquet(file: str) -> Table:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        data = pq.ParquetFile(file).read()
-    except (pa.ArrowException, OSError) as error:
-        reason = str(error).splitlines()[0][:200] if str(error) else "unreadable"
-        raise InputError(f"{file}: not a whole Parquet file: {reason}") from None
-    names = _check_header(file, 1, list(data.column_names))
-    rows = enumerate(data.to_pylist(), start=1)
-    return Table(file, names, list(rows))
-
-
-READERS = {".csv": _read_csv, ".tsv": _read_tsv, ".jsonl": _read_jsonl, ".parquet": _read_parquet}

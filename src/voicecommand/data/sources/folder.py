@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from voicecommand.audio.decode import AUDIO_ENDINGS
-from voicecommand.columns import OUT_OF_SCOPE, SPLITS
+from voicecommand.columns import OUT_OF_SCOPE, SPLITS, split_of
 from voicecommand.data.paths import check_place, place_audio
-from voicecommand.data.sources.file import LIKELY_NAMES, READERS, read_table, split_by_column
+from voicecommand.data.sources.file import READERS, read_table, split_by_column
 from voicecommand.data.splits import SplitRule, build, fill_missing, select
 from voicecommand.data.table import OPTIONAL, Rows, quote, read_map, refuse, to_columns
 from voicecommand.errors import InputError
@@ -120,7 +120,7 @@ def _find_splits(path: str, splits: Mapping[str, str | None] | None) -> dict[str
         return {}
     others = [name for name in there if name not in chosen.values()]
     for name in others:
-        meant = LIKELY_NAMES.get(name.lower())
+        meant = split_of(name)
         hint = f"data.splits.{meant}={name} reads it" if meant and meant not in chosen else "move it or rename it"
         raise InputError(
             f"{os.path.join(path, name)}: beside folders named by a split ({quote(chosen.values())}): {hint}"

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from voicecommand import files
-from voicecommand.columns import SPLITS
+from voicecommand.columns import SPLITS, find_splits, split_of
 from voicecommand.data.paths import place_audio
 from voicecommand.data.splits import SplitRule, build, fill_missing
 from voicecommand.data.table import OPTIONAL, Rows, Table, nearest, quote, read_map, to_columns
@@ -179,13 +179,17 @@ def _choose(path: str, there: list[str], splits: Mapping[str, str | None] | None
             meant = nearest(theirs, there)
             hint = f"; did you mean data.splits.{ours}={meant}" if meant else ""
             raise InputError(f"data.splits.{ours}={theirs}: {path} has the splits {quote(there)}{hint}")
-    chosen = {ours: named.get(ours, ours) for ours in SPLITS}
-    chosen = {ours: theirs for ours, theirs in chosen.items() if theirs in there}
+    free = [theirs for theirs in there if theirs not in named.values() and split_of(theirs) not in named]
+    found = find_splits(free, path, "choose one by data.splits.{split}={name}")
+    chosen = {ours: named.get(ours) or found[ours] for ours in SPLITS if ours in named or ours in found}
     if not chosen:
         raise InputError(
             f"{path}: none of its splits {quote(there)} is named train, validation or test; "
             "name them by data.splits.train=NAME"
         )
+    renamed = [f"{theirs} is {ours}" for ours, theirs in chosen.items() if ours != theirs]
+    if renamed:
+        logger.info("splits of %s: %s", path, ", ".join(renamed))
     unread = [theirs for theirs in there if theirs not in chosen.values()]
     if unread:
         logger.warning(
