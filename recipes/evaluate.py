@@ -19,7 +19,7 @@ def main(config):
     from voicecommand.report import clips, page, terminal, written
     from voicecommand.run import processes, records
     from voicecommand.tasks import saved
-    from voicecommand.training import fit
+    from voicecommand.training import fit, unknown
 
     run = saved.find_run(config.run)
     overrides.check_saved_config(run)
@@ -40,8 +40,10 @@ def main(config):
     clips.write_run_clips(directory, blocks, dataset)
     for split, (_, given) in answered.items():
         fit.log_truncated(split, given.truncated, len(dataset[split]), given.limit)
+    counts = {split: given.unknown for split, (_, given) in answered.items()}
+    unknown.log(counts)
     truncated = {split: given.truncated for split, (_, given) in answered.items()}
-    data = fingerprint.describe_data(config.choices.data, dataset, truncated, columns.known)
+    data = fingerprint.describe_data(config.choices.data, dataset, truncated, columns.known, unknown.describe(counts))
     records.write_evaluation_record(directory, run, data, identity.command())
     path = page.write_report(directory, blocks, run)
     print(terminal.format_summary(metrics), f"report: {path}", sep="\n")

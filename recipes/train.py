@@ -31,7 +31,7 @@ def train(config, run):
     from voicecommand.report import clips, page, written
     from voicecommand.run import processes, records
     from voicecommand.tasks import saved
-    from voicecommand.training import fit, length, save
+    from voicecommand.training import fit, length, save, unknown
 
     processes.set_threads(config.threads)
     fit.seed_everything(config.seed)
@@ -62,7 +62,8 @@ def train(config, run):
         if program.is_main_process():
             metrics = evaluate(task.evaluators, answers)
             truncated = {split: rows.truncated for split, rows in encoded.items()}
-            data = fingerprint.describe_data(config.choices.data, dataset, truncated, task.columns.known)
+            lacking = unknown.count(task, trained.model, encoded)
+            data = fingerprint.describe_data(config.choices.data, dataset, truncated, task.columns.known, lacking)
             record = identity.record(config, args)
             metrics |= records.write_record(run, record, task.describe(), data, trained.figures, trained.history)
             saved.write_threshold(run.directory / "model", metrics["rejection"])

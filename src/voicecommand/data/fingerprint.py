@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from voicecommand.columns import GROUP_COLUMNS
@@ -54,10 +54,17 @@ def _feed(digest: hashlib._Hash, values: Iterable[str]) -> None:
 
 
 def describe_data(
-    name: str, dataset: DatasetDict, truncated: dict[str, int], columns: Iterable[str] = ()
+    name: str,
+    dataset: DatasetDict,
+    truncated: dict[str, int],
+    columns: Iterable[str] = (),
+    unknown: Mapping[str, object] | None = None,
 ) -> dict[str, Any]:
-    """The data in run.json: its name, its fingerprint and, for each split, rows, hash and truncated examples."""
+    """The data in run.json: its name, its fingerprint and, for each split, rows, hash, truncated examples and, for
+    texts, how much the model does not know."""
     identity = fingerprint(dataset, columns)
     for split, content in identity["splits"].items():
         content["truncated"] = truncated.get(split, 0)
+        if unknown and split in unknown:
+            content["unknown"] = unknown[split]
     return {"name": name, **identity}

@@ -45,7 +45,10 @@ class TfidfFeatures:
     def fit(self, dataset: Rows) -> csr_matrix:
         from scipy.sparse import hstack
 
-        return hstack([v.fit_transform(dataset["text"]) for v in self.vectorizers.values()], format="csr")
+        texts = list(dataset["text"][:])
+        # texts of only emoji have no words
+        self.vectorizers = {n: v for n, v in self.vectorizers.items() if any(map(v.build_analyzer(), texts))}
+        return hstack([v.fit_transform(texts) for v in self.vectorizers.values()], format="csr")
 
     def __call__(self, dataset: Rows) -> csr_matrix:
         from scipy.sparse import hstack
@@ -61,6 +64,7 @@ class TfidfFeatures:
     def load(cls, directory: Path, tensors: dict[str, np.ndarray]) -> TfidfFeatures:
         saved = read_json(directory / "features.json")
         features = cls(tuple(saved["ngrams"]["word"]), tuple(saved["ngrams"]["char_wb"]))
+        features.vectorizers = {name: features.vectorizers[name] for name in saved["terms"]}
         for name, vectorizer in features.vectorizers.items():
             vectorizer.vocabulary = {term: i for i, term in enumerate(saved["terms"][name])}
             if len(vectorizer.vocabulary) != len(tensors[f"idf_{name}"]):

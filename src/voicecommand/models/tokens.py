@@ -48,14 +48,19 @@ def check_positions(max_length: int, processor: PreTrainedTokenizerBase, config:
 
 
 def encode_texts(texts: list[str], processor: PreTrainedTokenizerBase, max_length: int) -> dict[str, list]:
-    """Texts -> `input_ids` (cut to max_length tokens), `length` in tokens, and `truncated`: whether it was cut."""
+    """Texts -> `input_ids` (cut to max_length tokens), `length` in tokens, `truncated`: whether it was cut, and
+    `unknown`: how many of its tokens stand for text that the tokenizer does not know."""
     settings = {"return_attention_mask": False, "return_token_type_ids": False}
     ids = processor(texts, **settings)["input_ids"]
     limit = min(max_length, processor.model_max_length)
     cut = [len(row) > limit for row in ids]
     if any(cut):
         ids = processor(texts, truncation=True, max_length=limit, **settings)["input_ids"]
-    return {"input_ids": ids, "length": [len(row) for row in ids], "truncated": cut}
+    unknown = processor.unk_token_id
+    if unknown in (processor.bos_token_id, processor.eos_token_id, processor.cls_token_id, processor.pad_token_id):
+        unknown = None  # such a tokenizer, as that of GPT-2, works on bytes and knows everything
+    counts = [0 if unknown is None else row.count(unknown) for row in ids]
+    return {"input_ids": ids, "length": [len(row) for row in ids], "truncated": cut, "unknown": counts}
 
 
 def seen_tokens(train: Dataset, processor: PreTrainedTokenizerBase) -> Tensor:

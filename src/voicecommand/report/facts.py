@@ -7,6 +7,9 @@ from typing import Any
 
 from voicecommand.evaluation.words import false_accepts_of, figures_of, percent
 
+# The share of a split that is unknown to the model, above which it is a warning. Names and emoji stay below it.
+UNKNOWN_SHARE = 0.05
+
 
 def run_title(directory: Path, run: dict[str, Any]) -> str:
     """ "bert (full) on commands", or the directory's name where run.json does not say."""
@@ -44,6 +47,10 @@ def report_warnings(metrics: dict[str, Any], run: dict[str, Any]) -> list[str]:
     for name, split in ((run.get("data") or {}).get("splits") or {}).items():
         if split.get("truncated"):
             found.append(f"{name}: {split['truncated']:,} of {split['rows']:,} {what}.")
+        unknown = split.get("unknown") or {}
+        if unknown and unknown["count"] > UNKNOWN_SHARE * unknown["of"]:
+            share = f"{unknown['count']:,} of {unknown['of']:,} {unknown['unit']}"
+            found.append(f"{name}: {share} are unknown to the model, which can't tell them apart.")
     if (run.get("git") or {}).get("dirty"):
         found.append("The code had changes that no commit holds when this ran.")
     return found

@@ -102,6 +102,19 @@ class Vocabulary:
 
 
 @dataclass(frozen=True)
+class Unknown:
+    """How much of a split the model does not know, so that it can't tell it apart: `count` of `of` units.
+
+    Args:
+        unit: tokens that stand for any unknown text, or texts without a known feature.
+    """
+
+    count: int = 0
+    of: int = 0
+    unit: str = "tokens"
+
+
+@dataclass(frozen=True)
 class Encoded:
     """Rows as inputs of a model, in the same order.
 
@@ -110,12 +123,14 @@ class Encoded:
         references: the target columns of the rows, as evaluators compare them, `[n]` each.
         truncated: the number of rows that are longer than the model reads.
         limit: the phrase for them in the log: "N of M examples are {limit}".
+        unknown: the tokens that the tokenizer does not know.
     """
 
     rows: Rows
     references: Mapping[str, list] = field(default_factory=dict)
     truncated: int = 0
     limit: str = ""
+    unknown: Unknown = field(default_factory=Unknown)
 
     def __len__(self) -> int:
         return len(self.rows["length"])
@@ -273,6 +288,10 @@ class Task(ABC, Generic[ModelT, ProcessorT]):
     @abstractmethod
     def count_parameters(self, model: ModelT) -> tuple[int, int]:
         """(all, trainable or fitted here) parameters."""
+
+    def count_unknown(self, model: ModelT, encoded: Encoded) -> Unknown:
+        """How much of encoded rows the trained model does not know; of nothing for audio."""
+        return encoded.unknown
 
     def describe(self) -> dict[str, object]:
         """The task's name and its settings."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import TYPE_CHECKING, cast
 
@@ -23,6 +23,7 @@ from voicecommand.tasks.base import (
     NetworkTask,
     Raw,
     Task,
+    Unknown,
     Vocabulary,
     column_names,
 )
@@ -45,12 +46,14 @@ class Answered:
         losses: float32 `[n]`, NaN for a row without a target; None if the task has no loss of its answers.
         truncated: the number of rows that are longer than the model reads.
         limit: the phrase for them: "N of M examples are {limit}".
+        unknown: how much of them the model does not know; counted for splits only.
     """
 
     columns: dict[str, Column]
     losses: NDArray[np.float32] | None
     truncated: int
     limit: str
+    unknown: Unknown = field(default_factory=Unknown)
 
 
 class Answerer:
@@ -90,7 +93,7 @@ class Answerer:
     def answer_split(self, rows: Dataset, split: str) -> tuple[Answers, Answered]:
         """The answers to a split of a data set: with its rows, for evaluation, and without."""
         encoded = self.task.encode(rows, self.processor, self.vocabulary)
-        answered = self.answer_encoded(encoded)
+        answered = replace(self.answer_encoded(encoded), unknown=self.task.count_unknown(self.model, encoded))
         return collect_answers(rows, split, encoded, answered, self.vocabulary), answered
 
     def answer_encoded(self, encoded: Encoded) -> Answered:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from voicecommand.errors import InputError
 from voicecommand.models.pretrained import load_pretrained, public_name
 from voicecommand.models.tokens import INSTEAD, check_positions, encode_texts, load_tokenizer, seen_tokens
-from voicecommand.tasks.base import Batch, Collator, Columns, Draws, Encoded, Raw, Row, Vocabulary
+from voicecommand.tasks.base import Batch, Collator, Columns, Draws, Encoded, Raw, Row, Unknown, Vocabulary
 from voicecommand.tasks.classification import (
     LabelEstimator,
     LabelNetwork,
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
     from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
+    from voicecommand.models.estimator import Estimator
     from voicecommand.models.text_features import EncoderFeatures, TfidfFeatures
     from voicecommand.models.tuning import Tuning
     from voicecommand.tasks.base import Rows
@@ -63,13 +64,12 @@ class _TextTask(LabelTask):
         return Columns(reads="text", targets=("label",))
 
 
-def _to_encoded(rows: Rows, columns: dict[str, list], truncated: int, limit: str, vocabulary: Vocabulary) -> Encoded:
+def _to_rows(rows: Rows, columns: dict[str, list], vocabulary: Vocabulary) -> Rows:
     """Columns of model inputs, with labels and groups if the rows have them."""
     from datasets import Dataset
 
     columns |= number_labels(rows, vocabulary) | groups_of(rows)
-    encoded = columns if isinstance(rows, Mapping) else Dataset.from_dict(columns)
-    return Encoded(encoded, references_of(rows), truncated, limit)
+    return columns if isinstance(rows, Mapping) else Dataset.from_dict(columns)
 
 
 def _encode_tokens(rows: Rows, processor: PreTrainedTokenizerBase, max_length: int, vocabulary: Vocabulary) -> Encoded:
@@ -77,7 +77,11 @@ def _encode_tokens(rows: Rows, processor: PreTrainedTokenizerBase, max_length: i
     columns = encode_texts(list(rows["text"][:]), processor, max_length)
     cut = sum(columns.pop("truncated"))
     limit = min(max_length, processor.model_max_length)
-    return _to_encoded(rows, columns, cut, f"longer than {limit} tokens, and cut to them", vocabulary)
+    special = processor.num_special_tokens_to_add()
+    tokens = sum(max(length - special, 0) for length in columns["length"])
+    unknown = Unknown(sum(columns.pop("unknown")), tokens, "tokens")
+    encoded = _to_rows(rows, columns, vocabulary)
+    return Encoded(encoded, references_of(rows), cut, f"longer than {limit} tokens, and cut to them", unknown)
 
 
 class _Padding:
@@ -232,7 +236,14 @@ class TfidfSvm(LabelEstimator, _TextTask):
     def encode(self, rows: Rows, processor: None, vocabulary: Vocabulary) -> Encoded:
         """The texts, never cut, and their `length` in characters."""
         texts = list(rows["text"][:])
-        return _to_encoded(rows, {"text": texts, "length": [len(text) for text in texts]}, 0, "", vocabulary)
+        encoded = _to_rows(rows, {"text": texts, "length": [len(text) for text in texts]}, vocabulary)
+        return Encoded(encoded, references_of(rows))
+
+    def count_unknown(self, model: Estimator, encoded: Encoded) -> Unknown:
+        """The texts that have no n-gram of train."""
+        features: Any = model.features
+        known = features(encoded.rows).getnnz(axis=1) if len(encoded) else []
+        return Unknown(sum(int(count == 0) for count in known), len(encoded), "texts")
 
     def load_model(self, vocabulary: Vocabulary, processor: None) -> TfidfFeatures:
         from voicecommand.models.text_features import TfidfFeatures

@@ -16,7 +16,7 @@ from voicecommand.errors import InputError
 from voicecommand.run import device, machine, processes
 from voicecommand.tasks.base import Columns, Draws, Encoded, EstimatorTask, NetworkTask, Stage, Task, Vocabulary
 from voicecommand.tasks.predicting import Answerer, collect_answers
-from voicecommand.training import checkpoints, progress
+from voicecommand.training import checkpoints, progress, unknown
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -69,15 +69,17 @@ def check_targets(dataset: DatasetDict, columns: Columns) -> None:
 
 
 def encode(dataset: DatasetDict, task: Task, processor: Processor | None, vocabulary: Vocabulary) -> dict[str, Encoded]:
-    """Every split as inputs of the model; the log counts the examples that are longer than the model reads.
+    """Every split as inputs of the model; the log counts the examples that are longer than the model reads, and the
+    tokens that it does not know.
 
     Raises:
-        InputError: a target is not in the vocabulary.
+        InputError: a target is not in the vocabulary, or the model knows too little of train.
     """
     encoded = {}
     for name, rows in dataset.items():
         encoded[name] = task.encode(rows, processor, vocabulary)
         log_truncated(name, encoded[name].truncated, len(rows), encoded[name].limit)
+    unknown.check(encoded)
     return encoded
 
 
