@@ -14,6 +14,7 @@ from hydra.errors import OverrideParseException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
+from voicecommand.columns import split_of
 from voicecommand.config.groups import (
     COMPOSITION_ERRORS,
     compose_files,
@@ -207,6 +208,9 @@ def _known_keys(name: str, overrides: list[str]) -> set[str]:
 
 def _nearest(key: str, known: set[str]) -> str:
     """A hint: the key that was likely meant, even if its group was left out."""
+    before, _, last = key.rpartition(".")
+    if (split := f"{before}.{split_of(last)}") in known:  # data.files.dev
+        return f"did you mean {split}?"
     folded = key.lower()
 
     def likeness(other: str) -> float:

@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from voicecommand.columns import OUT_OF_SCOPE, SPLITS
+from voicecommand.columns import OUT_OF_SCOPE, SPLITS, split_of
 from voicecommand.data.table import Rows
 from voicecommand.data.text import normalise
 from voicecommand.errors import InputError
@@ -182,5 +182,6 @@ def choose_evaluation(dataset: DatasetDict, split: str) -> DatasetDict:
         InputError: the data has no such split.
     """
     if split not in dataset:
-        raise InputError(f"split={split}: no such split; the data has {', '.join(dataset)}")
+        hint = f"; did you mean split={meant}" if (meant := split_of(split)) in dataset else ""
+        raise InputError(f"split={split}: no such split; the data has {', '.join(dataset)}{hint}")
     return type(dataset)({name: dataset[name] for name in (split, f"{OUT_OF_SCOPE}_{split}") if name in dataset})

@@ -177,7 +177,8 @@ def _explain(lines: list[str], form: _Format, first: int, last: int, reason: str
     number = line[: opening.end()].count('"') if opening else 1
     script = f's/"//{number if number > 1 else ""}'
     if not reason:
-        problem = f"that swallows the lines {first + 1} to {last}, which look like rows"
+        lines_after = f"lines {first + 1} to {last}, which look like rows"
+        problem = f"that swallows {lines_after if last > first + 1 else f'line {last}, which looks like a row'}"
     elif "end of data" in reason or "field limit" in reason:
         problem = "and never closes"
     else:

@@ -124,7 +124,9 @@ def split_by_column(
         extra=("split", by) if by else ("split",),
     )
     cells = rows.pop("split")
-    named = find_splits(dict.fromkeys(cells), f"{table.source}, column {column}", "use one name")
+    named = find_splits(
+        dict.fromkeys(cell.strip().casefold() for cell in cells), f"{table.source}, column {column}", "use one name"
+    )
     members: dict[str, list[int]] = {split: [] for split in named}
     for row, cell in enumerate(cells):
         split = split_of(cell)
