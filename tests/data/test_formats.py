@@ -162,7 +162,7 @@ def test_a_file_of_several_splits_is_not_taken_for_one() -> None:
     with pytest.raises(
         InputError, match=r"a\.json: holds the splits 'train', 'test': data\.path=a\.json reads them all"
     ):
-        load_files(COLUMNS, files={"train": "a.json", "test": "a.json"})
+        load_files(COLUMNS, files={"test": "a.json"})
 
 
 def write_class_labels(path: str, labels: list[int | None], **others: list[str]) -> None:

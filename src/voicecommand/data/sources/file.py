@@ -39,7 +39,7 @@ READERS: dict[str, Callable[[str], Table]] = {
 # Formats that only this source reads; a .json file may hold several splits.
 ENDINGS = (*READERS, ".json", ".yml", ".yaml")
 # A part of a split in the data sets of the hub.
-SHARD = re.compile(r"(?P<split>.+)-\d{5}-of-(?P<count>\d{5})(-[0-9a-f]+)?\.parquet")
+SHARD = re.compile(r".+-\d{5}-of-\d{5}(-[0-9a-f]+)?\.parquet")
 
 
 def load_files(
@@ -82,7 +82,7 @@ def load_files(
         splits = split_by_column(read_table(file), columns, renamed, rule.column, rule.by)
         folders = dict.fromkeys(splits, os.path.dirname(file))
     else:
-        tables = _read(found)
+        tables = _read(found, is_path=path is not None)
         splits = {
             name: to_columns(
                 table,
@@ -140,18 +140,17 @@ def split_by_column(
     return splits
 
 
-def _read(found: Mapping[str, str]) -> dict[str, Table]:
-    """The table of each split; a single .json file may hold several.
+def _read(found: Mapping[str, str], is_path: bool) -> dict[str, Table]:
+    """The table of each split; a .json file that is the whole data (`is_path`) may hold several.
 
     Raises:
         InputError: a file of one split holds several.
     """
-    if len(found) == 1:
-        (name, file), *_ = found.items()
-        if Path(file).suffix.lower() == ".json":
-            _check_file(file)
-            tables = _open(file, read_splits)
-            return {name: tables["train"]} if list(tables) == ["train"] else tables
+    (name, file), *others = found.items()
+    if is_path and not others and Path(file).suffix.lower() == ".json":
+        _check_file(file)
+        tables = _open(file, read_splits)
+        return {name: tables["train"]} if list(tables) == ["train"] else tables
     return {name: read_table(file) for name, file in found.items()}
 
 
