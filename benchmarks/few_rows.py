@@ -51,7 +51,14 @@ METHODS = {
     "bert": Method(("model=bert",), (1, 5, 10, 50), 5),
     "bert lora": Method(("model=bert", "tuning=lora"), (1, 5, 10, 50), 5),
 }
-QUIET = ("training.report_to=none", "training.disable_tqdm=true", "training.save_strategy=no")
+QUIET = (
+    "training.report_to=none",
+    "training.disable_tqdm=true",
+    "training.save_strategy=no",
+    "training.eval_strategy=no",
+    "training.load_best_model_at_end=false",
+    "early_stopping=null",
+)
 
 
 def main() -> int:
@@ -165,7 +172,6 @@ def train_network(config: Any, task: Any, processor: Any, vocabulary: Any, encod
     with tempfile.TemporaryDirectory() as directory:
         args = arguments.build_training_arguments(config, Path(directory), task.objectives)
         args, _ = length.follow_data(args, None, len(encoded), 0)
-        args.eval_strategy = "no"
         (stage,) = task.stages(encoded)
         trainer = fit.build_trainer(
             task, task.prepare(model, tuning, encoded, processor), processor, vocabulary, stage,
