@@ -1,4 +1,4 @@
-"""Names that all packages share: the splits, the out-of-scope label, the columns of groups."""
+"""Names that all packages share: the splits, the out-of-scope label, the columns of groups and of folds."""
 
 from __future__ import annotations
 
@@ -9,6 +9,10 @@ from voicecommand.errors import InputError
 SPLITS = ("train", "validation", "test", "out_of_scope_validation", "out_of_scope_test")
 OUT_OF_SCOPE = "out_of_scope"
 GROUP_COLUMNS = ("speaker", "template")
+# Cross-validation: the split of all held-out rows, and the column of train that says in which fold a row is held out,
+# from "1"; it is empty for a row that never is.
+CROSS_VALIDATION = "cross_validation"
+HELD_OUT_IN = "held_out_in"
 # Other names of the splits in files, folders, columns and on the hub.
 _OTHER_NAMES = {"training": "train", "testing": "test"} | dict.fromkeys(
     ("dev", "development", "val", "valid", "validate", "eval", "evaluation"), "validation"

@@ -188,7 +188,6 @@ def test_rows_that_are_added_or_shuffled_move_no_other_row() -> None:
 
 
 def test_the_split_of_a_text_is_the_same_forever() -> None:
-    rule = SplitRule()
     wanted = {
         "Turn on the lights!": "test",
         "call mum": "train",
@@ -196,7 +195,10 @@ def test_the_split_of_a_text_is_the_same_forever() -> None:
         "c": "test",
         "stop": "train",
     }
-    assert {text: rule.assign(text) for text in wanted} == wanted
+    # other texts, so many that no label asks for more of it in a split
+    rows = [{"text": text, "label": "0", "speaker": "s"} for text in wanted] + many(200)
+    found = splits_of(load_files(COLUMNS, path=write_rows("a.jsonl", rows), split={"by": "text"}))
+    assert {text: found[text] for text in wanted} == wanted
 
 
 def test_spellings_of_one_sentence_share_a_split_and_other_sentences_do_not() -> None:
@@ -432,9 +434,9 @@ def test_hub_data_comes_in_the_same_shape_with_label_names(hub_directory: str) -
 
 def test_splits_that_the_hub_lacks_come_from_the_same_rule(hub_directory: str) -> None:
     data = load_hub(COLUMNS, path=hub_directory, column_map=NAMES)
-    rule = SplitRule()
-    wanted = [f"train {i}" for i in range(30) if rule.assign(f"train {i}") == "test"]
-    assert data["test"]["text"][:] == wanted and len(wanted) > 0
+    train = {name: [f"train {i}" for i in range(30)] for name in ("id", "origin", "text")}
+    wanted = fill_missing({"train": train | {"label": ["off", "on"] * 15}}, SplitRule())
+    assert data["test"]["text"][:] == wanted["test"]["text"] and len(wanted["test"]["text"]) > 0
 
 
 def write_hub(directory: Path, rows: dict[str, list[Any]], features: Any) -> str:

@@ -90,7 +90,7 @@ def load_files(
                 renamed,
                 split=name,
                 prefix=name if len(tables) > 1 else Path(table.source).stem,
-                extra=(rule.by,) if rule.by and name == "train" else (),
+                extra=rule.extra(name),
             )
             for name, table in tables.items()
         }

@@ -203,8 +203,7 @@ def _read_folder(
     """The rows of one split's folder."""
     metadata = _find_metadata(folder)
     if metadata:
-        extra = (rule.by,) if rule.by and split == "train" else ()
-        part = to_columns(read_table(metadata), columns, renamed, split=split, prefix=split, extra=extra)
+        part = to_columns(read_table(metadata), columns, renamed, split=split, prefix=split, extra=rule.extra(split))
         _place({split: part}, folder)
         return part
     missing = [name for name in columns if name not in ("audio", "label")]

@@ -73,8 +73,7 @@ def load_hub(
     for ours, theirs in chosen.items():
         audio = renamed.get("audio", "audio") if "audio" in columns else None
         table = _to_table(source[theirs], f"{path}@{revision or 'main'}/{theirs}", audio)
-        extra = (rule.by,) if rule.by and ours == "train" else ()
-        tables[ours] = to_columns(table, columns, renamed, split=ours, prefix=theirs, extra=extra)
+        tables[ours] = to_columns(table, columns, renamed, split=ours, prefix=theirs, extra=rule.extra(ours))
         if audio is not None and source[theirs].features[audio] == Value("string"):
             if not os.path.isdir(path):
                 raise InputError(f"{table.source}: {audio!r} holds paths, and the hub has no files for them")

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from voicecommand.columns import HELD_OUT_IN
 from voicecommand.data.sources.file import read_table
 from voicecommand.data.splits import SplitRule, build
 from voicecommand.data.synthesis.engines import Utterance, find_engines
@@ -56,7 +57,7 @@ def load_spoken(
         rate: range of the speakers' pace in words a minute.
         unknown: the number of near misses of the phrases that are spoken too, with the label "unknown".
         words: a text file of words, one a line, to find near misses in; None takes the built-in list.
-        split: shares of the speakers, {"validation": 0.1, "test": 0.2}.
+        split: shares of the speakers, {"validation": 0.1, "test": 0.2}, or {"folds": 5}.
 
     Returns:
         Splits of string columns: id, origin (the phrase's file:row), audio (path of a 16-bit WAV), label, speaker, text
@@ -85,6 +86,8 @@ def load_spoken(
         for number, text in enumerate(find_near_misses(rows["text"], unknown, listed), start=1):
             _append(rows, id=f"{UNKNOWN}-{number}", origin=f"data.unknown[{number}]", text=text, label=UNKNOWN)
     shares = {"train": 1 - rule.validation - rule.test, "validation": rule.validation, "test": rule.test}
+    if rule.folds is not None:
+        shares = {str(number): 1 / rule.folds for number in range(1, rule.folds + 1)}
     by_split = split_speakers(draw_speakers(speakers, found, accents, pitch, rate), shares)
     splits = {name: Rows() for name in by_split}
     utterances: list[Utterance] = []
@@ -97,7 +100,16 @@ def load_spoken(
         for table in splits.values():
             table["audio"] = [next(paths) for _ in table["id"]]
     _log(rows, by_split)
+    if rule.folds is not None:
+        splits = {"train": _join_folds(splits)}
     return build(splits)
+
+
+def _join_folds(folds: Mapping[str, Rows]) -> Rows:
+    """The rows of all folds, each with the number of its fold."""
+    names = next(iter(folds.values()))
+    rows = {name: [cell for fold in folds.values() for cell in fold[name]] for name in names}
+    return rows | {HELD_OUT_IN: [number for number, fold in folds.items() for _ in fold["id"]]}
 
 
 def _say_all(rows: Rows, speakers: Sequence[Speaker], count: int, utterances: list[Utterance]) -> Rows:
