@@ -31,7 +31,7 @@ def train(config, run):
     from voicecommand.report import clips, page, written
     from voicecommand.run import processes, records
     from voicecommand.tasks import saved
-    from voicecommand.training import fit, length, save, unknown
+    from voicecommand.training import fit, folds, length, save, unknown
 
     processes.set_threads(config.threads)
     fit.seed_everything(config.seed)
@@ -44,21 +44,21 @@ def train(config, run):
     vocabulary = task.learn(dataset["train"])
     processor = task.load_processor(vocabulary)
     encoded = fit.encode(dataset, task, processor, vocabulary)
-    rows = (len(dataset[split]) for split in ("train", "validation"))
-    args, early_stopping = length.follow_data(args, config.early_stopping, *rows)
     model = task.load_model(vocabulary, processor)
 
     with run.open(objects.to_yaml(config)):
+        settings = {"run": run, "tuning": tuning, "augmentation": augmentation, "seed": config.seed}
+        answers = folds.cross_validate(task, processor, vocabulary, dataset, encoded, args=args, **settings)
+        args, early_stopping = length.follow_data(args, config.early_stopping, *splits.count_rows(dataset))
         trained = fit.fit(
-            task, model, processor, vocabulary, dataset, encoded, run=run, args=args, tuning=tuning,
-            augmentation=augmentation, early_stopping=early_stopping, seed=config.seed,
-        )  # fmt: skip
+            task, model, processor, vocabulary, dataset, encoded, args=args, early_stopping=early_stopping, **settings
+        )
         if program.is_main_process():
             save.save(trained.model, task, processor, vocabulary, run.directory / "model")
         processes.wait_for_all()  # every rank answers with the saved model
         answerer = saved.load(run.directory / "model")
         measured = splits.choose_splits(dataset, with_test=not program.is_multirun())
-        answers = [answerer.answer_split(dataset[split], split)[0] for split in measured]
+        answers += [answerer.answer_split(dataset[split], split)[0] for split in measured]
         if program.is_main_process():
             metrics = evaluate(task.evaluators, answers)
             truncated = {split: rows.truncated for split, rows in encoded.items()}

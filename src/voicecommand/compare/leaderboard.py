@@ -15,6 +15,7 @@ from typing import Any, TypedDict
 import numpy as np
 from numpy.typing import NDArray
 
+from voicecommand.columns import CROSS_VALIDATION
 from voicecommand.compare.tables import Interval, Share
 from voicecommand.errors import InputError
 from voicecommand.evaluation import intervals
@@ -154,7 +155,7 @@ def read_run(directory: Path) -> RunRow:
 
     record, metrics = read_json(directory / "run.json"), read_json(directory / "metrics.json")
     test = test_directory(directory, record["data"]["name"])
-    tested = read_json(test / "metrics.json")["splits"]["test"] if test else None
+    tested, splits = read_json(test / "metrics.json")["splits"]["test"] if test else None, metrics["splits"]
     config = yaml.safe_load((directory / "config.yaml").read_text(encoding="utf-8"))
     noisy = list(directory.glob("robustness/*-test/robustness.json"))
     hardware = record["hardware"]
@@ -175,10 +176,12 @@ def read_run(directory: Path) -> RunRow:
         "train_seconds": record["training"]["train_seconds"],
         "machine": f"{where}, {hardware['cores']} cores, {record['threads']} threads",
         "versions": record["versions"],
-        "validation_accuracy": metrics["splits"]["validation"]["accuracy"]["value"],
+        "validation_accuracy": splits[CROSS_VALIDATION if CROSS_VALIDATION in splits else "validation"]["accuracy"][
+            "value"
+        ],
         "test_accuracy": tested["accuracy"]["value"] if tested else None,
         "test_macro_f1": tested["macro_f1"]["value"] if tested else None,
-        "test_reads": len([*directory.glob("evaluations/*-test/metrics.json"), *noisy]) + ("test" in metrics["splits"]),
+        "test_reads": len([*directory.glob("evaluations/*-test/metrics.json"), *noisy]) + ("test" in splits),
     }
 
 

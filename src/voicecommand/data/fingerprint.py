@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from voicecommand.columns import GROUP_COLUMNS
+from voicecommand.columns import GROUP_COLUMNS, HELD_OUT_IN
 
 if TYPE_CHECKING:
     from datasets import DatasetDict
@@ -61,10 +61,11 @@ def describe_data(
     unknown: Mapping[str, object] | None = None,
 ) -> dict[str, Any]:
     """The data in run.json: its name, its fingerprint and, for each split, rows, hash, truncated examples and, for
-    texts, how much the model does not know."""
+    texts, how much the model does not know; and the number of folds if there are any."""
     identity = fingerprint(dataset, columns)
     for split, content in identity["splits"].items():
         content["truncated"] = truncated.get(split, 0)
         if unknown and split in unknown:
             content["unknown"] = unknown[split]
-    return {"name": name, **identity}
+    folds = {*dataset["train"][HELD_OUT_IN][:]} - {""} if HELD_OUT_IN in dataset["train"].column_names else set()
+    return {"name": name, **identity} | ({"folds": len(folds)} if folds else {})

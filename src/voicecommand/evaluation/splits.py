@@ -20,13 +20,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from voicecommand.columns import CROSS_VALIDATION
 from voicecommand.evaluation import confidence
 from voicecommand.evaluation.base import Answers, Evaluator
 from voicecommand.evaluation.blocks import Block
 from voicecommand.evaluation.confidence import KEEP, confidence_blocks, measure_rejection
 from voicecommand.evaluation.slices import score_slices, slice_blocks
 
-MAIN_SPLITS = ("test", "validation")
+MAIN_SPLITS = ("test", CROSS_VALIDATION, "validation")
 
 
 def evaluate(
@@ -34,16 +35,17 @@ def evaluate(
     answers: Sequence[Answers],
     threshold: float | None = None,
 ) -> dict[str, Any]:
-    """The content of metrics.json; without a threshold it is taken from the validation split, if given.
+    """The content of metrics.json; without a threshold it is taken from cross-validation or validation, if given.
 
     An evaluator whose targets a split lacks is left out.
     """
     in_scope = {p.split: p for p in answers if not p.out_of_scope}
     first = evaluators[0]
+    chosen_by = CROSS_VALIDATION if CROSS_VALIDATION in in_scope else "validation"
     rejection = None
     if all("probabilities" in p.columns for p in answers):
-        if threshold is None and "validation" in in_scope:
-            threshold = confidence.acceptance_threshold(in_scope["validation"].probabilities)
+        if threshold is None and chosen_by in in_scope:
+            threshold = confidence.acceptance_threshold(in_scope[chosen_by].probabilities)
         if threshold is not None:
             splits = {p.split: measure_rejection(p, threshold, in_scope) for p in answers}
             rejection = {"threshold": threshold, "keeps": KEEP, "splits": splits}
@@ -53,7 +55,7 @@ def evaluate(
             "evaluator": first.name,
             "metric": first.primary_metric,
             "greater_is_better": first.greater_is_better,
-            "split": "validation",
+            "split": chosen_by,
         },
         "main_split": choose_main_split(answers),
         "splits": {name: _score(evaluators, p) for name, p in in_scope.items()},
@@ -90,6 +92,7 @@ def _used(evaluators: Sequence[Evaluator], p: Answers) -> list[Evaluator]:
 
 
 def choose_main_split(splits: Sequence[Answers]) -> str | None:
-    """The split that the report is about: test, else validation, else the first with labels of the model."""
+    """The split that the report is about: test, else cross-validation or validation, else the first with labels of the
+    model."""
     names = [p.split for p in splits if not p.out_of_scope]
     return next((name for name in (*MAIN_SPLITS, *names) if name in names), None)

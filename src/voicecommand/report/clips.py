@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from voicecommand.audio.clips import SAMPLING_RATE, Clips
+from voicecommand.columns import CROSS_VALIDATION
 from voicecommand.evaluation.blocks import Block, Examples
 from voicecommand.files import write_bytes
 
@@ -89,7 +90,8 @@ def write_run_clips(directory: Path, blocks: Sequence[Block], dataset: DatasetDi
 
     @cache
     def clips_of(split: str) -> tuple[Clips, dict[str, int]]:
-        return Clips(dataset[split]), {name: row for row, name in enumerate(dataset[split]["id"])}
+        rows = dataset["train" if split == CROSS_VALIDATION else split]
+        return Clips(rows), {name: row for row, name in enumerate(rows["id"])}
 
     def read(split: str, name: str) -> NDArray[np.int16]:
         clips, rows = clips_of(split)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from voicecommand.columns import CROSS_VALIDATION
 from voicecommand.evaluation.words import false_accepts_of, figures_of, percent
 
 # The share of a split that is unknown to the model, above which it is a warning. Names and emoji stay below it.
@@ -36,6 +37,7 @@ def report_warnings(metrics: dict[str, Any], run: dict[str, Any]) -> list[str]:
             found.append(f"{name} has no example of {len(empty)} of {len(split['labels'])} labels: {', '.join(empty)}.")
     accepted = false_accepts_of(metrics)
     found += [f"{name}, false accepts: {figure['note']}." for name, figure in accepted.items() if figure["note"]]
+    found += not_measured(metrics, run)
     if metrics["main_split"] == "validation":
         found.append("No test split was read: the figures are of validation, which also chose the model.")
     what = "texts were cut at the longest length"
@@ -54,6 +56,18 @@ def report_warnings(metrics: dict[str, Any], run: dict[str, Any]) -> list[str]:
     if (run.get("git") or {}).get("dirty"):
         found.append("The code had changes that no commit holds when this ran.")
     return found
+
+
+def not_measured(metrics: dict[str, Any], run: dict[str, Any]) -> list[str]:
+    """Of a run with cross-validation: whose figures they are, as one sentence."""
+    if CROSS_VALIDATION not in metrics["splits"]:
+        return []
+    folds = (run.get("data") or {}).get("folds", "several")
+    own = "its own accuracy is not measured" if metrics["main_split"] == CROSS_VALIDATION else "test measures it"
+    return [
+        f"{CROSS_VALIDATION}: each example was answered by one of {folds} models of the same recipe that was not trained "
+        f"on it. The saved model was trained on all of them, and {own}."
+    ]
 
 
 def run_facts(run: dict[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:

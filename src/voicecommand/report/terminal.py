@@ -10,6 +10,7 @@ from voicecommand.evaluation import arrays
 from voicecommand.evaluation.slices import format_by_group
 from voicecommand.evaluation.words import figures_of, format_figure, name_in_words, percent
 from voicecommand.files import read_json
+from voicecommand.report.facts import not_measured
 
 LINE_WIDTH = 120
 MATRIX_LABELS = 30
@@ -94,9 +95,11 @@ def _pair_lines(matrix: Sequence[Sequence[int]], names: Sequence[str], split: st
 
 def format_result(directory: Path) -> str:
     """The last lines of a run on the terminal, read from its files."""
-    metrics, model = read_json(directory / "metrics.json"), read_json(directory / "run.json")["model"]
+    metrics, record = read_json(directory / "metrics.json"), read_json(directory / "run.json")
+    model = record["model"]
     at = f" at {model['revision'][:12]}" if model["revision"] else ""
     what = f"{model['checkpoint']}{at}" if model["checkpoint"] else "fitted on this data only"
     if model.get("teacher"):
         what += f", taught by {model['teacher']}"
-    return f"\n{model['name']} is {what}\n{format_summary(metrics)}\nreport: {directory / 'report.html'}"
+    lines = [f"{model['name']} is {what}", format_summary(metrics), *not_measured(metrics, record)]
+    return "\n".join(["", *lines, f"report: {directory / 'report.html'}"])

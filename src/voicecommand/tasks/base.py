@@ -144,6 +144,20 @@ class Encoded:
         """A function: row numbers -> rows."""
         return RowReader(self.rows)
 
+    def select(self, numbers: Sequence[int]) -> Encoded:
+        """The rows of these numbers. How many of them are truncated is not counted."""
+
+        def pick(values: Sequence) -> Sequence:
+            return values[np.asarray(numbers)] if isinstance(values, np.ndarray) else [values[i] for i in numbers]
+
+        rows = self.rows
+        chosen: Rows
+        if isinstance(rows, Mapping):
+            chosen = {name: pick(values) for name, values in rows.items()}
+        else:
+            chosen = rows.select(numbers)
+        return Encoded(chosen, {name: [values[i] for i in numbers] for name, values in self.references.items()})
+
 
 class RowReader:
     """Row numbers -> rows. Audio comes as int16 views into its memory map. Pickles as its data set does."""

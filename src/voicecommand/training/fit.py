@@ -133,8 +133,12 @@ def fit(
     from voicecommand.models.tuning import count_parameters
 
     network = cast("PreTrainedModel", model)
+    validation = encoded.get("validation")
+    if validation is None:
+        args, early_stopping, validate = _without_evaluation(args), None, _measure_nothing
+    else:
+        validate = build_validation(task, processor, vocabulary, dataset["validation"], validation, args)
     callbacks = _build_callbacks(run, args, early_stopping)
-    validate = build_validation(task, processor, vocabulary, dataset["validation"], encoded["validation"], args)
     stages = task.stages(encoded["train"])
     prepared = task.prepare(network, tuning, encoded["train"], processor)
     start, steps, output = time.perf_counter(), 0, None
@@ -142,7 +146,7 @@ def fit(
         trainer = build_trainer(
             task, prepared, processor, vocabulary, stage,
             args=_arguments_of(stage, args), tuning=tuning, augmentation=augmentation, seed=seed,
-            validation=encoded["validation"], validate=validate, callbacks=callbacks, unprepared=network,
+            validation=validation, validate=validate, callbacks=callbacks, unprepared=network,
         )  # fmt: skip
         progress.show_progress(trainer)
         log_parameters(*count_parameters(trainer.model), count_unseen(trainer.model))
@@ -226,6 +230,10 @@ def build_validation(
     return validate
 
 
+def _measure_nothing(model: nn.Module) -> dict[str, float]:
+    return {}
+
+
 def build_trainer(
     task: NetworkTask,
     model: nn.Module,
@@ -238,7 +246,7 @@ def build_trainer(
     augmentation: Augmentation | None = None,
     seed: int = 0,
     validation: Encoded | None = None,
-    validate: Callable[[nn.Module], dict[str, float]] = lambda model: {},
+    validate: Callable[[nn.Module], dict[str, float]] = _measure_nothing,
     callbacks: list[TrainerCallback] | None = None,
     unprepared: PreTrainedModel | None = None,
 ) -> CommandTrainer:
@@ -303,6 +311,17 @@ def _build_callbacks(run: Run, args: TrainingArguments, early_stopping: int | No
             )
         callbacks.append(EarlyStoppingCallback(early_stopping))
     return callbacks
+
+
+def _without_evaluation(args: TrainingArguments) -> TrainingArguments:
+    """The arguments of a fixed schedule whose last weights are kept, for data without a validation split."""
+    from transformers.trainer_utils import IntervalStrategy, SaveStrategy
+
+    own = copy.copy(args)
+    own.eval_strategy, own.load_best_model_at_end = IntervalStrategy.NO, False
+    if own.save_strategy == SaveStrategy.BEST:
+        own.save_strategy = SaveStrategy.EPOCH
+    return own
 
 
 def _arguments_of(stage: Stage, args: TrainingArguments) -> TrainingArguments:

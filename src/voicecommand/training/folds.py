@@ -1,0 +1,129 @@
+"""Cross-validation: every row is answered by a model that was not trained on it.
+
+Each fold is a fit of its own in RUN/folds/N, from the same seed and with the same settings as the run's model. A fold
+that has a saved model is finished, and not fitted again when the run is resumed.
+"""
+
+from __future__ import annotations
+
+import copy
+import gc
+import logging
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from voicecommand import files
+from voicecommand.columns import CROSS_VALIDATION, HELD_OUT_IN
+from voicecommand.evaluation.base import Answers
+from voicecommand.run import processes
+from voicecommand.tasks import saved
+from voicecommand.training import fit, save
+
+if TYPE_CHECKING:
+    from datasets import DatasetDict
+    from transformers import TrainingArguments
+
+    from voicecommand.audio.augmentation import Augmentation
+    from voicecommand.models.tuning import Tuning
+    from voicecommand.run.directory import Run
+    from voicecommand.tasks.base import Encoded, Processor, Task, Vocabulary
+
+logger = logging.getLogger(__name__)
+FOLDER = "folds"
+
+
+def cross_validate(
+    task: Task,
+    processor: Processor | None,
+    vocabulary: Vocabulary,
+    dataset: DatasetDict,
+    encoded: Mapping[str, Encoded],
+    *,
+    run: Run,
+    args: TrainingArguments | None = None,
+    tuning: Tuning | None = None,
+    augmentation: Augmentation | None = None,
+    seed: int = 0,
+) -> list[Answers]:
+    """The answers to all held-out rows of train as one split, `cross_validation`; [] if the data has no folds.
+
+    Raises:
+        Stopped, NonFiniteLoss: as in `fit.fit`; the folds before are kept.
+    """
+    train = dataset["train"]
+    if HELD_OUT_IN not in train.column_names:
+        return []
+    held_out_in = train[HELD_OUT_IN][:]
+    parts: list[Answers] = []
+    names = sorted({*held_out_in} - {""}, key=int)
+    for name in names:
+        held = [row for row, number in enumerate(held_out_in) if number == name]
+        kept = [row for row, number in enumerate(held_out_in) if number != name]
+        directory = run.directory / FOLDER / name
+        if processes.agree((directory / "model").is_dir):
+            logger.info("fold %s of %d is finished already", name, len(names))
+        else:
+            logger.info("fold %s of %d: %d rows to train on, %d held out", name, len(names), len(kept), len(held))
+            fit.seed_everything(seed)
+            trained = fit.fit(
+                task, task.load_model(vocabulary, processor), processor, vocabulary, dataset,
+                {"train": encoded["train"].select(kept)}, run=run, args=_arguments_of(directory, args), tuning=tuning,
+                augmentation=augmentation, seed=seed,
+            )  # fmt: skip
+            _save(trained, task, processor, vocabulary, directory)
+            run.resume = False  # the next fits start at step 0
+            del trained
+            gc.collect()  # a Trainer is in a circle of references, and holds memory of the device
+        answerer = saved.load(directory / "model")
+        parts.append(answerer.answer_split(train.select(held), CROSS_VALIDATION)[0])
+        figures = task.evaluators[0].quick(parts[-1])
+        if processes.RANK == 0:
+            files.write_json(directory / "figures.json", {"train": len(kept), "held_out": len(held), **figures})
+        logger.info("fold %s of %d: %s", name, len(names), ", ".join(f"{k} {v:.4f}" for k, v in figures.items()))
+    return [_pool(parts)]
+
+
+def _arguments_of(directory: Path, args: TrainingArguments | None) -> TrainingArguments | None:
+    """The arguments of a fold, which has its own folder of checkpoints."""
+    if args is None:
+        return None
+    own = copy.copy(args)
+    own.output_dir = str(directory / "checkpoints")
+    return own
+
+
+def _save(
+    trained: fit.Trained, task: Task, processor: Processor | None, vocabulary: Vocabulary, directory: Path
+) -> None:
+    """Write the log and the model of a finished fold, whose checkpoints are of no more use."""
+    if processes.RANK == 0:
+        files.write_json(directory / "history.json", trained.history)
+        save.save(trained.model, task, processor, vocabulary, directory / "model")
+        shutil.rmtree(directory / "checkpoints", ignore_errors=True)
+    processes.wait_for_all()
+
+
+def _pool(parts: Sequence[Answers]) -> Answers:
+    """The answers of all folds, one fold after the other."""
+    first = parts[0]
+    columns = {}
+    for name, values in first.columns.items():
+        every = [part.columns[name] for part in parts]
+        is_array = isinstance(values, np.ndarray)
+        columns[name] = np.concatenate(every) if is_array else list(chain.from_iterable(every))
+    return replace(
+        first,
+        ids=[name for part in parts for name in part.ids],
+        origins=[origin for part in parts for origin in part.origins],
+        texts=[text for part in parts for text in part.texts],
+        references={k: [value for part in parts for value in part.references[k]] for k in first.references},
+        columns=columns,
+        groups=None if first.groups is None else [group for part in parts for group in part.groups or ()],
+        seconds=None if first.seconds is None else [value for part in parts for value in part.seconds or ()],
+    )
