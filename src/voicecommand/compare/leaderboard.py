@@ -176,9 +176,7 @@ def read_run(directory: Path) -> RunRow:
         "train_seconds": record["training"]["train_seconds"],
         "machine": f"{where}, {hardware['cores']} cores, {record['threads']} threads",
         "versions": record["versions"],
-        "validation_accuracy": splits[CROSS_VALIDATION if CROSS_VALIDATION in splits else "validation"]["accuracy"][
-            "value"
-        ],
+        "validation_accuracy": (splits.get("validation") or splits[CROSS_VALIDATION])["accuracy"]["value"],
         "test_accuracy": tested["accuracy"]["value"] if tested else None,
         "test_macro_f1": tested["macro_f1"]["value"] if tested else None,
         "test_reads": len([*directory.glob("evaluations/*-test/metrics.json"), *noisy]) + ("test" in splits),

@@ -65,8 +65,8 @@ def not_measured(metrics: dict[str, Any], run: dict[str, Any]) -> list[str]:
     folds = (run.get("data") or {}).get("folds", "several")
     own = "its own accuracy is not measured" if metrics["main_split"] == CROSS_VALIDATION else "test measures it"
     return [
-        f"{CROSS_VALIDATION}: each example was answered by one of {folds} models of the same recipe that was not trained "
-        f"on it. The saved model was trained on all of them, and {own}."
+        f"{CROSS_VALIDATION}: the figures are of {folds} models of the same recipe, each measured on examples that it "
+        f"was not trained on. The saved model was trained on all of them, and {own}."
     ]
 
 

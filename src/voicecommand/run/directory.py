@@ -35,6 +35,7 @@ class Run:
         is_finished: the run is already finished.
         stop_requested: a signal asked to stop after the current step.
         can_save: whether training is in progress, so that a signal can wait for the end of a step; set by training.
+        startup_seconds: of the process until the first fit of the run began; set by training.
 
     Raises:
         InputError: the directory is in use, or holds an unfinished run and neither `resume` nor `overwrite` is set.
@@ -44,6 +45,7 @@ class Run:
         self.directory, self.resume, self.overwrite = directory, resume, overwrite
         self.started = time.time()
         self.stop_requested = self.can_save = False
+        self.startup_seconds: float | None = None
         verdict = processes.agree(self._inspect)
         if verdict["error"]:
             raise InputError(verdict["error"])

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from voicecommand.tasks.base import Processor
     from voicecommand.training.trainer import CommandTrainer
 
+    Validate = Callable[[nn.Module], dict[str, float]]  # network -> figures of the validation split
+
 logger = logging.getLogger(__name__)
 
 
@@ -125,15 +127,17 @@ def fit(
         Stopped: a signal came; a checkpoint was saved.
         NonFiniteLoss: the loss became NaN or infinite.
     """
-    startup = machine.process_seconds()
+    if run.startup_seconds is None:
+        run.startup_seconds = round(machine.process_seconds(), 2)
     if isinstance(task, EstimatorTask):
-        return _fit_estimator(task, cast("Features", model), vocabulary, encoded["train"], run, seed, startup)
+        return _fit_estimator(task, cast("Features", model), vocabulary, encoded["train"], run, seed)
     assert isinstance(task, NetworkTask) and args is not None and tuning is not None
     from voicecommand.models.embeddings import count_unseen
     from voicecommand.models.tuning import count_parameters
 
     network = cast("PreTrainedModel", model)
     validation = encoded.get("validation")
+    validate: Validate
     if validation is None:
         args, early_stopping, validate = _without_evaluation(args), None, _measure_nothing
     else:
@@ -164,7 +168,7 @@ def fit(
         "parameters": total,
         "trainable_parameters": trainable,
         "samples_per_second": output.metrics.get("train_samples_per_second") if output else None,
-        "startup_seconds": round(startup, 2),
+        "startup_seconds": run.startup_seconds,
         "train_seconds": round(time.perf_counter() - start, 2),
         "steps": steps,
         "peak_memory_mb": round(machine.peak_memory_mb(), 1),
@@ -180,7 +184,7 @@ def fit(
 
 
 def _fit_estimator(
-    task: EstimatorTask, features: Features, vocabulary: Vocabulary, train: Encoded, run: Run, seed: int, startup: float
+    task: EstimatorTask, features: Features, vocabulary: Vocabulary, train: Encoded, run: Run, seed: int
 ) -> Trained:
     if run.resume:
         logger.warning("no complete checkpoint to resume from: training starts at step 0")
@@ -194,7 +198,7 @@ def _fit_estimator(
         "parameters": total,
         "trainable_parameters": fitted,
         "samples_per_second": len(train) / seconds,
-        "startup_seconds": round(startup, 2),
+        "startup_seconds": run.startup_seconds,
         "train_seconds": round(seconds, 2),
         "steps": 0,
         "peak_memory_mb": round(machine.peak_memory_mb(), 1),
@@ -209,7 +213,7 @@ def build_validation(
     rows: Dataset,
     encoded: Encoded,
     args: TrainingArguments,
-) -> Callable[[nn.Module], dict[str, float]]:
+) -> Validate:
     """A function: network -> the figures of the validation split, from the first evaluator, and the loss."""
     import numpy as np
 
@@ -246,7 +250,7 @@ def build_trainer(
     augmentation: Augmentation | None = None,
     seed: int = 0,
     validation: Encoded | None = None,
-    validate: Callable[[nn.Module], dict[str, float]] = _measure_nothing,
+    validate: Validate = _measure_nothing,
     callbacks: list[TrainerCallback] | None = None,
     unprepared: PreTrainedModel | None = None,
 ) -> CommandTrainer:
