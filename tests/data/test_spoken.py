@@ -266,3 +266,13 @@ def test_flite_refuses_a_voice_that_it_would_replace_and_says_the_same_twice() -
         Flite().speak(Utterance("hello", Voice("flite", "nobody"), 50, 175))
     said = [Flite().speak(Utterance("hello", Voice("flite", "slt"), 40, 175)) for _ in range(2)]
     assert said[0][1] == round(16000 * 2**-0.1) and (said[0][0] == said[1][0]).all()
+
+
+def test_folds_have_voices_of_their_own(fake: Path) -> None:
+    dataset = load_spoken(("text", "label"), phrases=PHRASES, speakers=24, clips_per_phrase=30, split={"folds": 3})
+    assert list(dataset) == ["train"] and len(dataset["train"]) == 90
+    voices: dict[str, set[str]] = {}
+    for speaker, number in zip(dataset["train"]["speaker"], dataset["train"]["held_out_in"], strict=True):
+        voices.setdefault(number, set()).add(speaker.split("-p")[0])
+    assert sorted(voices) == ["1", "2", "3"]
+    assert sum(map(len, voices.values())) == len(set.union(*voices.values()))

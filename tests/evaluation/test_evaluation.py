@@ -76,6 +76,17 @@ def test_metrics_hold_each_split_and_the_test_split_is_the_main_one(splits: list
     assert json.loads(json.dumps(metrics)) == metrics, "plain JSON, nothing of numpy"
 
 
+def test_cross_validation_is_the_objective_and_sets_the_threshold() -> None:
+    pooled = predictions_of("cross_validation", [0, 1, 2] * 20, [0, 1, 2] * 18 + [1, 1, 2] * 2)
+    outside = predictions_of("out_of_scope_validation", [-1] * 10, [0] * 10)
+    metrics = evaluate_labels([pooled, outside])
+    assert metrics["main_split"] == metrics["objective"]["split"] == "cross_validation"
+    assert metrics["rejection"]["threshold"] == evaluate_labels([pooled])["rejection"]["threshold"]
+    assert metrics["rejection"]["splits"]["out_of_scope_validation"]["auroc"] is None, "of another model"
+    test = predictions_of("test", [0, 1, 2] * 20, [0, 1, 2] * 20)
+    assert evaluate_labels([pooled, test])["main_split"] == "test"
+
+
 def test_groups_give_a_bootstrap_over_groups_and_no_groups_give_wilson(splits: list[Answers]) -> None:
     metrics = evaluate_labels(splits)["splits"]
     accuracy = metrics["validation"]["accuracy"]

@@ -9,7 +9,7 @@ from typing import Any
 from voicecommand.evaluation import words
 from voicecommand.evaluation.slices import format_by_group
 from voicecommand.files import read_json
-from voicecommand.report.facts import report_warnings, run_facts, run_title
+from voicecommand.report.facts import not_measured, report_warnings, run_facts, run_title
 
 LICENSE = "apache-2.0"
 HUB_METRICS = {"macro_f1": "f1"}  # the hub's names of metrics, where they are not ours
@@ -41,6 +41,7 @@ def card_context(
         "metrics": metrics,
         "main": main,
         "main_name": name,
+        "not_measured": not_measured(metrics, run) if metrics else [],
         "data_name": (run.get("data") or {}).get("name"),
         "training": _training(run),
         "limits": _limits(saved, run, metrics),

@@ -87,7 +87,7 @@ def load_spoken(
             _append(rows, id=f"{UNKNOWN}-{number}", origin=f"data.unknown[{number}]", text=text, label=UNKNOWN)
     shares = {"train": 1 - rule.validation - rule.test, "validation": rule.validation, "test": rule.test}
     if rule.folds is not None:
-        shares = {str(number): 1 / rule.folds for number in range(1, rule.folds + 1)}
+        shares = {f"fold {number}": 1 / rule.folds for number in range(1, rule.folds + 1)}
     by_split = split_speakers(draw_speakers(speakers, found, accents, pitch, rate), shares)
     splits = {name: Rows() for name in by_split}
     utterances: list[Utterance] = []
@@ -107,9 +107,9 @@ def load_spoken(
 
 def _join_folds(folds: Mapping[str, Rows]) -> Rows:
     """The rows of all folds, each with the number of its fold."""
-    names = next(iter(folds.values()))
-    rows = {name: [cell for fold in folds.values() for cell in fold[name]] for name in names}
-    return rows | {HELD_OUT_IN: [number for number, fold in folds.items() for _ in fold["id"]]}
+    parts = list(folds.values())
+    rows = {name: [cell for part in parts for cell in part[name]] for name in parts[0]}
+    return rows | {HELD_OUT_IN: [str(number) for number, part in enumerate(parts, start=1) for _ in part["id"]]}
 
 
 def _say_all(rows: Rows, speakers: Sequence[Speaker], count: int, utterances: list[Utterance]) -> Rows:
