@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 # Of 30 rows, 90 % right have an interval of 74 to 97 %; with less than 2 rows a label, no label is measured.
 FEW_ROWS, FEW_ROWS_OF_LABEL = 30, 2
-WHAT = {"text": "texts", "content": "recordings"}  # what the keys are, in messages
+# What the keys are, in messages; of another column, its values.
+WHAT = {"text": "texts", "content": "recordings", "speaker": "speakers", "template": "templates"}
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,7 @@ def fill_missing(splits: dict[str, Rows], rule: SplitRule) -> dict[str, Rows]:
     by, keys = _find_keys(train, rule)
     labels = _labels_of(keys, train)
     places = place(labels, missing)
-    if "label" in train and by in WHAT:
+    if "label" in train and by in ("text", "content"):
         _check_filled(places, missing, labels, WHAT[by])
     else:
         _fill_empty(places, labels, missing, by)

@@ -139,6 +139,7 @@ def fit(
     validation = encoded.get("validation")
     validate: Validate
     if validation is None:
+        logger.info("no validation split: trains to the end of the schedule, and the last weights are kept")
         args, early_stopping, validate = _without_evaluation(args), None, _measure_nothing
     else:
         validate = build_validation(task, processor, vocabulary, dataset["validation"], validation, args)

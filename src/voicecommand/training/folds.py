@@ -23,6 +23,7 @@ from voicecommand.columns import CROSS_VALIDATION, HELD_OUT_IN
 from voicecommand.evaluation.base import Answers
 from voicecommand.run import processes
 from voicecommand.tasks import saved
+from voicecommand.tasks.predicting import collect_answers
 from voicecommand.training import fit, save
 
 if TYPE_CHECKING:
@@ -80,8 +81,9 @@ def cross_validate(
             run.resume = False  # the next fits start at step 0
             del trained
             gc.collect()  # a Trainer is in a circle of references, and holds memory of the device
-        answerer = saved.load(directory / "model")
-        parts.append(answerer.answer_split(train.select(held), CROSS_VALIDATION)[0])
+        rows = encoded["train"].select(held)
+        answered = saved.load(directory / "model").answerer.answer_encoded(rows)
+        parts.append(collect_answers(train.select(held), CROSS_VALIDATION, rows, answered, vocabulary))
         figures = task.evaluators[0].quick(parts[-1])
         if processes.RANK == 0:
             files.write_json(directory / "figures.json", {"train": len(kept), "held_out": len(held), **figures})
