@@ -44,14 +44,15 @@ def train(config, run):
     vocabulary = task.learn(dataset["train"])
     processor = task.load_processor(vocabulary)
     encoded = fit.encode(dataset, task, processor, vocabulary)
+    rows = (len(dataset[split]) if split in dataset else 0 for split in ("train", "validation"))
+    final, early_stopping = length.follow_data(args, config.early_stopping, *rows)
     model = task.load_model(vocabulary, processor)
 
     with run.open(objects.to_yaml(config)):
         settings = {"run": run, "tuning": tuning, "augmentation": augmentation, "seed": config.seed}
         answers = folds.cross_validate(task, processor, vocabulary, dataset, encoded, args=args, **settings)
-        args, early_stopping = length.follow_data(args, config.early_stopping, *splits.count_rows(dataset))
         trained = fit.fit(
-            task, model, processor, vocabulary, dataset, encoded, args=args, early_stopping=early_stopping, **settings
+            task, model, processor, vocabulary, dataset, encoded, args=final, early_stopping=early_stopping, **settings
         )
         if program.is_main_process():
             save.save(trained.model, task, processor, vocabulary, run.directory / "model")

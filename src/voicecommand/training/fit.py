@@ -137,11 +137,8 @@ def fit(
 
     network = cast("PreTrainedModel", model)
     validation = encoded.get("validation")
-    validate: Validate
-    if validation is None:
-        logger.info("no validation split: trains to the end of the schedule, and the last weights are kept")
-        args, early_stopping, validate = _without_evaluation(args), None, _measure_nothing
-    else:
+    validate: Validate = _measure_nothing
+    if validation is not None:
         validate = build_validation(task, processor, vocabulary, dataset["validation"], validation, args)
     callbacks = _build_callbacks(run, args, early_stopping)
     stages = task.stages(encoded["train"])
@@ -316,17 +313,6 @@ def _build_callbacks(run: Run, args: TrainingArguments, early_stopping: int | No
             )
         callbacks.append(EarlyStoppingCallback(early_stopping))
     return callbacks
-
-
-def _without_evaluation(args: TrainingArguments) -> TrainingArguments:
-    """The arguments of a fixed schedule whose last weights are kept, for data without a validation split."""
-    from transformers.trainer_utils import IntervalStrategy, SaveStrategy
-
-    own = copy.copy(args)
-    own.eval_strategy, own.load_best_model_at_end = IntervalStrategy.NO, False
-    if own.save_strategy == SaveStrategy.BEST:
-        own.save_strategy = SaveStrategy.EPOCH
-    return own
 
 
 def _arguments_of(stage: Stage, args: TrainingArguments) -> TrainingArguments:

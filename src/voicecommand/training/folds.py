@@ -6,7 +6,6 @@ that has a saved model is finished, and not fitted again when the run is resumed
 
 from __future__ import annotations
 
-import copy
 import gc
 import logging
 import shutil
@@ -24,7 +23,7 @@ from voicecommand.evaluation.base import Answers
 from voicecommand.run import processes
 from voicecommand.tasks import saved
 from voicecommand.tasks.predicting import collect_answers
-from voicecommand.training import fit, save
+from voicecommand.training import fit, length, save
 
 if TYPE_CHECKING:
     from datasets import DatasetDict
@@ -54,6 +53,9 @@ def cross_validate(
 ) -> list[Answers]:
     """The answers to all held-out rows of train as one split, `cross_validation`; [] if the data has no folds.
 
+    Args:
+        args: as the configuration has them; each fold has the length that its own rows need.
+
     Raises:
         Stopped, NonFiniteLoss: as in `fit.fit`; the folds before are kept.
     """
@@ -74,8 +76,8 @@ def cross_validate(
             fit.seed_everything(seed)
             trained = fit.fit(
                 task, task.load_model(vocabulary, processor), processor, vocabulary, dataset,
-                {"train": encoded["train"].select(kept)}, run=run, args=_arguments_of(directory, args), tuning=tuning,
-                augmentation=augmentation, seed=seed,
+                {"train": encoded["train"].select(kept)}, run=run, args=_arguments_of(directory, args, len(kept)),
+                tuning=tuning, augmentation=augmentation, seed=seed,
             )  # fmt: skip
             _save(trained, task, processor, vocabulary, directory)
             run.resume = False  # the next fits start at step 0
@@ -91,12 +93,11 @@ def cross_validate(
     return [_pool(parts)]
 
 
-def _arguments_of(directory: Path, args: TrainingArguments | None) -> TrainingArguments | None:
-    """The arguments of a fold, which has its own folder of checkpoints."""
-    if args is None:
-        return None
-    own = copy.copy(args)
-    own.output_dir = str(directory / "checkpoints")
+def _arguments_of(directory: Path, args: TrainingArguments | None, rows: int) -> TrainingArguments | None:
+    """The arguments of a fold: the length of its own rows, no validation, and its own folder of checkpoints."""
+    own, _ = length.follow_data(args, None, rows, 0)
+    if own is not None:
+        own.output_dir = str(directory / "checkpoints")
     return own
 
 

@@ -44,13 +44,11 @@ def follow_data(
     _fit_epochs(args, train, per_epoch)
     if args.load_best_model_at_end and validation < CHOOSE_FROM:
         args.load_best_model_at_end, early_stopping = False, None
-        if validation:
-            logger.info(
-                "checkpoint: the last one, without early stopping: validation has %d rows, and with fewer than %d the"
-                " best of several checkpoints would be chosen by chance",
-                validation,
-                CHOOSE_FROM,
-            )
+        few = (
+            f"validation has {validation} rows, and with fewer than {CHOOSE_FROM} the best of several checkpoints would"
+        )
+        why = f"{few} be chosen by chance" if validation else "there is no validation split"
+        logger.info("checkpoint: the last one, without early stopping: %s", why)
     if not validation:
         args.eval_strategy = _strategy("no")
     return args, early_stopping
