@@ -14,7 +14,8 @@ from voicecommand.data.splits import SplitRule, fill_missing
 from voicecommand.data.table import Rows
 from voicecommand.errors import InputError
 
-INTERVALS = SplitRule().intervals
+RULE = SplitRule(stratify=True)
+INTERVALS = RULE.intervals
 
 
 def phrases(counts: dict[str, int], start: int = 0) -> dict[str, set[str]]:
@@ -106,25 +107,25 @@ def test_every_label_is_in_train_even_where_splits_are_filled_by_single_speakers
         names = [f"s{shift}-{i}" for i in range(4)]
         labels = dict(zip(names, ({"a"}, {"a", "b"}, {"b", "c"}, {"c", "a"}), strict=True))
         speakers = [name for name in names for _ in labels[name]]
-        made = fill_missing({"train": rows_of(labels, speaker=speakers)}, SplitRule(by="speaker"))
+        made = fill_missing({"train": rows_of(labels, speaker=speakers)}, SplitRule(by="speaker", stratify=True))
         assert set(made["train"]["label"]) == {"a", "b", "c"} and all(made[name]["id"] for name in made)
 
 
 def test_labels_that_are_never_measured_are_named(caplog: pytest.LogCaptureFixture) -> None:
-    fill_missing({"train": rows_of(phrases({"a": 400, "rare": 2}))}, SplitRule())
+    fill_missing({"train": rows_of(phrases({"a": 400, "rare": 2}))}, RULE)
     assert "1 label(s) are never measured, all their rows are in train: 'rare'; bring 3 different texts" in caplog.text
     assert "too few" not in caplog.text
 
 
 def test_a_small_test_split_is_told_with_what_to_do(caplog: pytest.LogCaptureFixture) -> None:
-    fill_missing({"train": rows_of(phrases({"a": 20, "b": 20}))}, SplitRule())
+    fill_missing({"train": rows_of(phrases({"a": 20, "b": 20}))}, RULE)
     assert "rows, too few for figures to rely on: data.split.folds=5 trains and measures on all" in caplog.text
 
 
 def test_rows_that_cannot_be_split_are_refused_and_the_remedy_works() -> None:
     train = rows_of(phrases({"a": 2, "b": 2}))
     with pytest.raises(InputError, match=r"4 different texts are too few to take test and validation .*folds=4 "):
-        fill_missing({"train": train}, SplitRule())
+        fill_missing({"train": train}, RULE)
     assert set(fill_missing({"train": train}, SplitRule(folds=4))["train"][HELD_OUT_IN]) == {"1", "2", "3", "4"}
 
 

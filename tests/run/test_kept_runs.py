@@ -27,6 +27,7 @@ FINISHED = {
 # The settings of then whose defaults have changed since.
 SPEECH_OF_THEN = ("training.min_steps=0",)
 TEXT_OF_THEN = (*SPEECH_OF_THEN, "training.max_epochs=null", "model.head_start=random")
+SPLITS_OF_THEN = "data.split.stratify=false"
 # Directories of November 2026.
 DIRECTORIES = {
     ("model=bert", "data=commands", *TEXT_OF_THEN): "runs/commands/bert-full-s42-cd8ecd6e",
@@ -34,7 +35,13 @@ DIRECTORIES = {
     ("model=bcresnet", "data=keywords", "data.path=keywords", *SPEECH_OF_THEN): (
         "runs/keywords/bcresnet-full-s42-274be822"
     ),
-    ("model=bert", "data=file", "data.path=commands.csv", *TEXT_OF_THEN): "runs/file/bert-full-s42-8cccb324",
+    (
+        "model=bert",
+        "data=file",
+        "data.path=commands.csv",
+        SPLITS_OF_THEN,
+        *TEXT_OF_THEN,
+    ): "runs/file/bert-full-s42-8cccb324",
 }
 STEPS = ("training.save_strategy=steps", "training.eval_strategy=steps", "training.report_to=none", "precision=fp32")
 
@@ -43,9 +50,9 @@ def overrides(name: str) -> list[str]:
     """The command that made a run of `FINISHED`."""
     model, *training = FINISHED[name]
     if model in ("tfidf_svm", "bert_scratch"):
-        data = ["data=file", "data.path=commands.csv"]
+        data = ["data=file", "data.path=commands.csv", SPLITS_OF_THEN]
     else:
-        data = ["data=folder", "data.path=recordings"]
+        data = ["data=folder", "data.path=recordings", SPLITS_OF_THEN]
     given = [f"model={model}", *data, "threads=1", *training]
     if training:
         given += [*STEPS, training[1].replace("save", "eval")]
@@ -79,7 +86,7 @@ def test_a_command_of_then_has_its_directory_of_then(given: tuple[str, ...], dir
 def test_a_younger_key_counts_only_where_it_is_set() -> None:
     from voicecommand.config import identity, program
 
-    words = ["model=bert", "data=file", "data.path=commands.csv", *TEXT_OF_THEN]
+    words = ["model=bert", "data=file", "data.path=commands.csv", SPLITS_OF_THEN, *TEXT_OF_THEN]
     then, unset, given = (
         str(identity.run_directory(program.compose("train", [*words, *more])))
         for more in ([], ["data.column_map.transcript=null"], ["data.column_map.transcript=said"])

@@ -43,6 +43,7 @@ HASHED_TARGETS = {
 NEWER_KEYS: dict[str, object] = {
     "data.column_map.transcript": None,
     "data.split.folds": None,
+    "data.split.stratify": False,
     "model.head_start": "random",
     "training.max_epochs": None,
     "training.min_steps": 0,

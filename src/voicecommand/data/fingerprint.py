@@ -67,5 +67,6 @@ def describe_data(
         content["truncated"] = truncated.get(split, 0)
         if unknown and split in unknown:
             content["unknown"] = unknown[split]
-    folds = {*dataset["train"][HELD_OUT_IN][:]} - {""} if HELD_OUT_IN in dataset["train"].column_names else set()
+    divided = [rows[HELD_OUT_IN][:] for rows in dataset.values() if HELD_OUT_IN in rows.column_names]
+    folds = {number for column in divided for number in column} - {""}
     return {"name": name, **identity} | ({"folds": len(folds)} if folds else {})
