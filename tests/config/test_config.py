@@ -319,6 +319,42 @@ def test_the_help_lists_the_groups_of_the_recipe_and_what_may_be_given() -> None
     assert listed == ["data"]
 
 
+def test_the_help_of_a_model_lists_what_it_uses() -> None:
+    config_schema.register_schemas()
+    page = groups.format_help("train", ["model=tfidf_svm"])
+    for word in ("training", "tuning", "augment", "precision=", "early_stopping="):
+        assert f"\n{word}" not in page and f"  {word}" not in page, word
+    assert "  model.KEY, data.KEY    a key" in page and "\ndata: " in page and "  seed=42" in page
+    page = groups.format_help("train", ["model=bert"])
+    assert "\ntuning: " in page and "\naugment: " not in page and "precision=" in page
+
+
+def test_the_printed_configuration_has_the_values_that_would_be_used() -> None:
+    import yaml
+    from omegaconf import OmegaConf
+    from transformers import TrainingArguments
+
+    config_schema.register_schemas()
+    page = program.format_config("train", ["model=bert", "training.max_grad_norm=2", "seed=7"])
+    assert "???" not in page and "${" not in page
+    shown = yaml.safe_load(page)["training"]
+    assert (shown["max_grad_norm"], shown["seed"], shown["num_train_epochs"]) == (2, 7, 8)
+    fields = {field.name: field.default for field in dataclasses.fields(TrainingArguments)}
+    composed = program.compose("train", ["model=bert"]).training
+    unset = [name for name in fields if name in shown and OmegaConf.is_missing(composed, name)]
+    unset.remove("max_grad_norm")
+    assert len(unset) > 60
+    assert {name: shown[name] for name in unset} == {
+        name: getattr(fields[name], "value", fields[name]) for name in unset
+    }
+    assert page.endswith("# of training, the run decides bf16, disable_tqdm, fp16, greater_is_better,"
+                         " metric_for_best_model, optim\n")  # fmt: skip
+    assert yaml.safe_load(program.format_config("evaluate", []))["run"] == "???", "it has to be given"
+    assert program.format_config("train", [], "training.adam_beta1") == "0.9\n"
+    with pytest.raises(InputError, match="--package nope: no such key"):
+        program.format_config("train", [], "nope")
+
+
 # --- the identity of a run ---
 
 

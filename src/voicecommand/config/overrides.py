@@ -17,6 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 from voicecommand.columns import split_of
 from voicecommand.config.groups import (
     COMPOSITION_ERRORS,
+    NETWORK_ONLY,
     compose_files,
     inside_project,
     list_choices,
@@ -60,8 +61,6 @@ MEANT = {
     "model_name_or_path": "model.checkpoint",
 }
 TABLES = (".csv", ".tsv", ".json", ".jsonl", ".parquet", ".yml", ".yaml")
-# Settings and groups that only networks use.
-NETWORK_ONLY = ("training", "tuning", "augment", "precision", "early_stopping")
 
 
 def check_overrides(name: str, overrides: list[str], multirun: bool = False) -> None:
