@@ -58,6 +58,8 @@ def run_recipe(name: str, main: Callable[[DictConfig], Any]) -> int:
 def _run_hydra(name: str, main: Callable[[DictConfig], Any]) -> None:
     register_schemas()
     options = _parse_options(name)
+    if name == "train":
+        processes.check_launch()
     check_overrides(name, options.overrides, options.multirun)
     failures: list[BaseException] = []
     jobs: list[DictConfig] = []
