@@ -156,6 +156,11 @@ def test_every_field_of_the_installed_training_arguments_is_there() -> None:
         # the trainer draws batches by length, chooses the columns and computes the loss itself
         "train_sampling_strategy", "length_column_name", "remove_unused_columns", "label_names",
         "logging_nan_inf_filter",
+        # the launcher's
+        "local_rank", "parallelism_config",
+        # uploads during training
+        "push_to_hub", "hub_model_id", "hub_strategy", "hub_token", "hub_private_repo", "hub_always_push",
+        "hub_revision",
     }  # fmt: skip
     assert all(reason for reason in config_overrides.ELSEWHERE.values())
     typed = [field for field in dataclasses.fields(config_schema._training_schema()) if field.type is not Any]
@@ -319,6 +324,42 @@ def test_the_help_lists_the_groups_of_the_recipe_and_what_may_be_given() -> None
     assert listed == ["data"]
 
 
+def test_the_help_of_a_model_lists_what_it_uses() -> None:
+    config_schema.register_schemas()
+    page = groups.format_help("train", ["model=tfidf_svm"])
+    for word in ("training", "tuning", "augment", "precision=", "early_stopping="):
+        assert f"\n{word}" not in page and f"  {word}" not in page, word
+    assert "  model.KEY, data.KEY    a key" in page and "\ndata: " in page and "  seed=42" in page
+    page = groups.format_help("train", ["model=bert"])
+    assert "\ntuning: " in page and "\naugment: " not in page and "precision=" in page
+
+
+def test_the_printed_configuration_has_the_values_that_would_be_used() -> None:
+    import yaml
+    from omegaconf import OmegaConf
+    from transformers import TrainingArguments
+
+    config_schema.register_schemas()
+    page = program.format_config("train", ["model=bert", "training.max_grad_norm=2", "seed=7"])
+    assert "???" not in page and "${" not in page
+    shown = yaml.safe_load(page)["training"]
+    assert (shown["max_grad_norm"], shown["seed"], shown["num_train_epochs"]) == (2, 7, 8)
+    fields = {field.name: field.default for field in dataclasses.fields(TrainingArguments)}
+    composed = program.compose("train", ["model=bert"]).training
+    unset = [name for name in fields if name in shown and OmegaConf.is_missing(composed, name)]
+    unset.remove("max_grad_norm")
+    assert len(unset) > 60
+    assert {name: shown[name] for name in unset} == {
+        name: getattr(fields[name], "value", fields[name]) for name in unset
+    }
+    assert page.endswith("# of training, the run decides bf16, disable_tqdm, fp16, greater_is_better,"
+                         " metric_for_best_model, optim\n")  # fmt: skip
+    assert yaml.safe_load(program.format_config("evaluate", []))["run"] == "???", "it has to be given"
+    assert program.format_config("train", [], "training.adam_beta1") == "0.9\n"
+    with pytest.raises(InputError, match="--package nope: no such key"):
+        program.format_config("train", [], "nope")
+
+
 # --- the identity of a run ---
 
 
@@ -351,7 +392,7 @@ def test_the_same_run_by_other_words_has_the_same_directory() -> None:
         "resume=true", "overwrite=true", "training.logging_steps=3", "training.logging_strategy=epoch",
         "training.report_to=none", "training.disable_tqdm=true", "training.dataloader_num_workers=2",
         "training.dataloader_persistent_workers=true", "training.log_level=debug", "training.run_name=x",
-        "training.hub_model_id=a/b", "training.save_total_limit=9",
+        "training.save_total_limit=9",
     ],
 )  # fmt: skip
 def test_what_cannot_change_a_weight_is_no_part_of_the_identity(override: str) -> None:

@@ -81,6 +81,16 @@ def test_the_output_is_a_file_a_link_to_one_or_a_device_and_no_directory(
 
 
 @pytest.fixture(scope="module")
+def text_run(tmp_path_factory: pytest.TempPathFactory, commands_csv: Path) -> Path:
+    """A finished run of tfidf_svm."""
+    root = tmp_path_factory.mktemp("text_run")
+    argv = sys.argv
+    assert run_recipe("train", "model=tfidf_svm", "data=file", f"data.path={commands_csv}", f"runs={root}") == 0
+    sys.argv = argv
+    return next(root.glob("*/*/status.json")).parent
+
+
+@pytest.fixture(scope="module")
 def audio_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A saved model for audio with random weights and windows of a quarter of a second."""
     import torch
@@ -138,7 +148,7 @@ def test_a_model_for_audio_accepts_audio_files(
         ("good.wav\nbad.wav\ngood.wav\n", r"in\.txt:2: bad\.wav: the file is empty"),
         ("good.wav\nno.wav\n", r"in\.txt:2: no\.wav: no such file"),
         ('good.wav\n{"text": "turn it on"}\n', r"in\.txt:2: no audio; give one command a line, or JSON objects"),
-        ('good.wav\n{"audio": "a\\u0000b"}\n', r"in\.txt:2: .*null byte"),
+        ('good.wav\n{"audio": "a\\u0000b"}\n', r"in\.txt:2: .*null (byte|character)"),
     ],
 )
 def test_an_audio_file_that_cannot_be_read_is_named_by_its_line_after_the_answers_before_it(
@@ -165,20 +175,31 @@ def test_an_audio_file_that_cannot_be_read_is_named_by_its_line_after_the_answer
     assert not list(Path().glob("*out.jsonl*")), "a file is written whole or not at all"
 
 
+def test_opening_a_model_shows_no_bar_and_leaves_those_of_the_program_on(
+    audio_model: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    from transformers.utils import logging
+
+    logging.enable_progress_bar()
+    capfd.readouterr()
+    voicecommand.load(audio_model)
+    assert capfd.readouterr().err == ""
+    assert logging.is_progress_bar_enabled()
+
+
+def test_a_model_of_texts_takes_texts_only(text_run: Path) -> None:
+    model = voicecommand.load(text_run)
+    assert model("play music") == model.predict("play music") == model(["play music", "stop"])[0]
+    assert model([]) == []
+    for commands in (Path("a.wav"), np.zeros(9, np.int16), ["play music", 7]):
+        with pytest.raises(InputError, match="this model reads texts"):
+            model(commands)
+
+
 @pytest.mark.parametrize("clip", [np.zeros(0, np.int16), np.array([0.1, np.nan], np.float32), np.zeros((2, 9))])
 def test_what_is_no_clip_gets_no_label(clip: np.ndarray, audio_model: Path) -> None:
     with pytest.raises(InputError, match="a clip "):
         voicecommand.load(audio_model).predict([np.zeros(4000, np.int16), clip])
-
-
-@pytest.fixture(scope="module")
-def text_run(tmp_path_factory: pytest.TempPathFactory, commands_csv: Path) -> Path:
-    """A finished run of tfidf_svm."""
-    root = tmp_path_factory.mktemp("text_run")
-    argv = sys.argv
-    assert run_recipe("train", "model=tfidf_svm", "data=file", f"data.path={commands_csv}", f"runs={root}") == 0
-    sys.argv = argv
-    return next(root.glob("*/*/status.json")).parent
 
 
 @pytest.mark.slow

@@ -158,7 +158,7 @@ def test_a_failing_job_ends_the_multirun_with_its_line_and_code(workplace: Workp
 
 
 def test_a_multirun_under_several_ranks_is_refused(workplace: Workplace) -> None:
-    done = workplace.train("-m", *workplace.tiny, "seed=1,2", WORLD_SIZE="2", RANK="0")
+    done = workplace.train("-m", *workplace.tiny, "seed=1,2", WORLD_SIZE="2", RANK="0", MASTER_ADDR="x")
     assert (done.returncode, done.stderr) == (2, "error: -m under 2 processes: run a sweep in one process\n")
     assert not workplace.runs()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import io
 import json
 import logging
 import os
@@ -243,6 +244,7 @@ def test_cores_are_shared_among_the_local_ranks(monkeypatch: pytest.MonkeyPatch)
     try:
         assert processes.set_threads(None) == 6
         monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+        monkeypatch.setenv("MASTER_ADDR", "x")
         assert processes.set_threads(None) == torch.get_num_threads() == 3
         assert processes.set_threads(1) == 1
     finally:
@@ -312,3 +314,27 @@ def test_a_lock_is_only_looked_at(directory: Path) -> None:
 def test_the_objective_is_named_with_its_direction(content: dict[str, Any], line: str, tmp_path: Path) -> None:
     (tmp_path / "metrics.json").write_text(json.dumps(content))
     assert records.read_objective(tmp_path).line() == line
+
+
+def test_a_character_that_the_terminal_lacks_is_shown_by_its_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    sink = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(sink, encoding="ascii"))
+    assert exits.answer_exit_code(lambda: sys.stdout.write("f\u00fcr") and None) == 0
+    assert sink.getvalue() == rb"f\xfcr"
+
+
+@pytest.mark.parametrize(
+    ("variables", "rank"),
+    [
+        ({"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "MASTER_ADDR": "x"}, 3),
+        ({"RANK": "3", "WORLD_SIZE": "4"}, 0),
+        ({"RANK": "", "MASTER_ADDR": "x"}, 0),
+        ({}, 0),
+    ],
+)
+def test_a_rank_is_that_of_a_launcher(variables: dict[str, str], rank: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in (*processes.LAUNCHED, "MASTER_ADDR"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert processes._read_number("RANK", 0) == rank

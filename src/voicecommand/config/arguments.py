@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 from omegaconf import DictConfig
 
@@ -29,10 +30,22 @@ LEAST = {
     "max_grad_norm": 0,
     "num_train_epochs": 0,
     "label_smoothing_factor": 0,
+    "seed": 0,
+    "data_seed": 0,
+    "neftune_noise_alpha": 0,
+    "dataloader_num_workers": 0,
+    "ddp_timeout": 1,
+    "adam_beta1": 0,
+    "adam_beta2": 0,
+    "adam_epsilon": 0,
     "min_steps": 0,
 }
 # The limits that they must be below; infinity for the others.
-BELOW = {"label_smoothing_factor": 1}
+BELOW = {"label_smoothing_factor": 1, "seed": 2**32, "data_seed": 2**32, "adam_beta1": 1, "adam_beta2": 1}
+
+
+# Parameters of every schedule that Trainer gives itself.
+SCHEDULE_OWN = ("optimizer", "num_warmup_steps", "num_training_steps", "last_epoch")
 
 
 def build_training_arguments(
@@ -60,7 +73,7 @@ def build_training_arguments(
 
     for key, least in LEAST.items():
         below = BELOW.get(key, math.inf)
-        if key in settings and not (least <= settings[key] < below):
+        if settings.get(key) is not None and not (least <= settings[key] < below):
             limit = f", below {below}" if key in BELOW else ""
             raise InputError(f"training.{key}={settings[key]}: give a number of at least {least}{limit}")
     if config.precision != "auto" and settings.get("bf16") is False:
@@ -75,15 +88,71 @@ def build_training_arguments(
     try:
         args = TrainingArguments(output_dir=str(directory / "checkpoints"), **settings)
     except (ValueError, TypeError, ImportError, RuntimeError) as error:
-        raise InputError(f"training: {str(error).strip().splitlines()[0]}") from error
+        raise InputError(f"training: {_first_line(error)}") from error
     installed = get_available_reporting_integrations()
     for logger_name in args.report_to or ():
         if logger_name not in installed:
             raise InputError(f"training.report_to={logger_name}: not installed; give none, {', '.join(installed)}")
+    _check_settings(args)
     args.precision_reason = reason  # type: ignore[attr-defined]
     args.min_steps, args.max_epochs = min_steps, max_epochs  # type: ignore[attr-defined]
     processes.check_world_size(args.world_size)
     return args
+
+
+def _check_settings(args: TrainingArguments) -> None:
+    """Build the optimizer and the schedule around one weight, and the like, before any data is read.
+
+    Raises:
+        InputError: a setting is refused, or needs what is not installed.
+    """
+    import torch
+    from accelerate.utils import DynamoBackend
+    from transformers import Trainer
+    from transformers.training_args import OptimizerNames
+    from transformers.utils import is_liger_kernel_available
+
+    weight = torch.nn.Parameter(torch.zeros(1))
+    try:
+        kind, settings = Trainer.get_optimizer_cls_and_kwargs(args, cast("Any", torch.nn.Identity()))
+        if not args.optim_target_modules:  # others look for layers, which are not here
+            kind([weight], **settings)
+    except (ValueError, TypeError, ImportError, RuntimeError) as error:
+        raise InputError(f"training.optim={OptimizerNames(args.optim).value}: {_first_line(error)}") from error
+    _check_schedule(args, torch.optim.SGD([weight], args.learning_rate))
+    known = [name.lower() for name in DynamoBackend.__members__]
+    if args.torch_compile and str(args.torch_compile_backend).lower() not in known:
+        raise InputError(f"training.torch_compile_backend={args.torch_compile_backend}: give one of {', '.join(known)}")
+    if args.use_liger_kernel and not is_liger_kernel_available():
+        raise InputError("training.use_liger_kernel=true: liger-kernel is not installed; leave it out")
+    if args.fsdp and processes.WORLD_SIZE == 1:
+        raise InputError("training.fsdp: needs several processes; start with accelerate launch, or leave it out")
+    try:
+        args.get_process_log_level()
+    except KeyError as error:
+        raise InputError(f"training.log_level={error.args[0]}: give debug, info, warning, error or critical") from error
+
+
+def _check_schedule(args: TrainingArguments, optimizer: Any) -> None:
+    from transformers import SchedulerType, get_scheduler
+    from transformers.optimization import TYPE_TO_SCHEDULER_FUNCTION
+
+    name, given = SchedulerType(args.lr_scheduler_type).value, cast("dict[str, Any] | None", args.lr_scheduler_kwargs)
+    steps = args.max_steps if args.max_steps > 0 else 1000
+    try:
+        get_scheduler(name, optimizer, args.get_warmup_steps(steps), steps, scheduler_specific_kwargs=given)
+    except (ValueError, TypeError, RuntimeError) as error:
+        parameters = inspect.signature(cast("Any", TYPE_TO_SCHEDULER_FUNCTION[SchedulerType(name)])).parameters
+        takes = [key for key, one in parameters.items() if key not in SCHEDULE_OWN and one.kind != one.VAR_KEYWORD]
+        remedy = "leave training.lr_scheduler_kwargs out"
+        if takes:
+            meant = next((key for key in takes if key in str(error)), takes[0])
+            remedy = f"it takes {', '.join(takes)}: give 'training.lr_scheduler_kwargs={{{meant}: NUMBER}}'"
+        raise InputError(f"training.lr_scheduler_type={name}: {_first_line(error)}; {remedy}") from error
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0]
 
 
 def _override_launcher(precision: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from pathlib import Path
 
 import hydra
@@ -14,6 +15,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 # The errors of Hydra for a wrong override, and for a file in conf/ that is not valid YAML.
 COMPOSITION_ERRORS = (HydraException, OmegaConfBaseException, yaml.YAMLError)
+# Settings and groups that only networks use.
+NETWORK_ONLY = ("training", "tuning", "augment", "precision", "early_stopping")
 CONF = Path(__file__).resolve().parents[3] / "conf"
 
 
@@ -41,15 +44,22 @@ def read_choice(group: str, choice: str) -> dict[str, object]:
 
 
 def format_help(name: str, overrides: list[str]) -> str:
-    """The page of `--help`, with the groups that the recipe has.
+    """The page of `--help`, with the groups and settings that the recipe has, and the model if one is named.
 
     Hydra's own page takes three times as long, because it copies every schema for each folder; it also lists parts.
     """
     config = compose_files(name, overrides)
-    known = {*config, *config.hydra.runtime.choices}
-    lines = [f"{group}: {', '.join(list_choices(group))}" for group in sorted(list_groups() & known)]
-    template: str = config.hydra.help.template
-    return template.replace("$APP_CONFIG_GROUPS", "\n".join([*lines, ""]))
+    chosen = config.hydra.runtime.choices
+    unused: set[str] = set()
+    if any(override.split("=")[0] in ("model", "experiment") for override in overrides):
+        unused = set(NETWORK_ONLY) - {"precision", "early_stopping"} - set(chosen)
+        unused |= set(NETWORK_ONLY) if "training" in unused else set()
+    lines = [f"{g}: {', '.join(list_choices(g))}" for g in sorted((list_groups() & {*config, *chosen}) - unused)]
+    page: str = config.hydra.help.template.replace("$APP_CONFIG_GROUPS", "\n".join([*lines, ""]))
+    for key in unused:
+        page = re.sub(rf"^  {key}[=.].*\n", "", page, flags=re.MULTILINE)
+        page = page.replace(f", {key}.KEY", "")
+    return page
 
 
 def list_options(group: str, near: str = "") -> str:

@@ -90,7 +90,8 @@ def _to_hash(node: Any, path: str = "") -> Any:
 
 def open_run(config: DictConfig) -> Run:
     """The `Run` of a configuration; see `voicecommand.run.directory.Run` for its errors."""
-    return Run(run_directory(config), config.resume, config.overwrite)
+    keeps_optimizer = (plain(config).get("training") or {}).get("save_only_model") is not True
+    return Run(run_directory(config), config.resume, config.overwrite, can_resume=keeps_optimizer)
 
 
 def command() -> list[str]:

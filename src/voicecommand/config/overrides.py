@@ -17,6 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 from voicecommand.columns import split_of
 from voicecommand.config.groups import (
     COMPOSITION_ERRORS,
+    NETWORK_ONLY,
     compose_files,
     inside_project,
     list_choices,
@@ -26,6 +27,10 @@ from voicecommand.config.groups import (
 )
 from voicecommand.errors import InputError
 
+# Fields of TrainingArguments that upload checkpoints during training; a token would also stay in the run's files.
+HUB = (
+    "push_to_hub", "hub_model_id", "hub_strategy", "hub_token", "hub_private_repo", "hub_always_push", "hub_revision"
+)  # fmt: skip
 # Fields of TrainingArguments that are set elsewhere, or that our trainer does not support, and what to use instead.
 ELSEWHERE = {
     "training.output_dir": "use runs=DIR",
@@ -43,6 +48,9 @@ ELSEWHERE = {
     "training.length_column_name": "lengths are those that preprocessing counted; leave it out",
     "training.remove_unused_columns": "the model gets only the columns that it reads; leave it out",
     "training.label_names": "use data.column_map.label",
+    "training.local_rank": "the launcher sets it",
+    "training.parallelism_config": "give it to accelerate launch",
+    **dict.fromkeys((f"training.{name}" for name in HUB), "after the run: hf upload OWNER/NAME RUN/model"),
     "training.logging_nan_inf_filter": "training stops at a loss that is not finite; leave it out",
 }
 # The lengths of a training; one on the command line is not increased to training.min_steps.
@@ -60,8 +68,6 @@ MEANT = {
     "model_name_or_path": "model.checkpoint",
 }
 TABLES = (".csv", ".tsv", ".json", ".jsonl", ".parquet", ".yml", ".yaml")
-# Settings and groups that only networks use.
-NETWORK_ONLY = ("training", "tuning", "augment", "precision", "early_stopping")
 
 
 def check_overrides(name: str, overrides: list[str], multirun: bool = False) -> None:
@@ -224,12 +230,12 @@ def _nearest(key: str, known: set[str]) -> str:
     return f"did you mean {best}?" if likeness(best) >= 0.6 else "see --help for what there is"
 
 
-def _lacking_data(key: str, overrides: list[str]) -> str:
+def _lacking_data(key: str, known: set[str], overrides: list[str]) -> str:
     """The error for a key that other files of conf/data have, and the chosen one lacks; otherwise ""."""
     group, _, member = key.partition(".")
     first = member.partition(".")[0]
     having = [choice for choice in list_choices("data") if first in read_choice("data", choice)]
-    if group != "data" or not having:
+    if group != "data" or not having or f"data.{first}" in known:
         return ""
     value = next((o.partition("=")[2] for o in overrides if o.split("=")[0] == "data.path"), "")
     if value:
@@ -261,7 +267,7 @@ def explain(name: str, error: Exception, overrides: list[str]) -> str:
                 return (
                     f"{key}: {chosen if name == 'train' else f'recipes/{name}.py'} does not use {unused}; leave it out"
                 )
-        if lacking := _lacking_data(key, overrides):
+        if lacking := _lacking_data(key, known, overrides):
             return lacking
         return f"{key}: unknown key; {_nearest(key, known)}"
     lines = [line.strip() for line in text.splitlines() if line.strip()]

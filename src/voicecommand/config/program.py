@@ -18,12 +18,12 @@ import hydra
 from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import MISSING, DictConfig, OmegaConf, open_dict
 
 from voicecommand.config import groups
 from voicecommand.config.groups import COMPOSITION_ERRORS, compose_files
 from voicecommand.config.overrides import check_overrides, explain, finish
-from voicecommand.config.schema import register_schemas
+from voicecommand.config.schema import register_schemas, training_defaults
 from voicecommand.errors import InputError
 from voicecommand.run import exits, logs, machine, processes
 
@@ -58,6 +58,8 @@ def run_recipe(name: str, main: Callable[[DictConfig], Any]) -> int:
 def _run_hydra(name: str, main: Callable[[DictConfig], Any]) -> None:
     register_schemas()
     options = _parse_options(name)
+    if name == "train":
+        processes.check_launch()
     check_overrides(name, options.overrides, options.multirun)
     failures: list[BaseException] = []
     jobs: list[DictConfig] = []
@@ -78,6 +80,9 @@ def _run_hydra(name: str, main: Callable[[DictConfig], Any]) -> None:
         if options.help:
             sys.stdout.write(f"{groups.format_help(name, options.overrides)}\n")
             return
+        if options.cfg == "job":
+            sys.stdout.write(format_config(name, options.overrides, options.package))
+            return
         with tempfile.TemporaryDirectory() as scratch:  # where Hydra leaves a note of its own on each multirun
             OmegaConf.register_new_resolver("scratch", lambda: scratch, replace=True)
             hydra.main(version_base="1.3", config_path=str(groups.CONF), config_name=name)(job)()
@@ -85,6 +90,33 @@ def _run_hydra(name: str, main: Callable[[DictConfig], Any]) -> None:
         raise InputError(explain(name, error, options.overrides)) from error
     if failures:
         raise failures[0]
+
+
+def format_config(name: str, overrides: list[str], package: str | None = None) -> str:
+    """The page of `--cfg job`: the values that would be used, as YAML. What has to be given stays `???`.
+
+    Args:
+        package: a key, to show only what is below it.
+    """
+    config = compose_files(name, overrides)
+    with open_dict(config):
+        del config["hydra"]
+    content: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
+    unset = sorted(key for key, value in (content.get("training") or {}).items() if value == MISSING)
+    defaults = training_defaults()
+    for key in unset:
+        if key in defaults:
+            content["training"][key] = defaults[key]
+        else:
+            del content["training"][key]
+    shown = OmegaConf.create(content)
+    if package is not None:
+        part = OmegaConf.select(shown, package, default=MISSING)
+        if part == MISSING:
+            raise InputError(f"--package {package}: no such key; leave --package out to see all")
+        return OmegaConf.to_yaml(part) if OmegaConf.is_config(part) else f"{part}\n"
+    decided = ", ".join(key for key in unset if key not in defaults)
+    return OmegaConf.to_yaml(shown) + (f"# of training, the run decides {decided}\n" if decided else "")
 
 
 def _parse_options(name: str) -> Any:

@@ -14,10 +14,15 @@ from omegaconf import MISSING
 
 from voicecommand.config.overrides import ELSEWHERE
 
+# Fields of `training` that a run decides where they are not set: by the processor, the task and the installed torch.
+DECIDED = ("bf16", "fp16", "metric_for_best_model", "greater_is_better", "optim", "disable_tqdm")
+# Fields of `training` that voicecommand.training.length reads.
+OURS: dict[str, Any] = {"min_steps": int, "max_epochs": float | None}
+
 
 @functools.cache
-def _training_schema() -> type:
-    """A dataclass with the typed fields of the installed TrainingArguments and our own, all unset.
+def _training_fields() -> dict[str, tuple[Any, ast.expr | None]]:
+    """The fields of the installed TrainingArguments that can be set: name -> type, and the expression of its default.
 
     They are read from the source, because importing transformers takes seconds, too long for `--help` or an error.
     """
@@ -27,7 +32,7 @@ def _training_schema() -> type:
     classes = [node for node in ast.parse(source).body if isinstance(node, ast.ClassDef)]
     body = next(node.body for node in classes if node.name == "TrainingArguments")
     simple = {"int": int, "float": float, "bool": bool, "str": str}
-    fields: list[Any] = []
+    fields: dict[str, tuple[Any, ast.expr | None]] = {}
     for node in body:
         if not isinstance(node, ast.AnnAssign) or not isinstance(node.target, ast.Name):
             continue
@@ -36,11 +41,26 @@ def _training_schema() -> type:
         parts = {part.strip() for part in ast.unparse(node.annotation).split("|")}
         kind: Any = next((simple.get(part) for part in parts - {"None"}), None) if len(parts - {"None"}) == 1 else None
         kind = Any if kind is None else kind | None if "None" in parts else kind
-        fields.append((node.target.id, kind, dataclasses.field(default=MISSING)))
-    # ours, which voicecommand.training.length reads
-    fields.append(("min_steps", int, dataclasses.field(default=MISSING)))
-    fields.append(("max_epochs", float | None, dataclasses.field(default=MISSING)))
+        keywords = {word.arg: word.value for word in node.value.keywords} if isinstance(node.value, ast.Call) else {}
+        fields[node.target.id] = kind, keywords.get("default")
+    return fields
+
+
+@functools.cache
+def _training_schema() -> type:
+    """A dataclass with the typed fields of the installed TrainingArguments and our own, all unset."""
+    fields = [(name, kind, dataclasses.field(default=MISSING)) for name, (kind, _) in _training_fields().items()]
+    fields += [(name, kind, dataclasses.field(default=MISSING)) for name, kind in OURS.items()]
     return dataclasses.make_dataclass("TrainingSchema", fields)
+
+
+def training_defaults() -> dict[str, Any]:
+    """The defaults of the fields of `training` that no run decides itself: name -> value."""
+    defaults: dict[str, Any] = {"min_steps": 0, "max_epochs": None}
+    for name, (_, default) in _training_fields().items():
+        if name not in DECIDED and default is not None:
+            defaults[name] = ast.literal_eval(default)
+    return defaults
 
 
 @dataclasses.dataclass

@@ -57,9 +57,8 @@ def load_pretrained(loader: Any, checkpoint: str, revision: str | None, instead:
         reason = " ".join(str(error).split())[:200]
         if within_reach:
             raise InputError(f"{at}: not a usable checkpoint: {reason}") from error
-        raise InputError(
-            f"{at}: the hub cannot be reached, and it is not in the cache; {CACHE}, or {instead}"
-        ) from error
+        lacking = "the hub cannot be reached, and the checkpoint is not in the cache"
+        raise InputError(f"{at}: {lacking}; {CACHE}, or {instead}") from error
 
 
 @functools.cache

@@ -30,6 +30,7 @@ class Run:
         directory: of the run.
         resume: continue from the newest complete checkpoint.
         overwrite: rename an existing directory and start again.
+        can_resume: whether checkpoints have all that continuing needs.
 
     Attributes:
         is_finished: the run is already finished.
@@ -41,8 +42,12 @@ class Run:
         InputError: the directory is in use, or holds an unfinished run and neither `resume` nor `overwrite` is set.
     """
 
-    def __init__(self, directory: Path, resume: bool = False, overwrite: bool = False) -> None:
+    def __init__(self, directory: Path, resume: bool = False, overwrite: bool = False, can_resume: bool = True) -> None:
         self.directory, self.resume, self.overwrite = directory, resume, overwrite
+        self.ways = "resume=true continues it, overwrite=true starts again"
+        if not can_resume:
+            self.ways = "overwrite=true starts again (training.save_only_model=true saves nothing to resume from)"
+        self.can_resume = can_resume
         self.started = time.time()
         self.stop_requested = self.can_save = False
         self.startup_seconds: float | None = None
@@ -55,6 +60,7 @@ class Run:
         status = read_status(self.directory)
         state = status.get("state", "absent")
         where, world_size = self.directory, status.get("world_size", processes.WORLD_SIZE)
+        holds_files = self.directory.is_dir() and any(self.directory.iterdir())
         error = ""
         if self.resume and self.overwrite:
             error = "resume=true and overwrite=true: give one of them"
@@ -69,8 +75,8 @@ class Run:
         elif self.resume and world_size != processes.WORLD_SIZE:
             now = f"and these are {processes.WORLD_SIZE}; resume it on {world_size}"
             error = f"{where}: ran on {world_size} processes, {now}"
-        elif not self.resume and (state != "absent" or (self.directory.is_dir() and any(self.directory.iterdir()))):
-            error = f"{where}: holds a run that did not finish; resume=true continues it, overwrite=true starts again"
+        elif (state != "absent" or holds_files) and not (self.resume and self.can_resume):
+            error = f"{where}: holds a run that did not finish; {self.ways}"
         return {"state": state, "error": error}
 
     @contextlib.contextmanager
@@ -148,9 +154,7 @@ class Run:
     def _ending(self, error: BaseException) -> BaseException:
         """The error to raise for `error`: Stopped for signals, StorageError for failures of the disk."""
         if isinstance(error, KeyboardInterrupt):
-            return Stopped(
-                f"{self.directory}: stopped by a signal; resume=true continues it, overwrite=true starts again"
-            )
+            return Stopped(f"{self.directory}: stopped by a signal; {self.ways}")
         if is_storage_error(error) and not isinstance(error, StorageError):
             return StorageError(f"{self.directory}: {' '.join(str(error).split())}")
         return error
@@ -211,7 +215,7 @@ class Run:
     def check_stop(self) -> None:
         """Raise `Stopped` if a signal has asked for it."""
         if self.stop_requested:
-            raise Stopped(f"{self.directory}: stopped by a signal, checkpoint saved; resume=true continues it")
+            raise Stopped(f"{self.directory}: stopped by a signal, checkpoint saved; {self.ways}")
 
 
 def is_locked(directory: Path) -> bool:

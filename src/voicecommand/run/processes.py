@@ -12,13 +12,42 @@ from voicecommand.run import device
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
-RANK = int(os.environ.get("RANK", "0"))
-WORLD_SIZE = int(os.environ.get("WORLD_SIZE", "1"))
+# What a launcher of several processes sets for each of them.
+LAUNCHED = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE")
+
+
+def _read_number(name: str, default: int) -> int:
+    """A variable of the launcher. Where none started this process, or it is no number, the default; see
+    `check_launch`."""
+    value = os.environ.get(name, "")
+    return int(value) if "MASTER_ADDR" in os.environ and value.isdecimal() else default
+
+
+RANK = _read_number("RANK", 0)
+WORLD_SIZE = _read_number("WORLD_SIZE", 1)
+
+
+def check_launch() -> None:
+    """Check that the variables of a launcher are whole, or that none is there: left over ones would make libraries wait
+    for processes that never come.
+
+    Raises:
+        InputError: some were left in the environment.
+    """
+    left = {name: os.environ[name] for name in LAUNCHED if name in os.environ}
+    is_alone = all(value == ("1" if name.endswith("SIZE") else "0") for name, value in left.items())
+    is_whole = "MASTER_ADDR" in os.environ and all(value.isdecimal() for value in left.values())
+    if not is_alone and not is_whole:
+        found = " ".join(f"{name}={value}" for name, value in left.items())
+        raise InputError(
+            f"{found} is in the environment, and no launcher started this process: unset {' '.join(left)}, or start"
+            " with accelerate launch (make train PROCESSES=2)"
+        )
 
 
 def count_cores() -> int:
     """The number of cores for this rank: those that the process may use, divided among the local ranks; at least 1."""
-    return max(1, len(os.sched_getaffinity(0)) // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+    return max(1, len(os.sched_getaffinity(0)) // max(1, _read_number("LOCAL_WORLD_SIZE", 1)))
 
 
 def set_threads(asked: int | None) -> int:

@@ -1,0 +1,84 @@
+"""Checkpoints of the hub: it is asked once, for a bounded time, and an error says what to do."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from voicecommand.data.sources import hub
+from voicecommand.errors import InputError
+from voicecommand.models import pretrained
+
+INSTEAD = "use model=bert"
+
+
+@pytest.fixture(autouse=True)
+def not_asked_yet() -> Iterator[None]:
+    pretrained._find_on_hub.cache_clear()
+    yield
+    pretrained._find_on_hub.cache_clear()
+
+
+def load(revision: str | None = None) -> None:
+    from transformers import AutoConfig, AutoTokenizer
+
+    for loader in (AutoConfig, AutoTokenizer):
+        with pytest.raises(InputError) as caught:
+            pretrained.load_pretrained(loader, "someone/some", revision, INSTEAD)
+        message = (
+            "the hub cannot be reached, and the checkpoint is not in the cache; HF_HOME=DIR names a cache that has it"
+        )
+        at = f" at revision {revision}" if revision else ""
+        assert str(caught.value) == f"model.checkpoint=someone/some{at}: {message}, or {INSTEAD}"
+
+
+def test_a_hub_that_never_answers_is_asked_once_for_a_bounded_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    import huggingface_hub
+
+    asked, released = [], threading.Event()
+
+    def answer(*args: Any, **kwargs: Any) -> None:
+        asked.append(args)
+        released.wait(30)
+
+    monkeypatch.setattr(huggingface_hub.HfApi, "model_info", answer)
+    monkeypatch.setattr(hub, "PROBE_SECONDS", 0.2)
+    start = time.monotonic()
+    load()
+    released.set()
+    assert len(asked) == 1
+    assert time.monotonic() - start < 10
+    assert hub.PROBE_SECONDS < 10
+
+
+def test_offline_only_the_cache_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With HF_HUB_OFFLINE, as in all tests, no request leaves the process."""
+    start = time.monotonic()
+    load(revision="abc")
+    assert time.monotonic() - start < 10
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        ("RevisionNotFoundError", r"at revision abc: the hub has no such revision \(model\.revision\)$"),
+        ("RepositoryNotFoundError", r"the hub has no such checkpoint, or it is private or gated .*\./DIR$"),
+    ],
+)
+def test_what_the_hub_does_not_have_is_said(error: str, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    import huggingface_hub
+    from huggingface_hub import errors
+    from transformers import AutoConfig
+
+    kind = getattr(errors, error)
+
+    def answer(*args: Any, **kwargs: Any) -> None:
+        raise kind.__new__(kind, "no such thing")  # its own __init__ wants a response
+
+    monkeypatch.setattr(huggingface_hub.HfApi, "model_info", answer)
+    with pytest.raises(InputError, match=message):
+        pretrained.load_pretrained(AutoConfig, "someone/some", "abc", INSTEAD)
