@@ -43,7 +43,7 @@ LATEST_RUN = { grep -ls '"state": *"finished"' runs/commands/bert-full-s*/status
 CHOSEN_RUN = "$(or $(RUN),$$($(LATEST_RUN)))"
 ENSURE_RUN = $(if $(RUN),:,test -n "$$($(LATEST_RUN))" || $(MAKE) train ARGS= PROCESSES=1)
 
-.PHONY: help setup same-python audit train evaluate predict robustness sweep test test-slow lint format ci benchmark results clean
+.PHONY: help setup same-python audit train evaluate predict robustness sweep test test-slow journeys lint format ci benchmark results clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-10s %s\n", $$1, $$2 }'
@@ -95,10 +95,13 @@ sweep: $(READY) ## a multirun: an example of two learning rates, or ARGS="model=
 	$(BIN)/python recipes/train.py --multirun $(or $(strip $(ARGS)),$(SWEEP))
 
 test: $(READY) ## the quick tests
-	$(BIN)/python -m pytest $(PARALLEL) -m "not slow" $(ARGS)
+	$(BIN)/python -m pytest $(PARALLEL) -m "not slow and not journey" $(ARGS)
 
 test-slow: $(READY) ## the slow tests: real processes, short trainings, the README's commands
 	$(BIN)/python -m pytest $(PARALLEL) -m slow $(ARGS)
+
+journeys: $(READY) ## ten first hours of new users, as real processes (about 15 minutes)
+	$(BIN)/python -m pytest --verbose $(ARGS) tests/journeys
 
 lint: $(READY) ## style and types
 	$(BIN)/ruff check .
@@ -110,9 +113,9 @@ format: $(READY) ## put the style right
 	$(BIN)/ruff format .
 
 # One pytest for quick and slow together, and nothing after it: the last line says how many passed. The slow ones
-# run the README's commands, with the main job cut short.
+# run the README's commands, with the main job cut short. `make journeys` has a target of its own.
 ci: lint ## all that must hold: lint, types, every test, the README's commands
-	$(BIN)/python -m pytest $(PARALLEL) --durations=15 $(ARGS)
+	$(BIN)/python -m pytest $(PARALLEL) -m "not journey" --durations=15 $(ARGS)
 
 benchmark: $(READY) ## speed against the stock Trainer, into benchmarks/results/
 	$(BIN)/python benchmarks/text_training.py $(ARGS)
