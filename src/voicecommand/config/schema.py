@@ -53,6 +53,7 @@ class TrainSchema:
     runs: str = "runs"
     resume: bool = False
     overwrite: bool = False
+    keep_checkpoints: bool = False
     data: Any = None
     model: Any = None
     training: Any = None

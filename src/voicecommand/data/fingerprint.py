@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+import logging
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from voicecommand.columns import GROUP_COLUMNS
+from voicecommand.errors import InputError
 
 if TYPE_CHECKING:
     from datasets import DatasetDict
 
+logger = logging.getLogger(__name__)
 ALWAYS = ("content", "text", "label", *GROUP_COLUMNS)
 # Audio is represented by `content`, the sha256 of its file; names of rows and files are not content.
 NEVER = ("audio", "id", "origin")
@@ -56,8 +60,64 @@ def _feed(digest: hashlib._Hash, values: Iterable[str]) -> None:
 def describe_data(
     name: str, dataset: DatasetDict, truncated: dict[str, int], columns: Iterable[str] = ()
 ) -> dict[str, Any]:
-    """The data in run.json: its name, its fingerprint and, for each split, rows, hash and truncated examples."""
-    identity = fingerprint(dataset, columns)
+    """The data in run.json: its name, the columns that were read, its fingerprint and, for each split, rows, hash and
+    truncated examples."""
+    read = [name for name in columns if any(name in rows.column_names for rows in dataset.values())]
+    identity = fingerprint(dataset, read)
     for split, content in identity["splits"].items():
         content["truncated"] = truncated.get(split, 0)
-    return {"name": name, **identity}
+    return {"name": name, "columns": read, **identity}
+
+
+def find_changes(then: Mapping[str, Any], dataset: DatasetDict) -> list[str]:
+    """What differs from the data of a run.json, a phrase for each split: "train 84 rows then, 104 now".
+
+    Args:
+        then: what `describe_data` returned, in a run of November 2026 without `columns`.
+        dataset: what a loader returned; audio need not be decoded, but needs the column ``content``.
+    """
+    now = fingerprint(dataset, then.get("columns", ()))["splits"]
+    before = then["splits"]
+    found = []
+    for name in dict.fromkeys((*before, *now)):
+        old, new = before.get(name), now.get(name)
+        if old is None or new is None:
+            found.append(f"{name} was {'not ' if old is None else ''}there then")
+        elif old["sha256"] != new["sha256"]:
+            found.append(f"{name} {old['rows']:,} rows then, {new['rows']:,} now")
+    return found
+
+
+def check_same(directory: Path, then: Mapping[str, Any], dataset: DatasetDict) -> None:
+    """Refuse to show the result of a finished run for data that has changed since.
+
+    Args:
+        directory: of the run.
+        then, dataset: as in `find_changes`.
+
+    Raises:
+        InputError: the data has changed; it names both ways on.
+    """
+    if changes := find_changes(then, dataset):
+        raise InputError(
+            f"{directory}: the data has changed since this run was trained ({', '.join(changes)}): overwrite=true "
+            "trains again, and seed=N, runs=DIR or another name of the file makes a run beside it"
+        )
+
+
+def warn_of_changes(then: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Warn if a split of a run's own data is not that of training: rows may be among those it was trained on.
+
+    Args:
+        then, now: the data in run.json, and what `describe_data` returned for the splits that are measured.
+    """
+    for name, split in now["splits"].items():
+        before = (then.get("splits") or {}).get(name)
+        if before is None or before["sha256"] != split["sha256"]:
+            was = "not there" if before is None else f"{before['rows']:,} rows"
+            logger.warning(
+                "%s has changed since training (%s then, %s now): the model may have been trained on some of it",
+                name,
+                was,
+                f"{split['rows']:,}",
+            )

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
+import shutil
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,9 +13,11 @@ from voicecommand.evaluation import arrays
 from voicecommand.evaluation.slices import format_by_group
 from voicecommand.evaluation.words import figures_of, format_figure, name_in_words, percent
 from voicecommand.files import read_json
+from voicecommand.report.facts import is_speech
 
 LINE_WIDTH = 120
 MATRIX_LABELS = 30
+EXAMPLE_LENGTH = 80  # characters of the text in the command to try
 
 
 def format_summary(metrics: dict[str, Any]) -> str:
@@ -94,9 +99,23 @@ def _pair_lines(matrix: Sequence[Sequence[int]], names: Sequence[str], split: st
 
 def format_result(directory: Path) -> str:
     """The last lines of a run on the terminal, read from its files."""
-    metrics, model = read_json(directory / "metrics.json"), read_json(directory / "run.json")["model"]
+    metrics, record = read_json(directory / "metrics.json"), read_json(directory / "run.json")
+    model = record["model"]
     at = f" at {model['revision'][:12]}" if model["revision"] else ""
     what = f"{model['checkpoint']}{at}" if model["checkpoint"] else "fitted on this data only"
     if model.get("teacher"):
         what += f", taught by {model['teacher']}"
-    return f"\n{model['name']} is {what}\n{format_summary(metrics)}\nreport: {directory / 'report.html'}"
+    lines = [f"{model['name']} is {what}", format_summary(metrics), f"report: {directory / 'report.html'}"]
+    return "\n".join(["", *lines, f"try it: {predict_command(directory, record)}"])
+
+
+def predict_command(directory: Path, record: dict[str, Any]) -> str:
+    """The command that answers an example by the run in `directory`, to be pasted into the shell that runs this."""
+    example = record.get("example") or ("clip.wav" if is_speech(record) else "turn the lights off")
+    if not is_speech(record):
+        example = " ".join(example.split())[:EXAMPLE_LENGTH]
+    found = shutil.which("python")
+    is_on_path = found is not None and Path(found).parent == Path(sys.executable).parent
+    python = "python" if is_on_path else sys.executable
+    words = [python, str(Path(sys.argv[0]).with_name("predict.py")), str(directory)]
+    return shlex.join([*words, *(["--"] if example.startswith("-") else []), example])
