@@ -30,14 +30,14 @@ def main(config):
 def check_data(config, run):
     """The result of a finished run is shown only for the data that it was trained on."""
     from voicecommand.data import fingerprint, prepared
-    from voicecommand.run import records
+    from voicecommand.run import processes, records
 
     then = records.read_data(run.directory)
     if not then or not identity.has_files(config):
         return
     dataset = objects.load_data(config, tuple(then["columns"]))
     if "audio" in then["columns"]:
-        dataset = prepared.add_contents(dataset, config.num_proc or 1)
+        dataset = prepared.add_contents(dataset, config.num_proc or processes.count_cores())
     fingerprint.check_same(run.directory, then, dataset)
 
 

@@ -68,7 +68,7 @@ def run_directory(config: DictConfig) -> Path:
     return Path(config.runs) / data_name(choice, content["data"]) / _hashed_name(config, content)
 
 
-def _first_directory(config: DictConfig) -> Path:
+def first_directory(config: DictConfig) -> Path:
     """The directory that the same command had in November 2026."""
     return Path(config.runs) / str(config.choices.data) / _hashed_name(config, plain(config))
 
@@ -144,7 +144,7 @@ def _to_hash(node: Any, path: str = "") -> Any:
 def open_run(config: DictConfig) -> Run:
     """The `Run` of a configuration, in the directory that it had in November 2026 if that is there and no newer one;
     see `voicecommand.run.directory.Run` for its errors."""
-    directory, first = run_directory(config), _first_directory(config)
+    directory, first = run_directory(config), first_directory(config)
     if first.is_dir() and not directory.exists():
         directory = first
     return Run(directory, config.resume, config.overwrite, config.keep_checkpoints)
@@ -160,8 +160,12 @@ def log_plan(config: DictConfig, run: Run) -> None:
 
 
 def has_files(config: DictConfig) -> bool:
-    """Whether the data is read from files that are there; one without any, or from elsewhere, is not read again."""
-    return any(Path(place).expanduser().exists() for place in _places(config))
+    """Whether the data is read from files that are there; the log names those that are not."""
+    places = _places(config)
+    found = any(Path(place).expanduser().exists() for place in places)
+    if places and not found:
+        logger.info("%s: no such file here, so it was not compared with the data of the run", ", ".join(places))
+    return found
 
 
 def _places(config: DictConfig) -> list[str]:

@@ -59,7 +59,12 @@ def load_data(config: DictConfig, run: Path, columns: tuple[str, ...]) -> Measur
             return Measured(name, load_whole(config, config.split, columns), False)
         section = own
         logger.info("this is the data that the run was trained on: it is split as in training")
-    dataset = objects.build(OmegaConf.create({"data": section}).data, columns=columns)
+    try:
+        dataset = objects.build(OmegaConf.create({"data": section}).data, columns=columns)
+    except InputError as error:
+        raise InputError(f"the run's own data: {error}; data=NAME measures the run on other data") from error
+    except TypeError as error:  # a key that no source has, in a config.yaml from anywhere
+        raise InputError(f"{run / 'config.yaml'}: data: {error}") from error
     return Measured(identity.data_name(choice, section), dataset, True)
 
 
@@ -70,7 +75,7 @@ def load_whole(config: DictConfig, split: str, columns: tuple[str, ...]) -> Data
         dataset = objects.build(OmegaConf.create({"data": data}).data, columns=columns)
         if split in dataset:
             return dataset
-        if "train" in dataset and "validation" not in dataset and "test" not in dataset:
+        if split in SHARES and "train" in dataset and "validation" not in dataset and "test" not in dataset:
             rows = dataset.pop("train")
             logger.info("the data has no splits: all its %s rows are %s", f"{len(rows):,}", split)
             return type(dataset)({split: rows, **dataset})

@@ -90,6 +90,7 @@ class AuditSchema:
     """Types of conf/audit.yaml."""
 
     columns: list[str] | None = None
+    split: str | None = None
     samples: str | None = None
     num_proc: int | None = None
     data: Any = None
