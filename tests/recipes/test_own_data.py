@@ -14,7 +14,8 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from support import ROOT, read_json, run_and_read, write_tones
+from support import ROOT, read_json, run_and_read, run_recipe, write_tones
+from voicecommand.run import logs
 
 ROWS = [
     f"{verb} the {room} {thing} {word},{label}"
@@ -39,8 +40,6 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write(place / "a.csv", ROWS)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(place)
-        from support import run_recipe
-
         assert run_recipe("train", *TRAIN) == 0
     return place
 
@@ -52,6 +51,15 @@ def place(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
     monkeypatch.chdir(tmp_path)
     (record,) = tmp_path.glob("runs/*/*/run.json")
     record.write_text(record.read_text().replace(str(trained), str(tmp_path)))
+    return tmp_path
+
+
+@pytest.fixture
+def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory with a.csv and a run on it, made there: another place would be another run."""
+    write(tmp_path / "a.csv", ROWS)
+    monkeypatch.chdir(tmp_path)
+    assert run_recipe("train", *TRAIN) == 0
     return tmp_path
 
 
@@ -70,6 +78,7 @@ def accuracy_of(directory: Path, split: str = "test") -> Any:
 
 def test_the_first_lines_say_what_and_where_and_the_last_line_predicts(place: Path, capfd: Any) -> None:
     write(place / "my data" / "it's.csv", ROWS)
+    logs.early_records.buffer.clear()  # of another run in this process
     code, output = run_and_read(
         capfd, "train", "model=tfidf_svm", "data=file", 'data.path="my data/it\'s.csv"', "threads=1", "runs=my runs"
     )
@@ -212,9 +221,9 @@ def test_own_data_that_changed_or_went_away_is_said(place: Path, capfd: Any) -> 
     assert "data=NAME measures the run on other data" in output
 
 
-def test_a_changed_file_is_noticed_and_both_ways_on_work(place: Path, capfd: Any) -> None:
-    run = run_of(place)
-    write(place / "a.csv", [*ROWS, *(f"light number {n} on,on" for n in range(20))])
+def test_a_changed_file_is_noticed_and_both_ways_on_work(fresh: Path, capfd: Any) -> None:
+    run = run_of(fresh)
+    write(fresh / "a.csv", [*ROWS, *(f"light number {n} on,on" for n in range(20))])
     code, output = run_and_read(capfd, "train", *TRAIN)
     assert code == 2
     (line,) = [line for line in output.splitlines() if line.startswith("error: ")]
@@ -230,8 +239,8 @@ def test_a_changed_file_is_noticed_and_both_ways_on_work(place: Path, capfd: Any
     assert code == 0 and "is finished, this is its result" in output
 
 
-def test_a_file_that_is_gone_does_not_hide_the_result(place: Path, capfd: Any) -> None:
-    (place / "a.csv").unlink()
+def test_a_file_that_is_gone_does_not_hide_the_result(fresh: Path, capfd: Any) -> None:
+    (fresh / "a.csv").unlink()
     code, output = run_and_read(capfd, "train", *TRAIN)
     assert code == 0 and "a.csv: no such file here, so it was not compared with the data of the run" in output
     assert "try it: " in output
@@ -261,7 +270,7 @@ def test_a_changed_recording_is_noticed_and_nothing_is_decoded(
     assert code == 2 and "the data has changed since this run was trained (" in output, output
 
 
-def test_the_result_of_a_finished_run_is_shown_without_torch(place: Path) -> None:
+def test_the_result_of_a_finished_run_is_shown_without_torch(fresh: Path) -> None:
     code = (
         "import atexit, runpy, sys; atexit.register(lambda: sys.stderr.write(repr(sorted({'torch', 'transformers'} "
         "& set(sys.modules)))))\n"
