@@ -34,7 +34,7 @@ def main(config):
     findings.check(dataset, columns.needed, required=(config.split,))
     data = fingerprint.describe_data(given.name, dataset, {}, columns.known)
     if given.is_own:
-        fingerprint.warn_of_changes(records.read_data(run), data)
+        fingerprint.warn_of_changes(records.read_data(run)[0], data)
     answered = {split: model.answer_split(rows, split) for split, rows in dataset.items()}
     answers = [answers for answers, _ in answered.values()]
     metrics = evaluate(model.task.evaluators, answers, model.threshold)

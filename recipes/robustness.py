@@ -37,7 +37,7 @@ def main(config):
     findings.check(dataset, columns.needed, required=(config.split,))
     data = fingerprint.describe_data(given.name, dataset, {}, columns.known)
     if given.is_own:
-        fingerprint.warn_of_changes(records.read_data(run), data)
+        fingerprint.warn_of_changes(records.read_data(run)[0], data)
 
     rows = dataset[config.split]
     commands, ids = saved.read_commands(rows, model.task), rows["id"][:]

@@ -32,11 +32,11 @@ def check_data(config, run):
     from voicecommand.data import fingerprint, prepared
     from voicecommand.run import processes, records
 
-    then = records.read_data(run.directory)
+    then, columns = records.read_data(run.directory)
     if not then or not identity.has_files(config):
         return
-    dataset = objects.load_data(config, tuple(then["columns"]))
-    if "audio" in then["columns"]:
+    dataset = objects.load_data(config, columns)
+    if "audio" in columns:
         dataset = prepared.add_contents(dataset, config.num_proc or processes.count_cores())
     fingerprint.check_same(run.directory, then, dataset)
 

@@ -115,6 +115,13 @@ def test_the_same_command_finds_the_finished_run(name: str, place: Path, capfd: 
     assert f"test        accuracy {100 * accuracy:.1f} %" in output
 
 
+def test_rows_added_to_the_file_of_a_run_of_then_are_noticed(place: Path, capfd: Any) -> None:
+    with (place / "commands.csv").open("a") as file:
+        file.write("turn on the attic lamp,on\n")
+    code, output = run_and_read(capfd, "train", *overrides("tfidf_svm-s42-b1b47fb8"))
+    assert code == 2 and "the data has changed since this run was trained (48 rows then, 49 now): " in output, output
+
+
 @pytest.mark.parametrize("name", FINISHED)
 def test_a_finished_run_answers_as_it_did_and_is_evaluated(name: str, place: Path, capfd: Any) -> None:
     run = directory_of(name)

@@ -227,6 +227,14 @@ def test_resume_is_promised_only_where_something_was_saved(directory: Path) -> N
         run_directory.Run(directory)
 
 
+def test_a_finished_fold_is_something_to_continue_from(directory: Path) -> None:
+    leave(directory, "interrupted")
+    (directory / "folds/1/checkpoints").mkdir(parents=True)
+    assert not checkpoints.can_resume(directory)
+    (directory / "folds/1/model").mkdir()
+    assert checkpoints.can_resume(directory)
+
+
 def test_a_run_is_not_continued_on_other_data(directory: Path) -> None:
     with pytest.raises(Stopped), run_directory.Run(directory).open("", "then"):
         write_checkpoint(directory / "checkpoints" / "checkpoint-1")

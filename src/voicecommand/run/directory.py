@@ -114,7 +114,7 @@ class Run:
             try:
                 if not (is_new or aside or self.resume) and read_status(self.directory):
                     logger.info("%s: a run that ended without a checkpoint starts again", self.directory)
-                    shutil.rmtree(self.directory / checkpoints.FOLDER, ignore_errors=True)
+                    checkpoints.remove(self.directory)
                 files.write_text(self.directory / "config.yaml", config_text)
                 self._write_status("running", None)
                 handler = self._log_file()

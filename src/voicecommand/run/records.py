@@ -66,18 +66,17 @@ def write_evaluation_record(directory: Path, run_directory: Path, data: dict[str
     files.write_json(directory / "run.json", record)
 
 
-def read_data(run: Path) -> dict[str, Any]:
-    """The data in run.json, with the `columns` that a run of November 2026 does not name; {} if it names no splits.
+def read_data(run: Path) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """The data in run.json, {} if it names no splits, and the columns that the task read of it.
 
     Raises:
         InputError: run.json is not valid JSON.
     """
     record = read_json([run], "run.json") or {}
     data: dict[str, Any] = record.get("data") or {}
-    if not data.get("splits"):
-        return {}
     reads = "audio" if str(record.get("task", "")).startswith("audio") else "text"
-    return {"columns": [reads, "label"]} | data
+    columns = data.get("columns") or (reads, "label")  # all tasks of November 2026 learn labels
+    return (data if data.get("splits") else {}), tuple(columns)
 
 
 def is_local(checkpoint: str | None) -> bool:
