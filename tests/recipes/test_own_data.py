@@ -270,11 +270,13 @@ def test_a_changed_recording_is_noticed_and_nothing_is_decoded(
     assert code == 2 and "the data has changed since this run was trained (" in output, output
 
 
+@pytest.mark.slow
 def test_the_result_of_a_finished_run_is_shown_without_torch(fresh: Path) -> None:
     code = (
         "import atexit, runpy, sys; atexit.register(lambda: sys.stderr.write(repr(sorted({'torch', 'transformers'} "
         "& set(sys.modules)))))\n"
-        "sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"
+        "sys.argv = sys.argv[1:]; sys.path.insert(0, sys.argv[0].rpartition('/')[0])\n"
+        "runpy.run_path(sys.argv[0], run_name='__main__')"
     )
     command = [sys.executable, "-c", code, str(ROOT / "recipes/train.py"), *TRAIN]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
