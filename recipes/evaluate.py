@@ -1,13 +1,14 @@
 """Measure a saved run on any data with its targets: the same report as after training.
 
-    python recipes/evaluate.py run=runs/commands/bert-full-s42-1a2b3c4d data=commands split=test
+    python recipes/evaluate.py run=latest                                          (its own data, split=test)
+    python recipes/evaluate.py run=runs/file-requests/bert-full-s42-1a2b3c4d data=file data.path=recorded.csv
 
-The files go to evaluations/<data>-<split>/ of the run.
+The files go to evaluations/<data>-<split>-<8 hex of the data's fingerprint>/ of the run.
 """
 
 import environment  # noqa: F401  (first: it says how to get in)
 
-from voicecommand.config import identity, objects, overrides, program
+from voicecommand.config import identity, measured, overrides, program
 
 
 @program.recipe("evaluate")
@@ -26,24 +27,29 @@ def main(config):
     processes.set_threads(config.threads)
     model = voicecommand.load(run)
     columns = model.task.columns
-    dataset = splits.choose_evaluation(objects.load_data(config, columns.needed), config.split)
+    given = measured.load_data(config, run, columns.needed)
+    dataset = splits.choose_evaluation(given.dataset, config.split)
+    model.check_labels(dataset)
     dataset = fit.prepare(dataset, columns.reads, config.num_proc)
     findings.check(dataset, columns.needed, required=(config.split,))
+    data = fingerprint.describe_data(given.name, dataset, {}, columns.known)
+    if given.is_own:
+        fingerprint.warn_of_changes(records.read_data(run)[0], data)
     answered = {split: model.answer_split(rows, split) for split, rows in dataset.items()}
     answers = [answers for answers, _ in answered.values()]
     metrics = evaluate(model.task.evaluators, answers, model.threshold)
 
-    directory = run / "evaluations" / f"{config.choices.data}-{config.split}"
+    directory = records.place_of(run, "evaluations", data, config.split)
     directory.mkdir(parents=True, exist_ok=True)
     blocks = build_blocks(model.task.evaluators, answers, metrics)
     written.write_evaluation(directory, answers, metrics, blocks)
     clips.write_run_clips(directory, blocks, dataset)
-    for split, (_, given) in answered.items():
-        fit.log_truncated(split, given.truncated, len(dataset[split]), given.limit)
-    counts = {split: given.unknown for split, (_, given) in answered.items()}
+    counts = {split: found.unknown for split, (_, found) in answered.items()}
     unknown.log(counts)
-    truncated = {split: given.truncated for split, (_, given) in answered.items()}
-    data = fingerprint.describe_data(config.choices.data, dataset, truncated, columns.known, unknown.describe(counts))
+    for split, (_, found) in answered.items():
+        fit.log_truncated(split, found.truncated, len(dataset[split]), found.limit)
+        data["splits"][split]["truncated"] = found.truncated
+    fingerprint.add(data, "unknown", unknown.describe(counts))
     records.write_evaluation_record(directory, run, data, identity.command())
     path = page.write_report(directory, blocks, run)
     print(terminal.format_summary(metrics), f"report: {path}", sep="\n")

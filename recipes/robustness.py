@@ -1,14 +1,14 @@
 """Measure how a saved run stands up to noise (spoken commands) or to a recogniser's wrong words (written ones).
 
-    python recipes/robustness.py run=runs/keywords/bcresnet-full-s42-1a2b3c4d data=keywords split=test
-    python recipes/robustness.py run=DIR data=keywords noise=kitchen.wav
+    python recipes/robustness.py run=latest                                             (its own data, split=test)
+    python recipes/robustness.py run=runs/keywords/bcresnet-full-s42-1a2b3c4d noise=kitchen.wav
 
-The table, the figure and the score go to robustness/<data>-<split>/ of the run.
+The table, the figure and the score go to robustness/<data>-<split>-<8 hex of the data's fingerprint>/ of the run.
 """
 
 import environment  # noqa: F401  (first: it says how to get in)
 
-from voicecommand.config import identity, objects, overrides, program
+from voicecommand.config import identity, measured, overrides, program
 
 
 @program.recipe("robustness")
@@ -17,9 +17,9 @@ def main(config):
     from voicecommand.audio import noise
     from voicecommand.compare import conditions as compare_conditions
     from voicecommand.compare import recogniser_errors, robustness
-    from voicecommand.data import splits
+    from voicecommand.data import fingerprint, splits
     from voicecommand.data.audit import findings
-    from voicecommand.run import processes
+    from voicecommand.run import processes, records
     from voicecommand.tasks import saved
     from voicecommand.training import fit
 
@@ -29,10 +29,15 @@ def main(config):
     model = voicecommand.load(run)
     columns = model.task.columns
     recording = noise.read_recording(config.noise, (columns.reads,))
-    everything = objects.load_data(config, columns.needed)
-    dataset = splits.choose_evaluation(everything, config.split)
-    dataset = fit.prepare(type(dataset)({config.split: dataset[config.split]}), columns.reads, config.num_proc)
+    given = measured.load_data(config, run, columns.needed)
+    dataset = splits.choose_evaluation(given.dataset, config.split)
+    dataset = type(dataset)({config.split: dataset[config.split]})
+    model.check_labels(dataset)
+    dataset = fit.prepare(dataset, columns.reads, config.num_proc)
     findings.check(dataset, columns.needed, required=(config.split,))
+    data = fingerprint.describe_data(given.name, dataset, {}, columns.known)
+    if given.is_own:
+        fingerprint.warn_of_changes(records.read_data(run)[0], data)
 
     rows = dataset[config.split]
     commands, ids = saved.read_commands(rows, model.task), rows["id"][:]
@@ -40,14 +45,14 @@ def main(config):
         speakers = rows["speaker"][:] if "speaker" in rows.column_names else None
         conditions = compare_conditions.audio_conditions(commands, ids, speakers, recording, config.seed)
     else:
-        corpus = (text for split in everything.values() for text in split["text"])
+        corpus = (text for split in given.dataset.values() for text in split["text"])
         conditions = recogniser_errors.text_conditions(commands, ids, corpus, config.seed)
     clean, _ = model.answer_split(rows, config.split)
     result = robustness.measure(
         model.task.evaluators[0], clean, conditions, lambda commands: model.answer(commands).columns
     )
 
-    directory = run / "robustness" / f"{config.choices.data}-{config.split}"
+    directory = records.place_of(run, "robustness", data, config.split)
     robustness.write_robustness(directory, result | {"seed": config.seed, "command": identity.command()})
     print(robustness.format_robustness(result), f"figure: {directory / 'robustness.png'}", sep="\n")
 

@@ -15,13 +15,30 @@ def main(config):
     from voicecommand.run import records
 
     if run.is_finished:
+        if program.is_main_process():
+            check_data(config, run)
         run.say_finished()
     else:
+        identity.log_plan(config, run)
         train(config, run)
     if not program.is_main_process():
         return None
     print(terminal.format_result(run.directory))
     return records.read_objective(run.directory)
+
+
+def check_data(config, run):
+    """The result of a finished run is shown only for the data that it was trained on."""
+    from voicecommand.data import fingerprint, prepared
+    from voicecommand.run import processes, records
+
+    then, columns = records.read_data(run.directory)
+    if not then or not identity.has_files(config):
+        return
+    dataset = objects.load_data(config, columns)
+    if "audio" in columns:
+        dataset = prepared.add_contents(dataset, config.num_proc or processes.count_cores())
+    fingerprint.check_same(run.directory, then, dataset)
 
 
 def train(config, run):
@@ -39,6 +56,7 @@ def train(config, run):
     args = arguments.build_training_arguments(config, run.directory, task.objectives)
     dataset = objects.load_data(config, task.columns.needed)
     fit.check_targets(dataset, task.columns)
+    example = splits.first_command(dataset, task.columns.reads)
     dataset = fit.prepare(dataset, task.columns.reads, config.num_proc)
     findings.check(dataset, task.columns.needed)
     vocabulary = task.learn(dataset["train"])
@@ -48,7 +66,11 @@ def train(config, run):
     final, early_stopping = length.follow_data(args, config.early_stopping, *rows)
     model = task.load_model(vocabulary, processor)
 
-    with run.open(objects.to_yaml(config)):
+    truncated = {split: rows.truncated for split, rows in encoded.items()}
+    name = identity.data_name(config.choices.data, config.data)
+    data = fingerprint.describe_data(name, dataset, truncated, task.columns.known)
+
+    with run.open(objects.to_yaml(config), data["fingerprint"]):
         settings = {"run": run, "tuning": tuning, "augmentation": augmentation, "seed": config.seed}
         answers = folds.cross_validate(task, processor, vocabulary, dataset, encoded, args=args, **settings)
         trained = fit.fit(
@@ -62,10 +84,8 @@ def train(config, run):
         answers += [answerer.answer_split(dataset[split], split)[0] for split in measured]
         if program.is_main_process():
             metrics = evaluate(task.evaluators, answers)
-            truncated = {split: rows.truncated for split, rows in encoded.items()}
-            lacking = unknown.count(task, trained.model, encoded)
-            data = fingerprint.describe_data(config.choices.data, dataset, truncated, task.columns.known, lacking)
-            record = identity.record(config, args)
+            fingerprint.add(data, "unknown", unknown.count(task, trained.model, encoded))
+            record = identity.record(config, args) | {"example": example}
             metrics |= records.write_record(run, record, task.describe(), data, trained.figures, trained.history)
             saved.write_threshold(run.directory / "model", metrics["rejection"])
             blocks = build_blocks(task.evaluators, answers, metrics)

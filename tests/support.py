@@ -67,6 +67,17 @@ def find_run(runs: Path) -> Path:
     return found[0]
 
 
+CHECKPOINT = ("trainer_state.json", "optimizer.pt", "scheduler.pt", "model.safetensors", "rng_state.pth")
+
+
+def write_checkpoint(path: Path, without: str = "") -> None:
+    """The files of a complete checkpoint, or all but one, with nothing in them."""
+    path.mkdir(parents=True)
+    for name in CHECKPOINT:
+        if name != without:
+            (path / name).write_text("x")
+
+
 def read_json(directory: Path, name: str) -> Any:
     return json.loads((directory / name).read_text(encoding="utf-8"))
 

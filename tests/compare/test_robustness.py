@@ -377,15 +377,16 @@ def test_the_recipe_measures_a_model_of_text_under_wrong_words(
     data = ["data=file", f"data.path={commands_csv}"]
     code, output = run_and_read(capfd, "train", "model=tfidf_svm", *data, f"runs={tmp_path}", "threads=1")
     assert code == 0, output
-    (directory,) = (tmp_path / "file").iterdir()
+    (directory,) = (tmp_path / "file-commands").iterdir()
     code, output = run_and_read(capfd, "robustness", f"run={directory}", *data, "split=test")
     assert code == 0, output
-    saved = json.loads((directory / "robustness/file-test/robustness.json").read_text())
+    (measured,) = (directory / "robustness").glob("file-commands-test-*")
+    saved = json.loads((measured / "robustness.json").read_text())
     clean, *worse = saved["conditions"]
     expected = json.loads((directory / "metrics.json").read_text())["splits"]["test"]["accuracy"]["value"]
     assert clean["accuracy"]["value"] == expected and len(worse) >= 3
     assert worse[-1]["accuracy"]["value"] < expected, "half of the words wrong, and nothing is lost"
-    assert (directory / "robustness/file-test/robustness.png").stat().st_size > 1000
+    assert (measured / "robustness.png").stat().st_size > 1000
     assert f"{100 * expected:.1f}" in output and "score" in output
 
 

@@ -373,8 +373,54 @@ def test_a_run_directory_says_data_model_tuning_and_seed() -> None:
         r"out/x/commands/bert-lora-s7-[0-9a-f]{8}", str(directory("runs=out/x", "tuning=lora", "seed=7"))
     )
     assert re.fullmatch(
-        r"runs/file/tfidf_svm-s42-[0-9a-f]{8}", str(directory("data=file", "data.path=a/b", "model=tfidf_svm"))
+        r"runs/file-b/tfidf_svm-s42-[0-9a-f]{8}", str(directory("data=file", "data.path=a/b", "model=tfidf_svm"))
     )
+
+
+@pytest.mark.parametrize(
+    ("overrides", "name"),
+    [
+        (["data=file", "data.path=my commands (2).csv"], "file-my-commands-2"),
+        (["data=file", "data.path=../x/train.csv"], "file-x"),
+        (["data=file", "data.files.train=y/train.csv", "data.files.test=z.csv"], "file-y"),
+        (["data=file", "data.path=größe.csv"], "file-größe"),
+        (["data=file", f"data.path={'a' * 99}.csv"], f"file-{'a' * 40}"),
+        (["data=file", "data.path=..."], "file"),
+        (["data=folder", "data.path=phone/v1.2/"], "folder-v1.2"),
+        (["data=hub", "data.path=owner/name"], "hub-owner-name"),
+        (["data=spoken", "data.path=phrases.csv"], "spoken-phrases"),
+        (["data=spoken", "data.phrases={a: [b]}"], "spoken"),
+        (["data=banking77", "data.path=x/y"], "banking77"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_run_on_data_of_ones_own_is_named_by_the_data(
+    overrides: list[str], name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "phone/v1.2").mkdir(parents=True)
+    model = "bcresnet" if overrides[0] in ("data=folder", "data=spoken") else "tfidf_svm"
+    quoted = [re.sub(r"^(data\.path)=(.*)$", r'\1="\2"', word) for word in overrides]
+    assert directory(*quoted, f"model={model}").parent == Path("runs") / name
+
+
+def test_a_relative_and_an_absolute_path_of_ones_own_data_are_one_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a" / "owner" / "name").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "a")
+    monkeypatch.chdir(tmp_path / "a")
+    for choice in ("file", "folder", "spoken", "hub"):
+        model = "tfidf_svm" if choice in ("file", "hub") else "mfcc_svm"
+        found = {
+            directory(f"data={choice}", f"data.path={path}", f"model={model}")
+            for path in ("owner/name", "./owner/name", tmp_path / "a/owner/name", tmp_path / "link/owner/name")
+        }
+        assert len(found) == 1, choice
+    elsewhere = directory("data=file", "data.path=../owner/name", "model=tfidf_svm")
+    assert elsewhere.parent == Path("runs/file-name") and elsewhere not in found
+    named = {directory("data=file", f"data.files.train={p}/t.csv", "model=tfidf_svm") for p in (".", tmp_path / "a")}
+    assert len(named) == 1
 
 
 def test_the_same_run_by_other_words_has_the_same_directory() -> None:
@@ -389,9 +435,10 @@ def test_the_same_run_by_other_words_has_the_same_directory() -> None:
 @pytest.mark.parametrize(
     "override",
     [
-        "resume=true", "overwrite=true", "training.logging_steps=3", "training.logging_strategy=epoch",
-        "training.report_to=none", "training.disable_tqdm=true", "training.dataloader_num_workers=2",
-        "training.dataloader_persistent_workers=true", "training.log_level=debug", "training.run_name=x",
+        "resume=true", "overwrite=true", "keep_checkpoints=true", "training.logging_steps=3",
+        "training.logging_strategy=epoch", "training.report_to=none", "training.disable_tqdm=true",
+        "training.dataloader_num_workers=2", "training.dataloader_persistent_workers=true",
+        "training.log_level=debug", "training.run_name=x",
         "training.save_total_limit=9",
     ],
 )  # fmt: skip

@@ -22,7 +22,7 @@ from typing import Any
 
 import pytest
 
-from support import ROOT, run_recipe
+from support import ROOT, run_recipe, write_checkpoint
 
 VERBS = {"on": "switch the {} on", "off": "turn the {} off please", "play": "play {}"}
 THINGS = [f"{room} {what}" for room in ("kitchen", "hall", "attic") for what in ("light", "fan", "radio", "song")]
@@ -79,6 +79,11 @@ class Place:
         directory = self.run_directory()
         directory.mkdir(parents=True)
         (directory / "status.json").write_text(json.dumps(status))
+
+    def leave_checkpoint(self) -> None:
+        """What a run that a signal stopped leaves."""
+        self.leave_status(state="interrupted", world_size=1)
+        write_checkpoint(self.run_directory() / "checkpoints" / "checkpoint-1")
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
@@ -225,7 +230,7 @@ CASES = [
     Case("training of a fitted model", (*FILE, "training.max_steps=1"), r"model=tfidf_svm does not use training"),
     Case("precision of a fitted model", (*FILE, "precision=bf16"), r"precision=bf16: model=tfidf_svm does not use"),
     Case("patience of a fitted model", (*FILE, "early_stopping=1"), r"early_stopping=1: model=tfidf_svm does not use"),
-    Case("resume of a fitted model", (*FILE, "resume=true"), r"resume=true: there is no run at runs/file/tfidf_svm-s42"),
+    Case("resume of a fitted model", (*FILE, "resume=true"), r"resume=true: there is no run at runs/file-a/tfidf_svm-s42"),
     Case("multirun of unlike models", ("-m", "model=bert,tfidf_svm", "training.max_steps=1"), r"does not use training"),
     # checkpoints
     Case("model hub out of reach", (*TINY[1:], "model=roberta_base"), r"model\.checkpoint=\S+ at revision \w+: the hub cannot be reached, .*use model=bert"),
@@ -271,15 +276,12 @@ CASES = [
     # the run directory
     Case("in use", FILE, r"tfidf_svm-s42-\w{8}: in use by another process", prepare=Place.lock),
     Case("not finished", FILE, r"holds a run that did not finish; resume=true continues it, overwrite=true starts again",
-         prepare=lambda place: place.leave_status(state="running")),
-    Case("nothing was saved to resume", (*TINY, "training.save_only_model=true", "resume=true"),
-         r"holds a run that did not finish; overwrite=true starts again \(training\.save_only_model=true saves nothing",
-         prepare=lambda place: place.leave_status(state="interrupted", world_size=1)),
-    Case("nothing to resume", (*TINY, "resume=true"), r"resume=true: there is no run at runs/file/bert-full-s42"),
+         prepare=Place.leave_checkpoint),
+    Case("nothing to resume", (*TINY, "resume=true"), r"resume=true: there is no run at runs/file-a/bert-full-s42"),
     Case("resume and overwrite", (*TINY, "resume=true", "overwrite=true"), r"resume=true and overwrite=true: give one"),
     Case("other number of processes", (*TINY, "resume=true"), r"ran on 2 processes, and these are 1; resume it on 2",
          prepare=lambda place: place.leave_status(state="interrupted", world_size=2)),
-    Case("a file in its place", (*FILE, "runs=a.csv"), r"cannot write a\.csv/file/tfidf_svm-\S+: Not a directory; ", code=4),
+    Case("a file in its place", (*FILE, "runs=a.csv"), r"cannot write a\.csv/file-a/tfidf_svm-\S+: Not a directory; ", code=4),
     Case("disk full", FILE, r"No space left on device", code=4, prepare=Place.fill_disk, leaves=True),
     Case("loss not finite", (*TINY, "training.learning_rate=1e30", "training.max_steps=5"), r"step \d: the loss is (nan|inf); lower", code=3, leaves=True),
     # a saved run
@@ -330,7 +332,7 @@ def saved_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     finally:
         os.chdir(before)
         sys.argv = argv
-    return next(root.glob("runs/file/*"))
+    return next(root.glob("runs/file-a/*"))
 
 
 def set_the_scene(
@@ -427,7 +429,7 @@ def test_a_real_full_disk_ends_in_one_line_and_exit_code_4(tmp_path: Path) -> No
         capture_output=True, text=True, cwd=tmp_path, env=environment, timeout=120,
     )  # fmt: skip
     check_output(Case("file too large", FILE, r"File too large|file too large", code=4), done.returncode, done.stderr)
-    (directory,) = tmp_path.glob("runs/file/*")
+    (directory,) = tmp_path.glob("runs/file-a/*")
     assert not (directory / "model").exists() and not list(directory.glob("**/*.part"))
 
 
@@ -452,7 +454,7 @@ def test_an_interrupted_fitted_model_goes_on_as_its_message_says(
     Place(tmp_path, FILE, monkeypatch).leave_status(state="interrupted", world_size=1)
     assert run_recipe("train", *FILE, "resume=true") == 0
     assert "no complete checkpoint to resume from: training starts at step 0" in capfd.readouterr().err
-    (status,) = tmp_path.glob("runs/file/*/status.json")
+    (status,) = tmp_path.glob("runs/file-a/*/status.json")
     assert json.loads(status.read_text())["state"] == "finished"
 
 
@@ -468,7 +470,7 @@ def test_drop_last_drops_no_row_of_an_evaluation(
     argv = [word.replace("{tiny}", str(checkpoints["bert_uncased"])).replace("a.csv", "d") for word in TINY]
     argv += ["training.dataloader_drop_last=true", "training.per_device_eval_batch_size=7", "training.max_steps=1"]
     assert run_recipe("train", *argv) == 0
-    (path,) = tmp_path.glob("runs/file/*/predictions.parquet")
+    (path,) = tmp_path.glob("runs/file-d/*/predictions.parquet")
     assert pandas.read_parquet(path)["split"].value_counts().to_dict() == {"validation": 72, "test": 72}
 
 

@@ -45,7 +45,7 @@ class Workplace:
         )  # fmt: skip
 
     def runs(self, root: str = "runs") -> list[Path]:
-        return sorted(self.path.glob(f"{root}/file/*"))
+        return sorted(self.path.glob(f"{root}/file-a/*"))
 
 
 @pytest.fixture
@@ -70,14 +70,17 @@ def test_the_same_command_again_shows_the_result_and_trains_nothing(workplace: W
     assert "Warning" not in first.stderr
     (directory,) = workplace.runs()
     last = first.stdout.strip().splitlines()
-    assert last[-1] == f"report: {directory.relative_to(workplace.path)}/report.html"
+    assert last[-2] == f"report: {directory.relative_to(workplace.path)}/report.html"
+    assert last[-1].startswith("try it: ")
+    assert not (directory / "checkpoints").exists() and (directory / "model" / "model.safetensors").is_file()
     assert re.search(r"^validation +accuracy \d", first.stdout, re.MULTILINE)
     assert re.search(r"^test +accuracy \d", first.stdout, re.MULTILINE)
     made = {path: path.stat().st_mtime_ns for path in directory.rglob("*")}
     again = workplace.train(*reversed(workplace.tiny), "training.logging_steps=2", "resume=true")
     assert (again.returncode, again.stdout) == (0, first.stdout)
     assert {path: path.stat().st_mtime_ns for path in directory.rglob("*")} == made
-    assert read(directory / "status.json") == {"state": "finished", "exit_code": 0, "world_size": 1}
+    status = read(directory / "status.json")
+    assert (status["state"], status["exit_code"], status["world_size"]) == ("finished", 0, 1)
 
 
 def test_a_terminated_training_saves_and_goes_on_to_the_same_end(workplace: Workplace) -> None:
@@ -95,7 +98,7 @@ def test_a_terminated_training_saves_and_goes_on_to_the_same_end(workplace: Work
     _, rest = process.communicate(timeout=120)
     assert process.returncode == 143, (seen + rest).decode()
     assert re.search(
-        rb"(^|\n)error: runs/file/bert-full\S+: stopped by a signal, checkpoint saved; resume=true continues",
+        rb"(^|\n)error: runs/file-a/bert-full\S+: stopped by a signal, checkpoint saved; resume=true continues",
         seen + rest,
     )
     (directory,) = workplace.runs()
@@ -138,7 +141,7 @@ def test_a_job_of_a_multirun_gives_what_it_gives_alone(workplace: Workplace, lau
     assert float(jobs[1][1]) == round(without["validation"]["macro_f1"]["value"], 4)
     for directory in (first, second):
         assert "test" not in set(_splits(directory)), "a multirun must not read test"
-    assert not (workplace.path / "multirun").exists() and {p.name for p in workplace.path.glob("runs/*")} == {"file"}
+    assert not (workplace.path / "multirun").exists() and {p.name for p in workplace.path.glob("runs/*")} == {"file-a"}
 
 
 def _splits(directory: Path) -> list[str]:

@@ -35,14 +35,16 @@ DIRECTORIES = {
     ("model=bcresnet", "data=keywords", "data.path=keywords", *SPEECH_OF_THEN): (
         "runs/keywords/bcresnet-full-s42-274be822"
     ),
-    (
-        "model=bert",
-        "data=file",
-        "data.path=commands.csv",
-        SPLITS_OF_THEN,
-        *TEXT_OF_THEN,
-    ): "runs/file/bert-full-s42-8cccb324",
+    # Data with a yaml of its own is not named by its path, however that is written.
+    ("model=tfidf_svm", "data=snips", "data.path=/x/snips"): "runs/snips/tfidf_svm-s42-a6e3d411",
+    ("model=mfcc_svm", "data=keywords", "data.path=/x/keywords"): "runs/keywords/mfcc_svm-s42-706820fc",
 }
+# Data of one's own: a run has another directory now, and the one of then is found if it is there.
+FILE = (
+    ("model=bert", "data=file", "data.path=commands.csv", SPLITS_OF_THEN, *TEXT_OF_THEN),
+    "runs/file/bert-full-s42-8cccb324",
+)
+
 STEPS = ("training.save_strategy=steps", "training.eval_strategy=steps", "training.report_to=none", "precision=fp32")
 
 
@@ -86,13 +88,27 @@ def test_a_command_of_then_has_its_directory_of_then(given: tuple[str, ...], dir
 def test_a_younger_key_counts_only_where_it_is_set() -> None:
     from voicecommand.config import identity, program
 
-    words = ["model=bert", "data=file", "data.path=commands.csv", SPLITS_OF_THEN, *TEXT_OF_THEN]
     then, unset, given = (
-        str(identity.run_directory(program.compose("train", [*words, *more])))
+        str(identity.first_directory(program.compose("train", [*FILE[0], *more])))
         for more in ([], ["data.column_map.transcript=null"], ["data.column_map.transcript=said"])
     )
-    assert then == unset == DIRECTORIES[*words,]
+    assert then == unset == FILE[1]
     assert given != then
+
+
+def test_a_run_on_a_file_is_new_in_a_directory_named_by_it_unless_the_old_one_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from voicecommand.config import identity, program
+
+    monkeypatch.chdir(tmp_path)
+    config = program.compose("train", list(FILE[0]))
+    new = identity.open_run(config).directory
+    assert new.parent == Path("runs/file-commands")
+    Path(FILE[1]).mkdir(parents=True)
+    assert identity.open_run(config).directory == Path(FILE[1])
+    new.mkdir(parents=True)
+    assert identity.open_run(config).directory == new
 
 
 @pytest.mark.parametrize("name", FINISHED)
@@ -102,6 +118,13 @@ def test_the_same_command_finds_the_finished_run(name: str, place: Path, capfd: 
     assert f"{directory_of(name)} is finished, this is its result" in output
     accuracy = read_json(directory_of(name), "metrics.json")["splits"]["test"]["accuracy"]["value"]
     assert f"test        accuracy {100 * accuracy:.1f} %" in output
+
+
+def test_rows_added_to_the_file_of_a_run_of_then_are_noticed(place: Path, capfd: Any) -> None:
+    with (place / "commands.csv").open("a") as file:
+        file.write("turn on the attic lamp,on\n")
+    code, output = run_and_read(capfd, "train", *overrides("tfidf_svm-s42-b1b47fb8"))
+    assert code == 2 and "the data has changed since this run was trained (48 rows then, 49 now): " in output, output
 
 
 @pytest.mark.parametrize("name", FINISHED)

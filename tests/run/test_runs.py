@@ -12,15 +12,17 @@ import signal
 import subprocess
 import sys
 import time
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from support import CHECKPOINT, write_checkpoint
 from voicecommand.errors import InputError, NonFiniteLoss, Stopped, StorageError
-from voicecommand.run import device, exits, processes, records
+from voicecommand.run import checkpoints, device, exits, finished, processes, records
 from voicecommand.run import directory as run_directory
-from voicecommand.training import checkpoints
+from voicecommand.run.directory import is_locked
 
 SRC = Path(__file__).parents[2] / "src"
 
@@ -43,11 +45,13 @@ def leave(directory: Path, state: str, **more: Any) -> None:
 def test_a_run_is_marked_from_start_to_end(directory: Path) -> None:
     run = run_directory.Run(directory)
     assert not directory.exists(), "nothing is written before the run is opened"
-    with run.open("seed: 1\n"):
-        assert status(directory) == {"state": "running", "exit_code": None, "world_size": 1}
+    with run.open("seed: 1\n", "1a2b"):
+        assert status(directory) == {"state": "running", "exit_code": None, "world_size": 1, "fingerprint": "1a2b"}
         assert run_directory.is_locked(directory)
         logging.getLogger("voicecommand").warning("a line for the log")
-    assert status(directory) == {"state": "finished", "exit_code": 0, "world_size": 1}
+    end = status(directory)
+    assert abs(time.time() - datetime.fromisoformat(end.pop("ended")).timestamp()) < 60
+    assert end == {"state": "finished", "exit_code": 0, "world_size": 1, "fingerprint": "1a2b"}
     assert not run_directory.is_locked(directory)
     assert (directory / "config.yaml").read_text() == "seed: 1\n"
     assert "WARNING voicecommand: a line for the log" in (directory / "log.txt").read_text()
@@ -56,6 +60,7 @@ def test_a_run_is_marked_from_start_to_end(directory: Path) -> None:
 
 def test_an_unfinished_run_names_both_ways_on(directory: Path) -> None:
     leave(directory, "interrupted")
+    write_checkpoint(directory / "checkpoints" / "checkpoint-1")
     with pytest.raises(InputError, match="did not finish; resume=true continues it, overwrite=true starts again"):
         run_directory.Run(directory)
     assert not run_directory.Run(directory, resume=True).is_finished
@@ -122,9 +127,8 @@ def test_a_killed_run_holds_no_lock_and_counts_as_interrupted(directory: Path) -
         process.kill()
         process.wait()
     assert status(directory)["state"] == "running"
-    with pytest.raises(InputError, match="did not finish"):
-        run_directory.Run(directory)
-    assert not run_directory.Run(directory, resume=True).is_finished
+    with run_directory.Run(directory).open(""):
+        assert is_locked(directory), "it had nothing to lose, so it starts again"
 
 
 @pytest.mark.parametrize(
@@ -165,6 +169,7 @@ def test_a_signal_between_steps_asks_and_a_second_one_stops_at_once(directory: P
     run = run_directory.Run(directory)
     with pytest.raises(Stopped, match="stopped by a signal; resume=true continues it"), run.open(""):
         run.can_save = True
+        write_checkpoint(directory / "checkpoints" / "checkpoint-1")
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(0.01)
         assert run.stop_requested
@@ -198,6 +203,58 @@ def test_errors_leave_as_one_line_with_their_code(
 
     assert exits.answer_exit_code(main) == code
     assert capsys.readouterr().err.startswith("error: ")
+
+
+def test_what_ended_without_a_checkpoint_blocks_nothing(directory: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(StorageError), run_directory.Run(directory).open(""):
+        raise StorageError("full")
+    for name in ("optimizer.pt", "scheduler.pt"):  # as save_only_model=true leaves it
+        write_checkpoint(directory / "checkpoints" / f"checkpoint-{name}-{len(name)}", without=name)
+    with caplog.at_level("INFO"), run_directory.Run(directory).open(""):
+        assert not (directory / "checkpoints").exists()
+    assert "a run that ended without a checkpoint starts again" in caplog.text
+    assert status(directory)["state"] == "finished"
+
+
+def test_resume_is_promised_only_where_something_was_saved(directory: Path) -> None:
+    again = "no checkpoint to continue from: the same command starts again"
+    with pytest.raises(Stopped, match=again) as caught, run_directory.Run(directory).open(""):
+        raise KeyboardInterrupt
+    assert "resume=true" not in str(caught.value)
+    stage = directory / "checkpoints" / "head"
+    stage.mkdir(parents=True)
+    (stage / "stage.safetensors").touch()
+    with pytest.raises(InputError, match="resume=true continues it"):
+        run_directory.Run(directory)
+
+
+def test_a_finished_fold_is_something_to_continue_from(directory: Path) -> None:
+    leave(directory, "interrupted")
+    (directory / "folds/1/checkpoints").mkdir(parents=True)
+    assert not checkpoints.can_resume(directory)
+    (directory / "folds/1/model").mkdir()
+    assert checkpoints.can_resume(directory)
+
+
+def test_a_run_is_not_continued_on_other_data(directory: Path) -> None:
+    with pytest.raises(Stopped), run_directory.Run(directory).open("", "then"):
+        write_checkpoint(directory / "checkpoints" / "checkpoint-1")
+        raise KeyboardInterrupt
+    before = status(directory)
+    resumed = run_directory.Run(directory, resume=True)
+    with pytest.raises(InputError, match="has changed since this run began; overwrite=true"), resumed.open("", "now"):
+        raise AssertionError("it went on")
+    assert status(directory) == before
+    with run_directory.Run(directory, resume=True).open("", "then"):
+        pass
+
+
+@pytest.mark.parametrize("keep", [False, True])
+def test_a_finished_run_keeps_its_checkpoints_only_if_asked_to(keep: bool, directory: Path) -> None:
+    with run_directory.Run(directory, keep_checkpoints=keep).open(""):
+        write_checkpoint(directory / "checkpoints" / "checkpoint-1")
+    assert (directory / "checkpoints").exists() == keep
+    assert run_directory.Run(directory).is_finished
 
 
 def test_a_line_stays_one_line(capsys: pytest.CaptureFixture[str]) -> None:
@@ -262,19 +319,11 @@ def test_the_marker_survives_what_is_not_json(directory: Path) -> None:
 # --- checkpoints ---
 
 
-def write_checkpoint(path: Path, without: str = "") -> None:
-    path.mkdir(parents=True)
-    for name in ("trainer_state.json", "optimizer.pt", "scheduler.pt", "model.safetensors", "rng_state.pth"):
-        if name != without:
-            (path / name).write_text("x")
-
-
 def test_the_newest_complete_checkpoint_is_found(tmp_path: Path) -> None:
     assert checkpoints.find_newest(tmp_path / "nowhere") is None
     for step in (9, 10):
         write_checkpoint(tmp_path / f"checkpoint-{step}")
-    parts = ("trainer_state.json", "optimizer.pt", "scheduler.pt", "model.safetensors", "rng_state.pth")
-    for step, part in enumerate(parts, 20):
+    for step, part in enumerate(CHECKPOINT, 20):
         write_checkpoint(tmp_path / f"checkpoint-{step}", without=part)
     write_checkpoint(tmp_path / "checkpoint-99-copy")
     assert checkpoints.find_newest(tmp_path) == tmp_path / "checkpoint-10"
@@ -338,3 +387,54 @@ def test_a_rank_is_that_of_a_launcher(variables: dict[str, str], rank: int, monk
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     assert processes._read_number("RANK", 0) == rank
+
+
+# --- finished runs by name ---
+
+
+def finish(path: Path, ended: str | None = None, state: str = "finished", seconds: float = 0) -> Path:
+    """A run directory that ended at a time, or whose status.json is so many seconds old."""
+    (path / "model").mkdir(parents=True)
+    (path / "status.json").write_text(json.dumps({"state": state} | ({"ended": ended} if ended else {})))
+    os.utime(path / "status.json", (time.time() - seconds,) * 2)
+    return path
+
+
+@pytest.fixture
+def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Three finished runs: the newest is neither the last by name nor by the time of its file."""
+    monkeypatch.chdir(tmp_path)
+    year = datetime.now().year
+    finish(Path("runs/commands/bert-full-s1-00000000"), f"{year + 2}-01-02T00:00:00+00:00", seconds=500)
+    finish(Path("runs/commands/bert-full-s2-00000000"), f"{year + 2}-01-01T23:00:00-04:00", seconds=900)
+    finish(Path("runs/file-a/tfidf_svm-s1-00000000"), seconds=5)
+    finish(Path("runs/file-a/tfidf_svm-s1-00000000.old-1"), f"{year + 3}-01-01T00:00:00+00:00")
+    finish(Path("runs/file-a/unfinished"), f"{year + 4}-01-01T00:00:00+00:00", state="failed")
+    finish(Path("runs/file-a/broken"), "yesterday", seconds=1000)
+    (Path("runs/file-a/broken/model")).rmdir()
+    return Path("runs")
+
+
+def test_latest_is_the_run_that_ended_last(runs: Path) -> None:
+    assert finished.choose_run("latest") == runs / "commands/bert-full-s2-00000000"
+    for path in (runs / "commands").iterdir():
+        (path / "status.json").unlink()
+    assert finished.choose_run("latest") == runs / "file-a/tfidf_svm-s1-00000000", "an older run has the file's time"
+    (runs / "file-a/tfidf_svm-s1-00000000/status.json").unlink()
+    with pytest.raises(InputError, match=r"^latest: no finished run in /.*/runs; train one, or give its directory$"):
+        finished.choose_run("latest")
+
+
+def test_a_pattern_names_one_finished_run(runs: Path) -> None:
+    assert finished.choose_run("runs/file-*/*") == runs / "file-a/tfidf_svm-s1-00000000"
+    with pytest.raises(InputError, match=r"2 finished runs match, the newest first: .*bert-full-s2.*, .*bert-full-s1"):
+        finished.choose_run("runs/commands/*")
+    with pytest.raises(InputError, match="no finished run matches"):
+        finished.choose_run("runs/nothing/*")
+
+
+def test_a_directory_is_itself_whatever_its_name(runs: Path) -> None:
+    assert finished.choose_run("nowhere") == Path("nowhere")
+    for name in ("latest", "runs/[1]"):
+        Path(name).mkdir()
+        assert finished.choose_run(name) == Path(name)

@@ -138,7 +138,7 @@ def test_a_new_kind_of_answer_is_one_file_and_one_yaml(
     short = ("precision=fp32", "training.num_train_epochs=20", "training.learning_rate=3e-3", "training.report_to=none")
     short += ("training.per_device_train_batch_size=8",)
     output = run("train", "model=word_count", checkpoint, *data, *short)
-    (directory,) = (tmp_path / "runs/file").glob("word_count-*")
+    (directory,) = (tmp_path / "runs/file-commands").glob("word_count-*")
     metrics = json.loads((directory / "metrics.json").read_text())
     assert metrics["objective"]["metric"] == "mean_error" and not metrics["objective"]["greater_is_better"]
     figure = metrics["splits"]["test"]["mean_error"]
@@ -153,7 +153,8 @@ def test_a_new_kind_of_answer_is_one_file_and_one_yaml(
     assert "mean error" in (directory / "model/README.md").read_text()
 
     run("evaluate", f"run={directory}", *data)
-    again = json.loads((directory / "evaluations/file-test/metrics.json").read_text())
+    (evaluated,) = directory.glob("evaluations/file-commands-test-*/metrics.json")
+    again = json.loads(evaluated.read_text())
     assert again["splits"]["test"]["mean_error"] == figure
     answer = json.loads(run("predict", str(directory), "turn on the kitchen lights").splitlines()[0])
     assert 2 < answer["words"] < 8

@@ -67,7 +67,7 @@ def train(
     vocabulary = task.learn(data["train"])
     processor = task.load_processor(vocabulary)
     encoded = fit.encode(data, task, processor, vocabulary)
-    run = Run(directory, resume=resume)
+    run = Run(directory, resume=resume, keep_checkpoints=True)
     settings: dict[str, Any] = {
         "max_steps": 6, "per_device_train_batch_size": 8, "learning_rate": 1e-2, "report_to": "none", "use_cpu": True,
         "disable_tqdm": True, "eval_strategy": "steps", "eval_steps": 2, "save_strategy": "steps", "save_steps": 2,

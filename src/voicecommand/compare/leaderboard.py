@@ -157,7 +157,8 @@ def read_run(directory: Path) -> RunRow:
     test = test_directory(directory, record["data"]["name"])
     tested, splits = read_json(test / "metrics.json")["splits"]["test"] if test else None, metrics["splits"]
     config = yaml.safe_load((directory / "config.yaml").read_text(encoding="utf-8"))
-    noisy = list(directory.glob("robustness/*-test/robustness.json"))
+    evaluated = records.find_places(directory, "evaluations", None, "test", "metrics.json")
+    noisy = records.find_places(directory, "robustness", None, "test", "robustness.json")
     hardware = record["hardware"]
     where = ", ".join(hardware["gpus"]) if hardware.get("gpus") else hardware["processor"]
     return {
@@ -179,7 +180,7 @@ def read_run(directory: Path) -> RunRow:
         "validation_accuracy": (splits.get("validation") or splits[CROSS_VALIDATION])["accuracy"]["value"],
         "test_accuracy": tested["accuracy"]["value"] if tested else None,
         "test_macro_f1": tested["macro_f1"]["value"] if tested else None,
-        "test_reads": len([*directory.glob("evaluations/*-test/metrics.json"), *noisy]) + ("test" in splits),
+        "test_reads": len(evaluated) + len(noisy) + ("test" in splits),
     }
 
 
@@ -196,10 +197,9 @@ def given_checkpoint(config: dict[str, Any]) -> str | None:
 
 
 def test_directory(directory: Path, data: str) -> Path | None:
-    """The directory with the run's test figures: its evaluation, or the run itself if that reports test."""
-    evaluated = directory / "evaluations" / f"{data}-test"
-    if (evaluated / "metrics.json").is_file():
-        return evaluated
+    """The directory with the run's test figures: its newest evaluation, or the run itself if that reports test."""
+    if evaluated := records.find_places(directory, "evaluations", data, "test", "metrics.json"):
+        return evaluated[-1]
     return directory if "test" in read_json(directory / "metrics.json")["splits"] else None
 
 
@@ -279,9 +279,10 @@ def noise_figures(directories: Sequence[Path], data: str) -> NoiseFigures | None
 
     `noise` has a row for each kind and each ratio of NOISE_DB. Ends of intervals are means over the seeds.
     """
-    found = [read_json(directory / "robustness" / f"{data}-test" / "robustness.json") for directory in directories]
-    if not all(found):
+    measured = [records.find_places(run, "robustness", data, "test", "robustness.json") for run in directories]
+    if not all(measured):
         return None
+    found = [read_json(places[-1] / "robustness.json") for places in measured]
     by_seed = [
         {(row["kind"], row["level"]): row["accuracy"] for row in run["conditions"] if row["unit"] in ("", "dB")}
         for run in found

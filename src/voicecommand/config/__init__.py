@@ -7,4 +7,5 @@ schema     the types of the settings
 objects    objects built from a `_target_` and its keys
 arguments  transformers.TrainingArguments
 identity   the run directory of a configuration
+measured   the data that a saved run is measured on
 """

@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
+import os
 import re
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
 
+from voicecommand.columns import SPLITS
 from voicecommand.config.objects import plain
 from voicecommand.run import device, processes
 from voicecommand.run.directory import Run
 
+logger = logging.getLogger(__name__)
+NAME_LENGTH = 40  # characters of a file's name in a run's
 # Settings that can't change a weight, and so are not part of a run's identity.
-NOT_IDENTITY = {"resume", "overwrite", "runs", "choices", "num_proc"}
+NOT_IDENTITY = {"resume", "overwrite", "runs", "choices", "num_proc", "keep_checkpoints"}
 NOT_IDENTITY_TRAINING = re.compile(
     r"disable_tqdm|log_level.*|log_on_each_node|logging_(first_step|steps|strategy)|report_to|run_name|project"
     r"|trackio_.*|push_to_hub|hub_.*|save_total_limit|dataloader_(num_workers|pin_memory|prefetch_factor"
@@ -39,6 +45,9 @@ HASHED_TARGETS = {
     "voicecommand.models.tuning.LastLayers": "voicecommand.tuning.LastLayers",
     "voicecommand.models.tuning.Lora": "voicecommand.tuning.Lora",
 }
+# Data of one's own: a run is named by its path, and the hash takes the resolved one. Data sets with a yaml of their own
+# are named by it, and hashed with the path as it was written.
+BY_PATH = ("file", "folder", "hub", "spoken")
 # Keys newer than November 2026, by their path; at this default they are left out of the hash.
 NEWER_KEYS: dict[str, object] = {
     "data.column_map.transcript": None,
@@ -51,16 +60,63 @@ NEWER_KEYS: dict[str, object] = {
 
 
 def run_directory(config: DictConfig) -> Path:
-    """`runs/<data>/<model>-<tuning>-s<seed>-<8 hex>`: the same command gives the same directory, on every rank."""
-    choices = config.choices
-    identity = {k: v for k, v in plain(config).items() if k not in NOT_IDENTITY and v not in (None, {})}
+    """`runs/<data>/<model>-<tuning>-s<seed>-<8 hex>`: the same command gives the same directory, on every rank.
+
+    <data> is the choice of data=, with the name of the file or folder for one's own data: file-commands.
+    """
+    content = plain(config)
+    choice = str(config.choices.data)
+    if choice in BY_PATH:
+        content["data"] = _resolved(choice, content["data"])
+    return Path(config.runs) / data_name(choice, content["data"]) / _hashed_name(config, content)
+
+
+def first_directory(config: DictConfig) -> Path:
+    """The directory that the same command had in November 2026."""
+    return Path(config.runs) / str(config.choices.data) / _hashed_name(config, plain(config))
+
+
+def _hashed_name(config: DictConfig, content: dict[str, Any]) -> str:
+    identity = {k: v for k, v in content.items() if k not in NOT_IDENTITY and v not in (None, {})}
     if "training" in identity:
         kept = {k: v for k, v in identity["training"].items() if not NOT_IDENTITY_TRAINING.fullmatch(k)}
         identity["training"] = _with_objective(kept)
 
     digest = hashlib.sha256(json.dumps(_to_hash(identity), sort_keys=True).encode()).hexdigest()[:8]
-    name = "-".join(str(choices[group]) for group in ("model", "tuning") if group in choices)
-    return Path(config.runs) / str(choices["data"]) / f"{name}-s{config.seed}-{digest}"
+    name = "-".join(str(config.choices[group]) for group in ("model", "tuning") if group in config.choices)
+    return f"{name}-s{config.seed}-{digest}"
+
+
+def data_name(choice: str, data: Mapping[str, Any]) -> str:
+    """The data's name in directories and titles, such as `commands`, or `file-requests` for one's own requests.csv.
+
+    A file that is named by a split, such as train.csv, has the name of its folder.
+    """
+    files = [str(file) for file in (data.get("files") or {}).values() if file is not None]
+    place = str(data["path"]) if data.get("path") else next(iter(files), None)
+    if choice not in BY_PATH or place is None:
+        return choice
+    path = Path(place)
+    if choice != "hub" or path.is_absolute():
+        path = path.resolve()
+        name = path.parent.name if path.stem in SPLITS else path.name if path.is_dir() else path.stem
+    else:
+        name = place
+    safe = re.sub(r"[^\w.]+", "-", name).strip("-.")[:NAME_LENGTH]
+    return f"{choice}-{safe}" if safe else choice
+
+
+def _resolved(choice: str, data: dict[str, Any]) -> dict[str, Any]:
+    """The section with the paths of its files resolved; an id of the hub is no path, unless there is a directory."""
+
+    def resolve(path: Any) -> Any:
+        if path is None or (choice == "hub" and not Path(str(path)).is_dir()):
+            return path
+        return str(Path(str(path)).expanduser().resolve())
+
+    files = {name: resolve(file) for name, file in (data.get("files") or {}).items()}
+    changed = {"path": resolve(data.get("path")), "words": resolve(data.get("words")), "files": files}
+    return data | {key: value for key, value in changed.items() if key in data}
 
 
 def _with_objective(training: dict[str, Any]) -> dict[str, Any]:
@@ -89,9 +145,36 @@ def _to_hash(node: Any, path: str = "") -> Any:
 
 
 def open_run(config: DictConfig) -> Run:
-    """The `Run` of a configuration; see `voicecommand.run.directory.Run` for its errors."""
-    keeps_optimizer = (plain(config).get("training") or {}).get("save_only_model") is not True
-    return Run(run_directory(config), config.resume, config.overwrite, can_resume=keeps_optimizer)
+    """The `Run` of a configuration, in the directory that it had in November 2026 if that is there and no newer one;
+    see `voicecommand.run.directory.Run` for its errors."""
+    directory, first = run_directory(config), first_directory(config)
+    if first.is_dir() and not directory.exists():
+        directory = first
+    return Run(directory, config.resume, config.overwrite, config.keep_checkpoints)
+
+
+def log_plan(config: DictConfig, run: Run) -> None:
+    """Log what is about to be trained on what, and where it will be written."""
+    choices, places = config.choices, _places(config)
+    tuning = f", tuning={choices.tuning}" if choices.get("tuning") else ""
+    logger.info("data=%s%s", choices.data, f" ({', '.join(places)})" if places else "")
+    logger.info("model=%s%s, seed=%d", choices.model, tuning, config.seed)
+    logger.info("the run will be in %s", run.directory)
+
+
+def has_files(config: DictConfig) -> bool:
+    """Whether the data is read from files that are there; the log names those that are not."""
+    places = _places(config)
+    found = any(Path(place).expanduser().exists() for place in places)
+    if places and not found:
+        logger.info("%s: no such file here, so it was not compared with the data of the run", ", ".join(places))
+    return found
+
+
+def _places(config: DictConfig) -> list[str]:
+    """The paths, or the id of the hub, that the data is read from."""
+    data = plain(config)["data"]
+    return [str(place) for place in (data.get("path"), *(data.get("files") or {}).values()) if place]
 
 
 def command() -> list[str]:
@@ -105,6 +188,7 @@ def record(config: DictConfig, args: Any) -> dict[str, Any]:
 
     return {
         "command": command(),
+        "working_directory": os.getcwd(),
         "seed": config.seed,
         "world_size": processes.WORLD_SIZE,
         "threads": torch.get_num_threads(),

@@ -75,6 +75,7 @@ class TrainSchema:
     runs: str = "runs"
     resume: bool = False
     overwrite: bool = False
+    keep_checkpoints: bool = False
     data: Any = None
     model: Any = None
     training: Any = None
@@ -111,6 +112,7 @@ class AuditSchema:
     """Types of conf/audit.yaml."""
 
     columns: list[str] | None = None
+    split: str | None = None
     samples: str | None = None
     num_proc: int | None = None
     data: Any = None

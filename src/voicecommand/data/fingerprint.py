@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from voicecommand.columns import GROUP_COLUMNS, HELD_OUT_IN
+from voicecommand.errors import InputError
 
 if TYPE_CHECKING:
     from datasets import DatasetDict
 
+logger = logging.getLogger(__name__)
 ALWAYS = ("content", "text", "label", *GROUP_COLUMNS)
 # Audio is represented by `content`, the sha256 of its file; names of rows and files are not content.
 NEVER = ("audio", "id", "origin")
@@ -58,15 +62,82 @@ def describe_data(
     dataset: DatasetDict,
     truncated: dict[str, int],
     columns: Iterable[str] = (),
-    unknown: Mapping[str, object] | None = None,
 ) -> dict[str, Any]:
-    """The data in run.json: its name, its fingerprint and, for each split, rows, hash, truncated examples and, for
-    texts, how much the model does not know; and the number of folds if there are any."""
-    identity = fingerprint(dataset, columns)
+    """The data in run.json: its name, the columns that were read, its fingerprint and, for each split, rows, hash and
+    truncated examples; and the number of folds if there are any."""
+    read = [name for name in columns if any(name in rows.column_names for rows in dataset.values())]
+    identity = fingerprint(dataset, read)
     for split, content in identity["splits"].items():
         content["truncated"] = truncated.get(split, 0)
-        if unknown and split in unknown:
-            content["unknown"] = unknown[split]
     divided = [rows[HELD_OUT_IN][:] for rows in dataset.values() if HELD_OUT_IN in rows.column_names]
     folds = {number for column in divided for number in column} - {""}
-    return {"name": name, **identity} | ({"folds": len(folds)} if folds else {})
+    return {"name": name, "columns": read, **identity} | ({"folds": len(folds)} if folds else {})
+
+
+def add(data: dict[str, Any], key: str, values: Mapping[str, object]) -> None:
+    """Add what was found out about splits to their entries in the description of the data.
+
+    Args:
+        data: what `describe_data` returned.
+        values: split -> value.
+    """
+    for split, value in values.items():
+        data["splits"][split][key] = value
+
+
+def find_changes(then: Mapping[str, Any], dataset: DatasetDict) -> list[str]:
+    """What differs from the data of a run.json, a phrase for each split: "train 84 rows then, 104 now".
+
+    Args:
+        then: what `describe_data` returned; in a run of November 2026, without `columns`, only the number of all rows
+            is compared, because splits that are made were made by another rule.
+        dataset: what a loader returned; audio need not be decoded, but needs the column ``content``.
+    """
+    before = then["splits"]
+    if "columns" not in then:
+        old, new = (sum(rows) for rows in ([split["rows"] for split in before.values()], map(len, dataset.values())))
+        return [] if old == new else [f"{old:,} rows then, {new:,} now"]
+    now = fingerprint(dataset, then["columns"])["splits"]
+    found = []
+    for name in dict.fromkeys((*before, *now)):
+        old, new = before.get(name), now.get(name)
+        if old is None or new is None:
+            found.append(f"{name} was {'not ' if old is None else ''}there then")
+        elif old["sha256"] != new["sha256"]:
+            found.append(f"{name} {old['rows']:,} rows then, {new['rows']:,} now")
+    return found
+
+
+def check_same(directory: Path, then: Mapping[str, Any], dataset: DatasetDict) -> None:
+    """Refuse to show the result of a finished run for data that has changed since.
+
+    Args:
+        directory: of the run.
+        then, dataset: as in `find_changes`.
+
+    Raises:
+        InputError: the data has changed; it names both ways on.
+    """
+    if changes := find_changes(then, dataset):
+        raise InputError(
+            f"{directory}: the data has changed since this run was trained ({', '.join(changes)}): overwrite=true "
+            "trains again, and seed=N, runs=DIR or another name of the file makes a run beside it"
+        )
+
+
+def warn_of_changes(then: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Warn if a split of a run's own data is not that of training: rows may be among those it was trained on.
+
+    Args:
+        then, now: the data in run.json, and what `describe_data` returned for the splits that are measured.
+    """
+    for name, split in now["splits"].items():
+        before = (then.get("splits") or {}).get(name)
+        if before is None or before["sha256"] != split["sha256"]:
+            was = "not there" if before is None else f"{before['rows']:,} rows"
+            logger.warning(
+                "%s has changed since training (%s then, %s now): the model may have been trained on some of it",
+                name,
+                was,
+                f"{split['rows']:,}",
+            )

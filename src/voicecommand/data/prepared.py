@@ -63,14 +63,8 @@ def prepare(
     longest = 2**31 / ROWS / sampling_rate  # Arrow counts the samples of ROWS clips in 32 bits
     if max_seconds >= longest:
         raise InputError(f"max_seconds={max_seconds:g}: clips of at most {longest:.0f} s can be prepared")
-    contents: dict[str, list[str]] = {}
-    bad: list[str] = []
     with _workers(num_proc) as run:
-        for split, rows in dataset.items():
-            hashed, problems = _collect(run, partial(_hash, max_seconds), _sources(rows), f"reading {split}", delay=2.0)
-            contents[split] = [content for part in hashed for content in part]
-            bad += problems
-        refuse(bad)
+        contents = _hash_all(dataset, run, max_seconds)
         files = {split: _place(contents[split], sampling_rate, max_seconds) for split in dataset}
         if any(_load(files[split], len(rows)) is None for split, rows in dataset.items()):
             lock = files_module.cache_directory() / "sound" / ".lock"
@@ -85,6 +79,31 @@ def prepare(
         _log_counts(split, rows["origin"][:], audio, sampling_rate)
         prepared[split] = _join(rows.remove_columns("audio"), audio)
     return DatasetDict(prepared)
+
+
+def add_contents(dataset: DatasetDict, num_proc: int = 1, max_seconds: float = audio_decode.MAX_SECONDS) -> DatasetDict:
+    """The splits with the column ``content`` of `prepare`, the sha256 hex of each file, and nothing decoded.
+
+    Raises:
+        InputError: files can't be read; it names the first few.
+    """
+    from datasets import DatasetDict
+
+    with _workers(num_proc) as run:
+        contents = _hash_all(dataset, run, max_seconds)
+    return DatasetDict({split: rows.add_column("content", contents[split]) for split, rows in dataset.items()})
+
+
+def _hash_all(dataset: DatasetDict, run: Callable[..., list[Any]], max_seconds: float) -> dict[str, list[str]]:
+    """The sha256 hex of each recording's file, for each split."""
+    contents: dict[str, list[str]] = {}
+    bad: list[str] = []
+    for split, rows in dataset.items():
+        hashed, problems = _collect(run, partial(_hash, max_seconds), _sources(rows), f"reading {split}", delay=2.0)
+        contents[split] = [content for part in hashed for content in part]
+        bad += problems
+    refuse(bad)
+    return contents
 
 
 def _join(others: Dataset, audio: Dataset) -> Dataset:

@@ -309,3 +309,10 @@ def choose_evaluation(dataset: DatasetDict, split: str) -> DatasetDict:
         hint = f"; did you mean split={meant}" if (meant := split_of(split)) in dataset else ""
         raise InputError(f"split={split}: no such split; the data has {', '.join(dataset)}{hint}")
     return type(dataset)({name: dataset[name] for name in (split, f"{OUT_OF_SCOPE}_{split}") if name in dataset})
+
+
+def first_command(dataset: DatasetDict, reads: str) -> str:
+    """A command to try a model with, of a split that it was not trained on if there is one: a text, or the path of a
+    recording that has not been decoded yet."""
+    name = next((name for name in ("test", "validation") if name in dataset), next(iter(dataset)))
+    return str(dataset[name][reads][0]) if len(dataset[name]) else ""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
+import shutil
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,10 +13,11 @@ from voicecommand.evaluation import arrays
 from voicecommand.evaluation.slices import format_by_group
 from voicecommand.evaluation.words import figures_of, format_figure, name_in_words, percent
 from voicecommand.files import read_json
-from voicecommand.report.facts import not_measured
+from voicecommand.report.facts import is_speech, not_measured
 
 LINE_WIDTH = 120
 MATRIX_LABELS = 30
+EXAMPLE_LENGTH = 80  # characters of the text in the command to try
 
 
 def format_summary(metrics: dict[str, Any]) -> str:
@@ -102,4 +106,17 @@ def format_result(directory: Path) -> str:
     if model.get("teacher"):
         what += f", taught by {model['teacher']}"
     lines = [f"{model['name']} is {what}", format_summary(metrics), *not_measured(metrics, record)]
-    return "\n".join(["", *lines, f"report: {directory / 'report.html'}"])
+    lines.append(f"report: {directory / 'report.html'}")
+    return "\n".join(["", *lines, f"try it: {predict_command(directory, record)}"])
+
+
+def predict_command(directory: Path, record: dict[str, Any]) -> str:
+    """The command that answers an example by the run in `directory`, to be pasted into the shell that runs this."""
+    example = record.get("example") or ("clip.wav" if is_speech(record) else "turn the lights off")
+    if not is_speech(record):
+        example = " ".join(example.split())[:EXAMPLE_LENGTH]
+    found = shutil.which("python")
+    is_on_path = found is not None and Path(found).parent == Path(sys.executable).parent
+    python = "python" if is_on_path else sys.executable
+    words = [python, str(Path(sys.argv[0]).with_name("predict.py")), str(directory)]
+    return shlex.join([*words, *(["--"] if example.startswith("-") else []), example])

@@ -1,10 +1,12 @@
 """A run: its directory, its records and its process.
 
-directory  the run directory: lock, status, signals
-records    run.json, history.json, the threshold
-logs       terminal and log.txt
-exits      errors as one line and an exit code
-processes  ranks, cores, threads
-device     the device, and its precision
-machine    versions, hardware, memory, seconds
+directory    the run directory: lock, status, signals
+finished     finished runs by name: the newest, a directory, a pattern
+checkpoints  what a run can be continued from
+records      run.json, history.json, the threshold
+logs         terminal and log.txt
+exits        errors as one line and an exit code
+processes    ranks, cores, threads
+device       the device, and its precision
+machine      versions, hardware, memory, seconds
 """

@@ -11,16 +11,19 @@ import signal
 import time
 import types
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from voicecommand import files
 from voicecommand.errors import InputError, RunError, Stopped, StorageError
-from voicecommand.run import processes
+from voicecommand.run import checkpoints, processes
 from voicecommand.run.exits import is_storage_error
 from voicecommand.run.logs import early_records
 
 logger = logging.getLogger(__name__)
+# What a run writes before it has any work to lose.
+FIRST_FILES = {".lock", "config.yaml", "log.txt", "status.json"}
 
 
 class Run:
@@ -30,7 +33,7 @@ class Run:
         directory: of the run.
         resume: continue from the newest complete checkpoint.
         overwrite: rename an existing directory and start again.
-        can_resume: whether checkpoints have all that continuing needs.
+        keep_checkpoints: of a run that finishes; otherwise only its model is kept.
 
     Attributes:
         is_finished: the run is already finished.
@@ -39,15 +42,15 @@ class Run:
         startup_seconds: of the process until the first fit of the run began; set by training.
 
     Raises:
-        InputError: the directory is in use, or holds an unfinished run and neither `resume` nor `overwrite` is set.
+        InputError: the directory is in use, or holds an unfinished run that can be continued and neither `resume` nor
+            `overwrite` is set.
     """
 
-    def __init__(self, directory: Path, resume: bool = False, overwrite: bool = False, can_resume: bool = True) -> None:
+    def __init__(
+        self, directory: Path, resume: bool = False, overwrite: bool = False, keep_checkpoints: bool = False
+    ) -> None:
         self.directory, self.resume, self.overwrite = directory, resume, overwrite
-        self.ways = "resume=true continues it, overwrite=true starts again"
-        if not can_resume:
-            self.ways = "overwrite=true starts again (training.save_only_model=true saves nothing to resume from)"
-        self.can_resume = can_resume
+        self.keep_checkpoints, self.fingerprint = keep_checkpoints, ""
         self.started = time.time()
         self.stop_requested = self.can_save = False
         self.startup_seconds: float | None = None
@@ -60,7 +63,6 @@ class Run:
         status = read_status(self.directory)
         state = status.get("state", "absent")
         where, world_size = self.directory, status.get("world_size", processes.WORLD_SIZE)
-        holds_files = self.directory.is_dir() and any(self.directory.iterdir())
         error = ""
         if self.resume and self.overwrite:
             error = "resume=true and overwrite=true: give one of them"
@@ -75,18 +77,30 @@ class Run:
         elif self.resume and world_size != processes.WORLD_SIZE:
             now = f"and these are {processes.WORLD_SIZE}; resume it on {world_size}"
             error = f"{where}: ran on {world_size} processes, {now}"
-        elif (state != "absent" or holds_files) and not (self.resume and self.can_resume):
-            error = f"{where}: holds a run that did not finish; {self.ways}"
+        elif not self.resume and self._holds_something(state):
+            error = f"{where}: holds a run that did not finish; resume=true continues it, overwrite=true starts again"
         return {"state": state, "error": error}
 
+    def _holds_something(self, state: str) -> bool:
+        """Whether starting again would lose work, or files that are not of a run."""
+        if checkpoints.can_resume(self.directory):
+            return True
+        names = {path.name for path in self.directory.glob("*")}
+        return state == "absent" and not names <= FIRST_FILES
+
     @contextlib.contextmanager
-    def open(self, config_text: str) -> Iterator[Run]:
+    def open(self, config_text: str, fingerprint: str = "") -> Iterator[Run]:
         """Hold the directory's lock, write log.txt, and write how the run ended to status.json.
 
-        If bad input ends the run, a new directory is removed again.
+        If bad input ends the run, a new directory is removed again. What an unfinished run left that can't be continued
+        is written over. At the end of a finished run its checkpoints are removed, unless they are to be kept.
+
+        Args:
+            config_text: the content of config.yaml.
+            fingerprint: of the data, which a resumed run must have again.
 
         Raises:
-            InputError: another process has taken the directory in the meantime.
+            InputError: another process has taken the directory in the meantime, or the data of a resumed run changed.
             Stopped: a signal came.
             StorageError: the directory can't be written.
         """
@@ -98,13 +112,19 @@ class Run:
         aside = self._move_aside() if self.overwrite and not is_new else None
         with self._locked():
             handler: logging.Handler | None = None
+            self._check_data(fingerprint)
             try:
+                if not (is_new or aside or self.resume) and read_status(self.directory):
+                    logger.info("%s: a run that ended without a checkpoint starts again", self.directory)
+                    checkpoints.remove(self.directory)
                 files.write_text(self.directory / "config.yaml", config_text)
                 self._write_status("running", None)
                 handler = self._log_file()
                 with self._signals():
                     yield self
                 self._write_status("finished", 0)
+                if not self.keep_checkpoints:
+                    shutil.rmtree(self.directory / checkpoints.FOLDER, ignore_errors=True)
             except BaseException as error:
                 if isinstance(error, InputError) and (is_new or aside):
                     self._remove(aside)
@@ -154,10 +174,23 @@ class Run:
     def _ending(self, error: BaseException) -> BaseException:
         """The error to raise for `error`: Stopped for signals, StorageError for failures of the disk."""
         if isinstance(error, KeyboardInterrupt):
-            return Stopped(f"{self.directory}: stopped by a signal; {self.ways}")
+            return Stopped(f"{self.directory}: stopped by a signal; {self._way_on()}")
         if is_storage_error(error) and not isinstance(error, StorageError):
             return StorageError(f"{self.directory}: {' '.join(str(error).split())}")
         return error
+
+    def _check_data(self, fingerprint: str) -> None:
+        """Refuse to continue a run on other data than it began with; a run of November 2026 does not say."""
+        self.fingerprint, then = fingerprint, read_status(self.directory).get("fingerprint")
+        if self.resume and then and fingerprint != then:
+            raise InputError(
+                f"{self.directory}: the data has changed since this run began; overwrite=true trains again on all of it"
+            )
+
+    def _way_on(self) -> str:
+        if checkpoints.can_resume(self.directory):
+            return "resume=true continues it, overwrite=true starts again"
+        return "there is no checkpoint to continue from: the same command starts again"
 
     def _record_end(self, error: BaseException, log: logging.Handler | None) -> None:
         """Write the error to log.txt (a bug with its traceback) and status.json; the program prints it."""
@@ -171,6 +204,10 @@ class Run:
 
     def _write_status(self, state: str, code: int | None, **more: str) -> None:
         content = {"state": state, "exit_code": code, "world_size": processes.WORLD_SIZE, **more}
+        if code is not None:
+            content["ended"] = datetime.now(UTC).isoformat(timespec="milliseconds")
+        if self.fingerprint:
+            content["fingerprint"] = self.fingerprint
         files.write_json(self.directory / "status.json", content)
 
     def _log_file(self) -> logging.Handler:
@@ -192,7 +229,7 @@ class Run:
                 raise KeyboardInterrupt
             self.stop_requested = True
             name = signal.Signals(number).name
-            logger.warning("%s: saving a checkpoint after this step; a second signal stops immediately", name)
+            logger.warning("%s: stopping after this step; a second signal stops immediately", name)
 
         before = {}
         try:
@@ -207,15 +244,14 @@ class Run:
                 signal.signal(number, handler)
 
     def say_finished(self) -> None:
-        """Log that the result is an old one: the directory depends on the configuration, not on the data's content."""
-        logger.info(
-            "%s is finished, this is its result; if the data changed, overwrite=true trains again", self.directory
-        )
+        """Log that the result is an old one."""
+        logger.info("%s is finished, this is its result", self.directory)
 
     def check_stop(self) -> None:
         """Raise `Stopped` if a signal has asked for it."""
         if self.stop_requested:
-            raise Stopped(f"{self.directory}: stopped by a signal, checkpoint saved; {self.ways}")
+            saved = ", checkpoint saved" if checkpoints.can_resume(self.directory) else ""
+            raise Stopped(f"{self.directory}: stopped by a signal{saved}; {self._way_on()}")
 
 
 def is_locked(directory: Path) -> bool:

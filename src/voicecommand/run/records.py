@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -42,6 +43,19 @@ def write_record(
     return {"model": record["model"], "training": record["training"]}
 
 
+def place_of(run: Path, kind: str, data: dict[str, Any], split: str) -> Path:
+    """The directory of a measurement of a run, `evaluations` or `robustness`: each content of the data has its own."""
+    return run / kind / f"{data['name']}-{split}-{data['fingerprint'][:8]}"
+
+
+def find_places(run: Path, kind: str, data: str | None, split: str, file: str) -> list[Path]:
+    """The directories of such measurements on data of this name (None: any) that have `file`, the newest last; those of
+    November 2026 have no fingerprint in their names."""
+    name = f"{'*' if data is None else glob.escape(data)}-{split}"
+    found = [path for end in ("", f"-{'[0-9a-f]' * 8}") for path in (run / kind).glob(f"{name}{end}/{file}")]
+    return [path.parent for path in sorted(found, key=lambda path: path.stat().st_mtime)]
+
+
 def write_evaluation_record(directory: Path, run_directory: Path, data: dict[str, Any], command: list[str]) -> None:
     """Write run.json of an evaluation: the run's own, with the data and the command of the evaluation."""
     try:
@@ -50,6 +64,19 @@ def write_evaluation_record(directory: Path, run_directory: Path, data: dict[str
         record = {}
     record |= {"command": command, "data": data}
     files.write_json(directory / "run.json", record)
+
+
+def read_data(run: Path) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """The data in run.json, {} if it names no splits, and the columns that the task read of it.
+
+    Raises:
+        InputError: run.json is not valid JSON.
+    """
+    record = read_json([run], "run.json") or {}
+    data: dict[str, Any] = record.get("data") or {}
+    reads = "audio" if str(record.get("task", "")).startswith("audio") else "text"
+    columns = data.get("columns") or (reads, "label")  # all tasks of November 2026 learn labels
+    return (data if data.get("splits") else {}), tuple(columns)
 
 
 def is_local(checkpoint: str | None) -> bool:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from voicecommand.columns import GROUP_COLUMNS, OUT_OF_SCOPE
+from voicecommand.data.table import quote
 from voicecommand.errors import InputError
 from voicecommand.evaluation.arrays import rank_labels
 from voicecommand.evaluation.classification import Classification
@@ -99,13 +100,26 @@ def number_labels(rows: Rows, vocabulary: Vocabulary) -> dict[str, list[int]]:
     """
     if "label" not in column_names(rows):
         return {}
-    labels = list(rows["label"][:])
+    check_labels(rows, vocabulary)
     number = {name: i for i, name in enumerate(vocabulary.labels)} | {OUT_OF_SCOPE: -100}
-    unknown = next((i for i, label in enumerate(labels) if label not in number), None)
-    if unknown is not None:
-        known = f"the model's {len(vocabulary.labels)} labels"
-        raise InputError(f"{rows['origin'][unknown]}: label {labels[unknown]!r} is not one of {known}")
-    return {"labels": [number[label] for label in labels]}
+    return {"labels": [number[label] for label in rows["label"][:]]}
+
+
+def check_labels(rows: Rows, vocabulary: Vocabulary) -> None:
+    """Check that the vocabulary has every label of the rows, if they have labels.
+
+    Raises:
+        InputError: a label is not in the vocabulary.
+    """
+    if "label" not in column_names(rows):
+        return
+    labels, names = list(rows["label"][:]), {*vocabulary.labels, OUT_OF_SCOPE}
+    unknown = dict.fromkeys(label for label in labels if label not in names)
+    if unknown:
+        first, *others = unknown
+        more = f" (nor are {len(others)} other labels: {quote(others)})" if others else ""
+        known = f"the model's {len(vocabulary.labels)} labels, {quote(vocabulary.labels)}"
+        raise InputError(f"{rows['origin'][labels.index(first)]}: label {first!r} is not one of {known}{more}")
 
 
 def references_of(rows: Rows) -> dict[str, list[str]]:

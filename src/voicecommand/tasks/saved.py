@@ -19,11 +19,13 @@ from voicecommand.audio.decode import read_audio
 from voicecommand.errors import InputError
 from voicecommand.models.families import is_own_network
 from voicecommand.models.pretrained import public_name
+from voicecommand.run.finished import choose_run
 from voicecommand.tasks.base import Decoding, NetworkTask, Task, Vocabulary
+from voicecommand.tasks.classification import check_labels
 from voicecommand.tasks.predicting import Answered, Answerer
 
 if TYPE_CHECKING:
-    from datasets import Dataset
+    from datasets import Dataset, DatasetDict
 
     from voicecommand.evaluation.base import Answers
     from voicecommand.tasks.base import Processor
@@ -103,6 +105,16 @@ class CommandModel:
             return self.answerer.answer({"text": texts})
         clips = [_as_int16(commands[i]) for i in range(len(commands))]
         return self.answerer.answer({"audio": clips, "length": [len(clip) for clip in clips]})
+
+    def check_labels(self, dataset: DatasetDict) -> None:
+        """Stop at labels that the model does not know, before audio is decoded and commands are answered.
+
+        Raises:
+            InputError: it names the labels and the first row.
+        """
+        for rows in dataset.values():
+            if "label" in self.task.columns.targets:
+                check_labels(rows, self.answerer.vocabulary)
 
     def answer_split(self, rows: Dataset, split: str) -> tuple[Answers, Answered]:
         """The answers to a prepared split that has the task's columns."""
@@ -192,10 +204,13 @@ def write_threshold(directory: Path, rejection: Mapping[str, object] | None) -> 
 def find_model(directory: str | Path) -> Path:
     """The `model` folder of a run, or the given folder if it is a model folder.
 
+    Args:
+        directory: or `latest`, or a pattern; see `voicecommand.run.finished.choose_run`.
+
     Raises:
-        InputError: there is no voicecommand.json in either.
+        InputError: there is no voicecommand.json in either, or no such run.
     """
-    directory = Path(directory)
+    directory = choose_run(directory)
     for path in (directory / "model", directory):
         if (path / SETTINGS).is_file():
             return path

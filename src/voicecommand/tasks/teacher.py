@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from voicecommand.errors import InputError
+from voicecommand.run.finished import choose_run
 from voicecommand.tasks.base import NetworkTask
 
 logger = logging.getLogger(__name__)
@@ -22,9 +24,11 @@ def check_teacher(run: str) -> None:
     from voicecommand.tasks import saved
 
     try:
-        settings = saved.read_settings(run)
+        chosen, settings = choose_run(run), saved.read_settings(run)
     except InputError as error:
         raise InputError(f"model.teacher={error}") from error
+    if chosen != Path(run):  # the name is part of the identity of the student's run
+        raise InputError(f"model.teacher={run}: may be another run tomorrow; give model.teacher={chosen}")
     if settings.task.name != "audio_classification" or not isinstance(settings.task, NetworkTask):
         raise InputError(f"model.teacher={run}: not a network of audio; train one with model=whisper tuning=head")
 

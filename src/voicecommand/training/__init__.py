@@ -6,6 +6,6 @@ batches      batches of similar lengths, the same for any number of ranks
 losses       the loss of a step, with class weights and a teacher
 save         the trained model as stock libraries open it
 unknown      text that the model does not know
-checkpoints  complete checkpoints; one more after a signal
+checkpoints  one more checkpoint after a signal
 progress     the progress bar and a line for each evaluation
 """

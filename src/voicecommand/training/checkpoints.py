@@ -1,8 +1,7 @@
-"""Checkpoints: the newest complete one, and one more when a signal comes."""
+"""One more checkpoint when a signal comes."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -12,21 +11,6 @@ if TYPE_CHECKING:
     from transformers import TrainerControl, TrainerState, TrainingArguments
 
     from voicecommand.run.directory import Run
-
-# The files that resuming exactly needs; Trainer writes trainer_state.json last.
-COMPLETE = ("trainer_state.json", "optimizer.pt", "scheduler.pt")
-WEIGHTS = ("model.safetensors", "adapter_model.safetensors", "model.safetensors.index.json")
-
-
-def find_newest(directory: Path) -> Path | None:
-    """The complete checkpoint of the highest step under `directory`, or None."""
-    found = []
-    for path in directory.glob("checkpoint-*"):
-        number = path.name.removeprefix("checkpoint-")
-        whole = all((path / name).is_file() for name in COMPLETE) and any((path / name).is_file() for name in WEIGHTS)
-        if number.isdigit() and whole and any(path.glob("rng_state*.pth")):
-            found.append((int(number), path))
-    return max(found)[1] if found else None
 
 
 class StopOnSignal(TrainerCallback):

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, cast
 from voicecommand import files
 from voicecommand.data.audit import findings
 from voicecommand.errors import InputError
+from voicecommand.run import checkpoints as run_checkpoints
 from voicecommand.run import device, machine, processes
 from voicecommand.tasks.base import Columns, Draws, Encoded, EstimatorTask, NetworkTask, Stage, Task, Vocabulary
 from voicecommand.tasks.predicting import Answerer, collect_answers
@@ -154,7 +155,7 @@ def fit(
         log_parameters(*count_parameters(trainer.model), count_unseen(trainer.model))
         if _is_done(stage, trainer):
             continue
-        newest = checkpoints.find_newest(Path(str(trainer.args.output_dir))) if run.resume else None
+        newest = run_checkpoints.find_newest(Path(str(trainer.args.output_dir))) if run.resume else None
         if run.resume and newest is None:
             logger.warning("no complete checkpoint to resume from: training starts at step 0")
         output = trainer.train(resume_from_checkpoint=str(newest) if newest else None)
@@ -349,7 +350,7 @@ def _save_stage(stage: Stage, trainer: CommandTrainer) -> None:
 
 
 def _finished_weights(trainer: CommandTrainer) -> Path:
-    return Path(str(trainer.args.output_dir)) / "stage.safetensors"
+    return Path(str(trainer.args.output_dir)) / run_checkpoints.STAGE
 
 
 def log_parameters(total: int, trainable: int, unseen: int = 0) -> None:
