@@ -27,6 +27,7 @@ def main(config):
 def train(config, run):
     from voicecommand.data import fingerprint, splits
     from voicecommand.data.audit import findings
+    from voicecommand.evaluation.advice import advise_on_labels
     from voicecommand.evaluation.splits import build_blocks, evaluate
     from voicecommand.report import clips, page, written
     from voicecommand.run import processes, records
@@ -61,6 +62,7 @@ def train(config, run):
         answers = [answerer.answer_split(dataset[split], split)[0] for split in measured]
         if program.is_main_process():
             metrics = evaluate(task.evaluators, answers)
+            metrics["advice"] = advise_on_labels(metrics, encoded["train"].references.get("label", []))
             truncated = {split: rows.truncated for split, rows in encoded.items()}
             data = fingerprint.describe_data(config.choices.data, dataset, truncated, task.columns.known)
             record = identity.record(config, args)

@@ -7,6 +7,7 @@ classification    the evaluator of one label for each example
 splits            all splits of an evaluation: the content of metrics.json
 answers           the columns of predictions.parquet
 arrays            accuracy, macro F1, confusion matrix, counts
+advice            what the end of a run advises
 confidence        calibration, threshold, rejection
 slices            by speaker, by length
 intervals         Wilson, and bootstraps over groups

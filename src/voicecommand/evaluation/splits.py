@@ -8,7 +8,8 @@ Pure functions of `Answers`. The content of metrics.json:
                        "by_group": {"column", "metric", "least", "groups": {NAME: SHARE}, "worst", "best",
                                     "gap", "few", "unknown"},      where speakers are known
                        "by_seconds": [{"from", "to", "examples", METRIC}]}},       where there are clips
-     "rejection": {"threshold", "keeps", "splits": {NAME: {...}}}}  or null where no threshold is known
+     "rejection": {"threshold", "keeps", "splits": {NAME: {...}}},  or null where no threshold is known
+     "advice": [SENTENCE, ...]}                                      of a training run: what to do next
 
 A figure with an interval is {"value", "low", "high", "level", "method", "groups", "note"}, and "unit" if it is no
 share; a SHARE is {METRIC, "low", "high", "examples"}. METRIC, such as accuracy, is the units_metric of the first

@@ -31,6 +31,7 @@ def format_summary(metrics: dict[str, Any]) -> str:
         if "by_group" in split:
             lines.append(f"{'':<{width}}  {format_by_group(split['by_group'])}")
     lines += _rejection_lines(metrics["rejection"])
+    lines += [f"advice: {text}" for text in metrics.get("advice", [])]
     main = metrics["splits"].get(metrics["main_split"]) or {}
     if "confusion_matrix" in main:
         lines += [
