@@ -11,20 +11,24 @@ from voicecommand.config import arguments, identity, objects, program
 @program.recipe("train")
 def main(config):
     run = identity.open_run(config)
+    from voicecommand.evaluation.threshold import Rule
     from voicecommand.report import terminal
     from voicecommand.run import records
+    from voicecommand.tasks import saved
 
+    rule = Rule(**config.reject)
     if run.is_finished:
         run.say_finished()
+        saved.say_unused_rule(run.directory, rule)
     else:
-        train(config, run)
+        train(config, run, rule)
     if not program.is_main_process():
         return None
     print(terminal.format_result(run.directory))
     return records.read_objective(run.directory)
 
 
-def train(config, run):
+def train(config, run, rule):
     from voicecommand.data import fingerprint, splits
     from voicecommand.data.audit import findings
     from voicecommand.evaluation.advice import advise_on_labels
@@ -39,6 +43,7 @@ def train(config, run):
     task, tuning, augmentation = (objects.build(config.get(group)) for group in ("model", "tuning", "augment"))
     args = arguments.build_training_arguments(config, run.directory, task.objectives)
     dataset = objects.load_data(config, task.columns.needed)
+    rule.check(dataset, "validation")
     fit.check_targets(dataset, task.columns)
     dataset = fit.prepare(dataset, task.columns.reads, config.num_proc)
     findings.check(dataset, task.columns.needed)
@@ -61,13 +66,13 @@ def train(config, run):
         measured = splits.choose_splits(dataset, with_test=not program.is_multirun())
         answers = [answerer.answer_split(dataset[split], split)[0] for split in measured]
         if program.is_main_process():
-            metrics = evaluate(task.evaluators, answers)
+            metrics = evaluate(task.evaluators, answers, rule=rule, held_out=trained.held_out)
             metrics["advice"] = advise_on_labels(metrics, encoded["train"].references.get("label", []))
             truncated = {split: rows.truncated for split, rows in encoded.items()}
             data = fingerprint.describe_data(config.choices.data, dataset, truncated, task.columns.known)
             record = identity.record(config, args)
             metrics |= records.write_record(run, record, task.describe(), data, trained.figures, trained.history)
-            saved.write_threshold(run.directory / "model", metrics["rejection"])
+            saved.write_threshold(run.directory / "model", metrics["rejection"], data)
             blocks = build_blocks(task.evaluators, answers, metrics)
             written.write_evaluation(run.directory, answers, metrics, blocks)
             clips.write_run_clips(run.directory, blocks, dataset)

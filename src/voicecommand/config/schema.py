@@ -42,6 +42,14 @@ def _training_schema() -> type:
 
 
 @dataclasses.dataclass
+class RejectSchema:
+    """By which rule the threshold of rejection is set; `voicecommand.evaluation.threshold.Rule` says more."""
+
+    keep: float | None = None
+    false_accepts: float | None = None
+
+
+@dataclasses.dataclass
 class TrainSchema:
     """Types of the top-level settings of conf/train.yaml; `objects.build` checks those of the groups."""
 
@@ -50,6 +58,7 @@ class TrainSchema:
     threads: int | None = None
     num_proc: int | None = None
     early_stopping: int | None = None
+    reject: RejectSchema = dataclasses.field(default_factory=RejectSchema)
     runs: str = "runs"
     resume: bool = False
     overwrite: bool = False
@@ -66,6 +75,8 @@ class EvaluateSchema:
 
     run: str = MISSING
     split: str = "test"
+    reject: RejectSchema = dataclasses.field(default_factory=RejectSchema)
+    save: bool = False
     threads: int | None = None
     num_proc: int | None = None
     data: Any = None

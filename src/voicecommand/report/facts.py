@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from voicecommand.evaluation.threshold import threshold_warnings
 from voicecommand.evaluation.words import false_accepts_of, figures_of, percent
 
 
@@ -33,6 +34,8 @@ def report_warnings(metrics: dict[str, Any], run: dict[str, Any]) -> list[str]:
             found.append(f"{name} has no example of {len(empty)} of {len(split['labels'])} labels: {', '.join(empty)}.")
     accepted = false_accepts_of(metrics)
     found += [f"{name}, false accepts: {figure['note']}." for name, figure in accepted.items() if figure["note"]]
+    set_on = (metrics["rejection"] or {}).get("set_on")
+    found += [f"{text[0].upper()}{text[1:]}." for text in threshold_warnings(set_on)]
     if metrics["main_split"] == "validation":
         found.append("No test split was read: the figures are of validation, which also chose the model.")
     what = "texts were cut at the longest length"

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, TrainerCallback, TrainingArguments
 
     from voicecommand.audio.augmentation import Augmentation
+    from voicecommand.evaluation.threshold import HeldOut
     from voicecommand.models.estimator import Features
     from voicecommand.models.tuning import Tuning
     from voicecommand.run.directory import Run
@@ -94,11 +95,13 @@ class Trained:
     Args:
         figures: the training figures of run.json.
         history: the log of Trainer.
+        held_out: of an estimator: answers to rows of train by models that were not fitted on them.
     """
 
     model: object
     figures: dict[str, float | int | None]
     history: list[dict[str, float]]
+    held_out: HeldOut | None = None
 
 
 def fit(
@@ -193,7 +196,7 @@ def _fit_estimator(
         "steps": 0,
         "peak_memory_mb": round(machine.peak_memory_mb(), 1),
     }
-    return Trained(model, figures, [])
+    return Trained(model, figures, [], task.held_out(model, train))
 
 
 def build_validation(
