@@ -15,6 +15,7 @@ def main(config):
     import voicecommand
     from voicecommand.data import fingerprint, splits
     from voicecommand.data.audit import findings
+    from voicecommand.evaluation.scikit_learn import append_metrics
     from voicecommand.evaluation.splits import build_blocks, evaluate
     from voicecommand.evaluation.threshold import Rule
     from voicecommand.report import clips, page, terminal, written
@@ -28,14 +29,14 @@ def main(config):
     overrides.check_saved_config(run)
     processes.set_threads(config.threads)
     model = voicecommand.load(run)
-    columns = model.task.columns
+    columns, evaluators = model.task.columns, append_metrics(model.task.evaluators, config.metrics)
     dataset = splits.choose_evaluation(objects.load_data(config, columns.needed), config.split)
     rule.check(dataset, config.split)
     dataset = fit.prepare(dataset, columns.reads, config.num_proc)
     findings.check(dataset, columns.needed, required=(config.split,))
     answered = {split: model.answer_split(rows, split) for split, rows in dataset.items()}
     answers = [answers for answers, _ in answered.values()]
-    metrics = evaluate(model.task.evaluators, answers, model.threshold, model.set_on, rule, move_on=config.split)
+    metrics = evaluate(evaluators, answers, model.threshold, model.set_on, rule, move_on=config.split)
     truncated = {split: given.truncated for split, (_, given) in answered.items()}
     data = fingerprint.describe_data(config.choices.data, dataset, truncated, columns.known)
     if config.save:
@@ -45,7 +46,7 @@ def main(config):
 
     directory = run / "evaluations" / f"{config.choices.data}-{config.split}"
     directory.mkdir(parents=True, exist_ok=True)
-    blocks = build_blocks(model.task.evaluators, answers, metrics)
+    blocks = build_blocks(evaluators, answers, metrics)
     written.write_evaluation(directory, answers, metrics, blocks)
     clips.write_run_clips(directory, blocks, dataset)
     for split, (_, given) in answered.items():

@@ -32,6 +32,7 @@ def train(config, run, rule):
     from voicecommand.data import fingerprint, splits
     from voicecommand.data.audit import findings
     from voicecommand.evaluation.advice import advise_on_labels
+    from voicecommand.evaluation.scikit_learn import append_metrics, directions_of
     from voicecommand.evaluation.splits import build_blocks, evaluate
     from voicecommand.report import clips, page, written
     from voicecommand.run import processes, records
@@ -41,7 +42,8 @@ def train(config, run, rule):
     processes.set_threads(config.threads)
     fit.seed_everything(config.seed)
     task, tuning, augmentation = (objects.build(config.get(group)) for group in ("model", "tuning", "augment"))
-    args = arguments.build_training_arguments(config, run.directory, task.objectives)
+    evaluators = append_metrics(task.evaluators, config.metrics)
+    args = arguments.build_training_arguments(config, run.directory, task.objectives | directions_of(config.metrics))
     dataset = objects.load_data(config, task.columns.needed)
     rule.check(dataset, "validation")
     fit.check_targets(dataset, task.columns)
@@ -57,7 +59,7 @@ def train(config, run, rule):
     with run.open(objects.to_yaml(config)):
         trained = fit.fit(
             task, model, processor, vocabulary, dataset, encoded, run=run, args=args, tuning=tuning,
-            augmentation=augmentation, early_stopping=early_stopping, seed=config.seed,
+            augmentation=augmentation, early_stopping=early_stopping, seed=config.seed, evaluators=evaluators,
         )  # fmt: skip
         if program.is_main_process():
             save.save(trained.model, task, processor, vocabulary, run.directory / "model")
@@ -66,14 +68,14 @@ def train(config, run, rule):
         measured = splits.choose_splits(dataset, with_test=not program.is_multirun())
         answers = [answerer.answer_split(dataset[split], split)[0] for split in measured]
         if program.is_main_process():
-            metrics = evaluate(task.evaluators, answers, rule=rule, held_out=trained.held_out)
+            metrics = evaluate(evaluators, answers, rule=rule, held_out=trained.held_out)
             metrics["advice"] = advise_on_labels(metrics, encoded["train"].references.get("label", []))
             truncated = {split: rows.truncated for split, rows in encoded.items()}
             data = fingerprint.describe_data(config.choices.data, dataset, truncated, task.columns.known)
             record = identity.record(config, args)
             metrics |= records.write_record(run, record, task.describe(), data, trained.figures, trained.history)
             saved.write_threshold(run.directory / "model", metrics["rejection"], data)
-            blocks = build_blocks(task.evaluators, answers, metrics)
+            blocks = build_blocks(evaluators, answers, metrics)
             written.write_evaluation(run.directory, answers, metrics, blocks)
             clips.write_run_clips(run.directory, blocks, dataset)
             page.write_report(run.directory, blocks)

@@ -16,7 +16,7 @@ from voicecommand.run import device, processes
 from voicecommand.run.directory import Run
 
 # Settings that can't change a weight, and so are not part of a run's identity.
-NOT_IDENTITY = {"resume", "overwrite", "runs", "choices", "num_proc", "reject"}
+NOT_IDENTITY = {"resume", "overwrite", "runs", "choices", "num_proc", "reject", "metrics"}
 NOT_IDENTITY_TRAINING = re.compile(
     r"disable_tqdm|log_level.*|log_on_each_node|logging_(first_step|steps|strategy)|report_to|run_name|project"
     r"|trackio_.*|push_to_hub|hub_.*|save_total_limit|dataloader_(num_workers|pin_memory|prefetch_factor"

@@ -59,6 +59,7 @@ class TrainSchema:
     num_proc: int | None = None
     early_stopping: int | None = None
     reject: RejectSchema = dataclasses.field(default_factory=RejectSchema)
+    metrics: list[str] = dataclasses.field(default_factory=list)
     runs: str = "runs"
     resume: bool = False
     overwrite: bool = False
@@ -76,6 +77,7 @@ class EvaluateSchema:
     run: str = MISSING
     split: str = "test"
     reject: RejectSchema = dataclasses.field(default_factory=RejectSchema)
+    metrics: list[str] = dataclasses.field(default_factory=list)
     save: bool = False
     threads: int | None = None
     num_proc: int | None = None

@@ -16,7 +16,7 @@ import evaluate
 import numpy as np
 from numpy.typing import NDArray
 
-from voicecommand.evaluation import arrays, confidence
+from voicecommand.evaluation import arrays, confidence, scikit_learn
 
 _NUMBER = datasets.Value("float64")
 _CLASS_IDS = {"predictions": _NUMBER, "references": _NUMBER}
@@ -105,6 +105,34 @@ class Rejection(evaluate.Metric):
             "accepted": float(np.mean(scores[in_scope] >= threshold)),
             "false_accepts": float(np.mean(scores[~in_scope] >= threshold)),
         }
+
+
+class ByName(evaluate.Metric):
+    """`compute(predictions=ids, references=ids, name=...)` -> {name}: a metric of `scikit_learn.METRICS` of labels."""
+
+    features = _CLASS_IDS
+
+    def _info(self) -> evaluate.MetricInfo:
+        return _info("A metric of scikit-learn.", self.features)
+
+    def _compute(self, predictions: list, references: list, name: str) -> dict[str, float]:
+        return {name: scikit_learn.compute_metric(name, predictions, references)}
+
+
+class ByNameOfProbabilities(ByName):
+    """`compute(predictions=probabilities [n, K], references=ids, name=...)` -> {name}: one that reads them."""
+
+    features = _PROBABILITIES
+
+
+def compute_by_name(name: str, given: NDArray, references: NDArray[np.int64]) -> float:
+    """A metric of `scikit_learn.METRICS`, by the class above; `given` is what it reads."""
+    metric = ByName if given.ndim == 1 else ByNameOfProbabilities
+    with tempfile.TemporaryDirectory() as cache:
+        found = metric(cache_dir=cache, keep_in_memory=True).compute(
+            predictions=given, references=references, name=name
+        )
+    return float(found[name])
 
 
 def compute_points(

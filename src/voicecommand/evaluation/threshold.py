@@ -190,19 +190,22 @@ def _note(examples: int, tail: float, errors: int | None) -> str | None:
     if examples < needed:
         notes.append(f"{examples} examples are too few to set it (at least {needed}, better {FEW * (needed + 1)})")
     elif examples * tail < FEW:
-        notes.append(f"it rests on the {max(1, round(examples * tail))} most extreme of {examples} examples")
+        count = max(1, round(examples * tail))
+        notes.append(f"it rests on {count} of {examples} examples, the most extreme")
     if errors is not None and errors < FEW:
-        wrong = f"{errors} of {examples:,} answers {'is' if errors == 1 else 'are'} wrong"
-        notes.append(f"only {wrong}: too few to say how many wrong answers it refuses")
+        wrong = f"only {errors} of {examples:,} answers {'is' if errors == 1 else 'are'}"
+        wrong = wrong if errors else f"none of {examples:,} answers is"
+        notes.append(f"{wrong} wrong, too few to say how many wrong answers it refuses")
     return "; ".join(notes) or None
 
 
 def format_threshold(threshold: float) -> str:
-    """0.612, or 0.99997: with as many digits as tell it from 1, and never rounded up."""
-    digits = 3
-    while threshold < 1 and digits < 16 and np.floor(threshold * 10**digits) >= 10**digits - 5:
-        digits += 1
-    return f"{min(threshold, np.floor(threshold * 10**digits) / 10**digits):.{digits}f}"
+    """0.612, or 0.99997: rounded down, with so many digits that not all are nines."""
+    for digits in range(3, 16):
+        cut = math.floor(threshold * 10**digits + 1e-9)
+        if threshold >= 1 or cut < 10**digits - 1:
+            break
+    return f"{cut / 10**digits:.{digits}f}"
 
 
 def setting_in_words(set_on: Mapping[str, Any]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, TrainerCallback, TrainingArguments
 
     from voicecommand.audio.augmentation import Augmentation
+    from voicecommand.evaluation.base import Evaluator
     from voicecommand.evaluation.threshold import HeldOut
     from voicecommand.models.estimator import Features
     from voicecommand.models.tuning import Tuning
@@ -118,8 +119,12 @@ def fit(
     augmentation: Augmentation | None = None,
     early_stopping: int | None = None,
     seed: int = 0,
+    evaluators: Sequence[Evaluator] | None = None,
 ) -> Trained:
     """Train a network stage by stage, or fit an estimator.
+
+    Args:
+        evaluators: of the figures of validation in the log; None takes the task's.
 
     Raises:
         InputError: settings that exclude each other.
@@ -135,7 +140,9 @@ def fit(
 
     network = cast("PreTrainedModel", model)
     callbacks = _build_callbacks(run, args, early_stopping)
-    validate = build_validation(task, processor, vocabulary, dataset["validation"], encoded["validation"], args)
+    validate = build_validation(
+        task, processor, vocabulary, dataset["validation"], encoded["validation"], args, evaluators
+    )
     stages = task.stages(encoded["train"])
     prepared = task.prepare(network, tuning, encoded["train"], processor)
     start, steps, output = time.perf_counter(), 0, None
@@ -206,8 +213,10 @@ def build_validation(
     rows: Dataset,
     encoded: Encoded,
     args: TrainingArguments,
+    evaluators: Sequence[Evaluator] | None = None,
 ) -> Callable[[nn.Module], dict[str, float]]:
-    """A function: network -> the figures of the validation split, from the first evaluator, and the loss."""
+    """A function: network -> the figures of the validation split, from the evaluators (None: the task's), and the
+    loss."""
     import numpy as np
 
     precision = device.name_precision(args.bf16, args.fp16)
@@ -219,7 +228,7 @@ def build_validation(
             answerer = Answerer(task, model, processor, vocabulary, None, args.per_device_eval_batch_size, precision)
         answered = answerer.answer_encoded(encoded)
         answers = collect_answers(rows, "validation", encoded, answered, vocabulary)
-        figures = task.evaluators[0].quick(answers)
+        figures = {k: v for evaluator in evaluators or task.evaluators for k, v in evaluator.quick(answers).items()}
         if answered.losses is not None:
             figures = {"loss": float(np.nanmean(answered.losses, dtype=np.float64))} | figures
         return figures
