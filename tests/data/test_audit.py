@@ -125,7 +125,25 @@ CASES: dict[str, tuple[dict[str, Rows], list[tuple[str, str, str]]]] = {
     ),
     "a label with one train row": (
         {"train": [("stop", "stop")], "validation": [("halt", "stop")], "test": [("stop it", "stop")]},
-        [("warning", "rare_label", "1 labels have a single train row: 'stop' (train.csv:8)")],
+        [
+            (
+                "warning",
+                "rare_label",
+                "1 of 3 labels have fewer than 5 train rows, where 3 is usual: 'stop' (1); bring more, or the model will "
+                "hardly know them (train.csv:8)",
+            )
+        ],
+    ),
+    "labels of which one has twenty times the rows of another": (
+        {"train": [(f"open door number {n} of {n * n}", "open") for n in range(57)]},
+        [
+            (
+                "warning",
+                "uneven_labels",
+                "labels are uneven in train: 'open' has 60 rows and 'close' 3; bring more of the rare ones, or let them "
+                "count more by model.class_weights=auto",
+            )
+        ],
     ),
     "a label in other letters": (
         {split: [(f"{split} a", "Close"), (f"{split} b", "Close")] for split in CLEAN},
