@@ -86,8 +86,8 @@ def _find_uneven(train: AuditedSplit, counts: Mapping[str, int]) -> list[Problem
     most, least = max(counts, key=counts.__getitem__, default=""), min(counts, key=counts.__getitem__, default="")
     if counts and counts[most] >= UNEVEN * counts[least]:
         message = (
-            f"labels are uneven in train: {most!r} has {counts[most]:,} rows and {least!r} {counts[least]:,}; bring more"
-            " of the rare ones, or let them count more by model.class_weights=auto"
+            f"labels are uneven in train: {most!r} has {counts[most]:,} rows and {least!r} {counts[least]:,}; bring"
+            " more of the rare ones, or let them count more by model.class_weights=auto"
         )
         problems.append(Problem("warning", "uneven_labels", message))
     return problems
