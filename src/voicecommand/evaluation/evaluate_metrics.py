@@ -8,7 +8,7 @@ With `num_process=2, process_id=RANK` and a common `experiment_id`, rank 0 gets 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import datasets
@@ -16,7 +16,7 @@ import evaluate
 import numpy as np
 from numpy.typing import NDArray
 
-from voicecommand.evaluation import arrays, confidence, scikit_learn
+from voicecommand.evaluation import arrays, confidence
 
 _NUMBER = datasets.Value("float64")
 _CLASS_IDS = {"predictions": _NUMBER, "references": _NUMBER}
@@ -107,32 +107,34 @@ class Rejection(evaluate.Metric):
         }
 
 
-class ByName(evaluate.Metric):
-    """`compute(predictions=ids, references=ids, name=...)` -> {name}: a metric of `scikit_learn.METRICS` of labels."""
+class OfClassIds(evaluate.Metric):
+    """`compute(predictions=ids, references=ids, function=f)` -> {"value"}: any function of the two."""
 
-    features = _CLASS_IDS
+    inputs = _CLASS_IDS
 
     def _info(self) -> evaluate.MetricInfo:
-        return _info("A metric of scikit-learn.", self.features)
+        return _info("A figure of class ids.", self.inputs)
 
-    def _compute(self, predictions: list, references: list, name: str) -> dict[str, float]:
-        return {name: scikit_learn.compute_metric(name, predictions, references)}
-
-
-class ByNameOfProbabilities(ByName):
-    """`compute(predictions=probabilities [n, K], references=ids, name=...)` -> {name}: one that reads them."""
-
-    features = _PROBABILITIES
+    def _compute(
+        self, predictions: list, references: list, function: Callable[[list, list], float]
+    ) -> dict[str, float]:
+        return {"value": function(predictions, references)}
 
 
-def compute_by_name(name: str, given: NDArray, references: NDArray[np.int64]) -> float:
-    """A metric of `scikit_learn.METRICS`, by the class above; `given` is what it reads."""
-    metric = ByName if given.ndim == 1 else ByNameOfProbabilities
+class OfProbabilities(OfClassIds):
+    """`compute(predictions=probabilities [n, K], references=ids, function=f)` -> {"value"}."""
+
+    inputs = _PROBABILITIES
+
+
+def compute_point(function: Callable[[list, list], float], given: NDArray, references: NDArray[np.int64]) -> float:
+    """A figure of class ids `[n]` or probabilities `[n, K]`, without an interval, by the classes above."""
+    metric = OfClassIds if given.ndim == 1 else OfProbabilities
     with tempfile.TemporaryDirectory() as cache:
         found = metric(cache_dir=cache, keep_in_memory=True).compute(
-            predictions=given, references=references, name=name
+            predictions=given, references=references, function=function
         )
-    return float(found[name])
+    return float(found["value"])
 
 
 def compute_points(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -123,17 +124,18 @@ class ScikitLearn:
         return {name: compute_metric(name, _given(name, answers), answers.label_ids) for name in self.names}
 
     def score(self, answers: Answers) -> dict[str, Any]:
-        from voicecommand.evaluation.evaluate_metrics import compute_by_name
+        from voicecommand.evaluation.evaluate_metrics import compute_point
 
         groups = (answers.groups, answers.group_column)
         figures = {}
         for name in self.names:
-            value = compute_by_name(name, _given(name, answers), answers.label_ids)
+            value = compute_point(partial(compute_metric, name), _given(name, answers), answers.label_ids)
             means = _mean_of(name, answers)
             if means is not None:
                 figure = ratio_with_interval(means, None, *groups, value=value)
             else:
-                figure = weighted_with_interval(_function(name), answers.predicted, answers.label_ids, *groups, value)
+                ids = (answers.predicted, answers.label_ids)
+                figure = weighted_with_interval(partial(compute_metric, name), *ids, *groups, value)
             unit = METRICS[name].unit
             figures[name] = figure if unit is None else figure | {"unit": unit}
         return figures
@@ -148,13 +150,6 @@ class ScikitLearn:
 
 def _given(name: str, answers: Answers) -> NDArray:
     return answers.predicted if METRICS[name].reads == "labels" else answers.probabilities
-
-
-def _function(name: str) -> Any:
-    def compute(predicted: NDArray, references: NDArray, weights: NDArray) -> float:
-        return compute_metric(name, predicted, references, weights)
-
-    return compute
 
 
 def _mean_of(name: str, answers: Answers) -> NDArray[np.float64] | None:
