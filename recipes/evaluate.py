@@ -16,20 +16,25 @@ def main(config):
     import voicecommand
     from voicecommand.data import fingerprint, splits
     from voicecommand.data.audit import findings
+    from voicecommand.evaluation.scikit_learn import append_metrics
     from voicecommand.evaluation.splits import build_blocks, evaluate
+    from voicecommand.evaluation.threshold import Rule
     from voicecommand.report import clips, page, terminal, written
     from voicecommand.run import processes, records
     from voicecommand.tasks import saved
     from voicecommand.training import fit, unknown
 
+    rule = Rule(**config.reject)
+    rule.check_saving(config.save)
     run = saved.find_run(config.run)
     overrides.check_saved_config(run)
     processes.set_threads(config.threads)
     model = voicecommand.load(run)
-    columns = model.task.columns
+    columns, evaluators = model.task.columns, append_metrics(model.task.evaluators, config.metrics)
     given = measured.load_data(config, run, columns.needed)
     dataset = splits.choose_evaluation(given.dataset, config.split)
     model.check_labels(dataset)
+    rule.check(dataset, config.split)
     dataset = fit.prepare(dataset, columns.reads, config.num_proc)
     findings.check(dataset, columns.needed, required=(config.split,))
     data = fingerprint.describe_data(given.name, dataset, {}, columns.known)
@@ -37,11 +42,15 @@ def main(config):
         fingerprint.warn_of_changes(records.read_data(run)[0], data)
     answered = {split: model.answer_split(rows, split) for split, rows in dataset.items()}
     answers = [answers for answers, _ in answered.values()]
-    metrics = evaluate(model.task.evaluators, answers, model.threshold)
+    metrics = evaluate(evaluators, answers, model.threshold, model.set_on, rule, move_on=config.split)
+    if config.save:
+        saved.move_threshold(run, metrics["rejection"], data)
+        if (run / "model").is_dir():
+            page.write_model_card(run)
 
     directory = records.place_of(run, "evaluations", data, config.split)
     directory.mkdir(parents=True, exist_ok=True)
-    blocks = build_blocks(model.task.evaluators, answers, metrics)
+    blocks = build_blocks(evaluators, answers, metrics)
     written.write_evaluation(directory, answers, metrics, blocks)
     clips.write_run_clips(directory, blocks, dataset)
     counts = {split: found.unknown for split, (_, found) in answered.items()}
@@ -52,7 +61,7 @@ def main(config):
     fingerprint.add(data, "unknown", unknown.describe(counts))
     records.write_evaluation_record(directory, run, data, identity.command())
     path = page.write_report(directory, blocks, run)
-    print(terminal.format_summary(metrics), f"report: {path}", sep="\n")
+    print(terminal.format_summary(metrics, str(run)), f"report: {path}", sep="\n")
 
 
 if __name__ == "__main__":

@@ -11,16 +11,20 @@ from voicecommand.config import arguments, identity, objects, program
 @program.recipe("train")
 def main(config):
     run = identity.open_run(config)
+    from voicecommand.evaluation.threshold import Rule
     from voicecommand.report import terminal
     from voicecommand.run import records
+    from voicecommand.tasks import saved
 
+    rule = Rule(**config.reject)
     if run.is_finished:
         if program.is_main_process():
             check_data(config, run)
         run.say_finished()
+        saved.say_unused_rule(run.directory, rule)
     else:
         identity.log_plan(config, run)
-        train(config, run)
+        train(config, run, rule)
     if not program.is_main_process():
         return None
     print(terminal.format_result(run.directory))
@@ -41,9 +45,11 @@ def check_data(config, run):
     fingerprint.check_same(run.directory, then, dataset)
 
 
-def train(config, run):
+def train(config, run, rule):
     from voicecommand.data import fingerprint, splits
     from voicecommand.data.audit import findings
+    from voicecommand.evaluation.advice import advise_on_labels
+    from voicecommand.evaluation.scikit_learn import append_metrics, directions_of
     from voicecommand.evaluation.splits import build_blocks, evaluate
     from voicecommand.report import clips, page, written
     from voicecommand.run import processes, records
@@ -53,8 +59,10 @@ def train(config, run):
     processes.set_threads(config.threads)
     fit.seed_everything(config.seed)
     task, tuning, augmentation = (objects.build(config.get(group)) for group in ("model", "tuning", "augment"))
-    args = arguments.build_training_arguments(config, run.directory, task.objectives)
+    evaluators = append_metrics(task.evaluators, config.metrics)
+    args = arguments.build_training_arguments(config, run.directory, task.objectives | directions_of(config.metrics))
     dataset = objects.load_data(config, task.columns.needed)
+    rule.check(dataset, "validation")
     fit.check_targets(dataset, task.columns)
     example = splits.first_command(dataset, task.columns.reads)
     dataset = fit.prepare(dataset, task.columns.reads, config.num_proc)
@@ -74,8 +82,9 @@ def train(config, run):
         settings = {"run": run, "tuning": tuning, "augmentation": augmentation, "seed": config.seed}
         answers = folds.cross_validate(task, processor, vocabulary, dataset, encoded, args=args, **settings)
         trained = fit.fit(
-            task, model, processor, vocabulary, dataset, encoded, args=final, early_stopping=early_stopping, **settings
-        )
+            task, model, processor, vocabulary, dataset, encoded, args=final, early_stopping=early_stopping,
+            evaluators=evaluators, **settings,
+        )  # fmt: skip
         if program.is_main_process():
             save.save(trained.model, task, processor, vocabulary, run.directory / "model")
         processes.wait_for_all()  # every rank answers with the saved model
@@ -83,12 +92,14 @@ def train(config, run):
         measured = splits.choose_splits(dataset, with_test=not program.is_multirun())
         answers += [answerer.answer_split(dataset[split], split)[0] for split in measured]
         if program.is_main_process():
-            metrics = evaluate(task.evaluators, answers)
+            metrics = evaluate(evaluators, answers, rule=rule, held_out=trained.held_out)
+            metrics["advice"] = advise_on_labels(metrics, encoded["train"].references.get("label", []))
+            metrics["advice"] += length.advise_on_length(trained.history, final)
             fingerprint.add(data, "unknown", unknown.count(task, trained.model, encoded))
             record = identity.record(config, args) | {"example": example}
             metrics |= records.write_record(run, record, task.describe(), data, trained.figures, trained.history)
-            saved.write_threshold(run.directory / "model", metrics["rejection"])
-            blocks = build_blocks(task.evaluators, answers, metrics)
+            saved.write_threshold(run.directory / "model", metrics["rejection"], data)
+            blocks = build_blocks(evaluators, answers, metrics)
             written.write_evaluation(run.directory, answers, metrics, blocks)
             clips.write_run_clips(run.directory, blocks, dataset)
             page.write_report(run.directory, blocks)

@@ -125,7 +125,26 @@ CASES: dict[str, tuple[dict[str, Rows], list[tuple[str, str, str]]]] = {
     ),
     "a label with one train row": (
         {"train": [("stop", "stop")], "validation": [("halt", "stop")], "test": [("stop it", "stop")]},
-        [("warning", "rare_label", "1 labels have a single train row: 'stop' (train.csv:8)")],
+        [
+            (
+                "warning",
+                "rare_label",
+                "1 of 3 labels have fewer than 5 train rows, where 3 is usual: 'stop' (1); bring more, or the model "
+                "will hardly know them (train.csv:8)",
+            )
+        ],
+    ),
+    "labels of which one has twenty times the rows of another": (
+        {"train": [(f"open door number {n} of {n * n}", "open") for n in range(57)]},
+        [
+            ("warning", "rare_label", "1 of 2 labels have fewer than 5 train rows, where 31.5 is usual: 'close' (3)"),
+            (
+                "warning",
+                "uneven_labels",
+                "labels are uneven in train: 'open' has 60 rows and 'close' 3; bring more of the rare ones, or let "
+                "them count more by model.class_weights=auto",
+            ),
+        ],
     ),
     "a label in other letters": (
         {split: [(f"{split} a", "Close"), (f"{split} b", "Close")] for split in CLEAN},
@@ -161,7 +180,7 @@ def test_labels_that_are_alike_but_both_common_or_numbered_are_no_slips() -> Non
     labels = ["turn_on"] * 30 + ["turn_off"] * 30 + ["level_1"] * 60 + ["level_2"] * 2 + ["yes", "yet"] * 2
     rows = [(f"text {i}", label) for i, label in enumerate(labels)]
     found = inspect(dataset({"train": rows, "validation": [(f"v{text}", label) for text, label in rows]}))
-    assert lines(found) == []
+    assert "label_typo" not in {problem.kind for problem in found.problems}
 
 
 def test_a_rare_label_a_letter_off_may_be_a_slip() -> None:
@@ -169,9 +188,9 @@ def test_a_rare_label_a_letter_off_may_be_a_slip() -> None:
     found = inspect(
         dataset({"train": rows, "validation": [(f"v{text}", label) for text, label in rows[:19] + rows[-9:]]})
     )
-    assert [problem.kind for problem in found.problems] == ["absent_label", "label_typo"]
+    assert [problem.kind for problem in found.problems] == ["absent_label", "rare_label", "label_typo"]
     message = "label 'set_tmier' may be a misspelling of 'set_timer' (2 and 39 rows) (train"
-    assert found.problems[1].line().startswith(message)
+    assert found.problems[2].line().startswith(message)
 
 
 def test_one_label_only_is_an_error() -> None:

@@ -18,6 +18,7 @@ from voicecommand.evaluation.base import Answers
 from voicecommand.evaluation.blocks import Bars, Block, Examples
 from voicecommand.evaluation.classification import Classification
 from voicecommand.evaluation.splits import build_blocks
+from voicecommand.evaluation.threshold import keep_share
 from voicecommand.report import clips as report_clips
 from voicecommand.report import terminal, written
 
@@ -268,7 +269,8 @@ def test_the_threshold_keeps_95_percent_of_validation_and_ignores_out_of_scope(
     splits: list[Answers],
 ) -> None:
     rejection = evaluate_labels(splits)["rejection"]
-    assert rejection["threshold"] == confidence.acceptance_threshold(splits[0].probabilities)
+    inside = arrays.confidence(splits[0].probabilities)
+    assert rejection["threshold"] == keep_share(inside, 0.95, 1 / len(splits[0].label_names))
     assert rejection["threshold"] == evaluate_labels(splits[:1])["rejection"]["threshold"]
     assert rejection["splits"]["validation"]["accepted"] == 0.95
     outside = rejection["splits"]["out_of_scope_test"]

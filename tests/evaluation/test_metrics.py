@@ -177,15 +177,6 @@ def test_log_loss_of_an_impossible_reference_is_finite() -> None:
     assert 30 < confidence.log_loss([[1.0, 0.0]], [1]) < 40
 
 
-def test_the_threshold_keeps_at_least_the_asked_share_and_no_more_than_needed() -> None:
-    top = np.linspace(0.505, 0.995, 100)
-    probabilities = np.stack([top, 1 - top], axis=1)
-    for keep in (0.95, 0.951, 0.5, 1.0):
-        threshold = confidence.acceptance_threshold(probabilities, keep)
-        assert np.sum(top >= threshold) == int(np.ceil(100 * keep - 1e-9))
-    assert confidence.acceptance_threshold(np.full((7, 2), 0.5)) == 0.5, "ties are all kept"
-
-
 def test_confused_pairs_are_the_largest_errors_first_and_never_the_diagonal() -> None:
     assert arrays.confused_pairs([[9, 2, 0], [5, 9, 0], [0, 1, 9]]) == [(1, 0, 5), (0, 1, 2), (2, 1, 1)]
     assert arrays.confused_pairs([[9, 2, 0], [5, 9, 0], [0, 1, 9]], top=1) == [(1, 0, 5)]

@@ -18,6 +18,15 @@ from voicecommand.tasks.base import Decoding, Vocabulary
 from voicecommand.tasks.text_classification import TextClassification
 
 LABELS = ["call", "off", "on", "play", "set", "stop", "wake"]
+SET_ON = {
+    "rule": "keep",
+    "asked": 0.95,
+    "splits": ["validation"],
+    "examples": 9,
+    "share": {"value": 1.0, "low": 0.7, "high": 1.0, "method": "Wilson", "note": None},
+    "is_synthetic": False,
+    "note": None,
+}
 TEXTS = ["turn on the lights", "stop", "play some jazz in the living room", "", "call anna", "stop"]
 
 
@@ -31,7 +40,7 @@ def run(checkpoints: dict[str, Path], tmp_path: Path) -> Path:
     task.load_model(vocabulary, processor).save_pretrained(tmp_path / "model")
     processor.save_pretrained(tmp_path / "model")
     saved.write_settings(tmp_path / "model", task, vocabulary)
-    saved.write_threshold(tmp_path / "model", {"threshold": 0.2, "keeps": 0.95})
+    saved.write_threshold(tmp_path / "model", {"threshold": 0.2, "set_on": SET_ON})
     return tmp_path
 
 
@@ -137,6 +146,7 @@ DAMAGE = {
     "a class that is no task": lambda d: change(d, "task", {"file": "saved", "class": "CommandModel", "settings": {}}),
     "a setting that the task lacks": lambda d: change_settings(d, evil=1),
     "a setting of another type": lambda d: change_settings(d, max_length="many"),
+    "a threshold set on half a record": lambda d: change(d, "threshold_set_on", {"rule": "keep", "note": None}),
     "a threshold that is no number": lambda d: change(d, "threshold", "0.5"),
 }
 

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from voicecommand.compare.tables import Share, markdown_table, points, with_interval
-from voicecommand.evaluation.confidence import KEEP, auroc
-from voicecommand.evaluation.confidence import threshold_of_scores as threshold
+from voicecommand.evaluation.confidence import auroc
+from voicecommand.evaluation.threshold import KEEP, keep_share
 
 if TYPE_CHECKING:
     from voicecommand.compare.pool import Fitted, Pool, Rows
@@ -105,6 +105,11 @@ class Scorer:
             "mahalanobis": -distances.min(axis=1),
             "neighbours": near[:, -min(NEIGHBOURS, near.shape[1])],
         }
+
+
+def threshold(scores: NDArray[np.float64]) -> float:
+    """The number that KEEP of further scores like these [n] reach; no less than the lowest of them."""
+    return keep_share(scores, KEEP, float(scores.min()))
 
 
 def _to_length_one(rows: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -173,7 +173,9 @@ def _choose_objective(settings: Mapping[str, object], objectives: Mapping[str, b
     name = settings.get("metric_for_best_model") or next(iter(objectives))
     measured = str(name).removeprefix("eval_")
     if measured not in objectives:
-        raise InputError(f"training.metric_for_best_model={name}: give one of {', '.join(objectives)}")
+        raise InputError(
+            f"training.metric_for_best_model={name}: give one of {', '.join(objectives)}; metrics=[NAME] adds others"
+        )
     if settings.get("greater_is_better") not in (None, objectives[measured]):
         raise InputError(
             f"training.metric_for_best_model={name}: training.greater_is_better="

@@ -22,7 +22,7 @@ from voicecommand.run.directory import Run
 logger = logging.getLogger(__name__)
 NAME_LENGTH = 40  # characters of a file's name in a run's
 # Settings that can't change a weight, and so are not part of a run's identity.
-NOT_IDENTITY = {"resume", "overwrite", "runs", "choices", "num_proc", "keep_checkpoints"}
+NOT_IDENTITY = {"resume", "overwrite", "runs", "choices", "num_proc", "keep_checkpoints", "reject", "metrics"}
 NOT_IDENTITY_TRAINING = re.compile(
     r"disable_tqdm|log_level.*|log_on_each_node|logging_(first_step|steps|strategy)|report_to|run_name|project"
     r"|trackio_.*|push_to_hub|hub_.*|save_total_limit|dataloader_(num_workers|pin_memory|prefetch_factor"

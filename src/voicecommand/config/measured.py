@@ -23,8 +23,10 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 SOURCE = re.compile(r"voicecommand\.data\.sources\.\w+\.load_\w+")
 PATHS = ("path", "words", "test_path")
-# The shares of conf/data/*.yaml: where nobody set others, data without splits of its own is measured whole.
+# The shares of conf/data/*.yaml and its other settings of a split, unless they are null: where nobody set others, data
+# without splits of its own is measured whole.
 SHARES = {"validation": 0.1, "test": 0.2}
+SPLIT = {**SHARES, "stratify": True}
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,7 @@ def load_whole(config: DictConfig, split: str, columns: tuple[str, ...]) -> Data
 
 def _is_default(section: Mapping[str, Any]) -> bool:
     """Whether the command line says nothing about how the data is split."""
-    return all(value == SHARES.get(name) for name, value in (section.get("split") or {}).items())
+    return all(value == SPLIT.get(name) for name, value in (section.get("split") or {}).items())
 
 
 def _read_own(run: Path) -> tuple[str, dict[str, Any]]:

@@ -64,6 +64,14 @@ def training_defaults() -> dict[str, Any]:
 
 
 @dataclasses.dataclass
+class RejectSchema:
+    """By which rule the threshold of rejection is set; `voicecommand.evaluation.threshold.Rule` says more."""
+
+    keep: float | None = None
+    false_accepts: float | None = None
+
+
+@dataclasses.dataclass
 class TrainSchema:
     """Types of the top-level settings of conf/train.yaml; `objects.build` checks those of the groups."""
 
@@ -72,6 +80,8 @@ class TrainSchema:
     threads: int | None = None
     num_proc: int | None = None
     early_stopping: int | None = None
+    reject: RejectSchema = dataclasses.field(default_factory=RejectSchema)
+    metrics: list[str] = dataclasses.field(default_factory=list)
     runs: str = "runs"
     resume: bool = False
     overwrite: bool = False
@@ -89,6 +99,9 @@ class EvaluateSchema:
 
     run: str = MISSING
     split: str = "test"
+    reject: RejectSchema = dataclasses.field(default_factory=RejectSchema)
+    metrics: list[str] = dataclasses.field(default_factory=list)
+    save: bool = False
     threads: int | None = None
     num_proc: int | None = None
     data: Any = None

@@ -7,7 +7,10 @@ classification    the evaluator of one label for each example
 splits            all splits of an evaluation: the content of metrics.json
 answers           the columns of predictions.parquet
 arrays            accuracy, macro F1, confusion matrix, counts
-confidence        calibration, threshold, rejection
+advice            what the end of a run advises
+threshold         the threshold of rejection: its rule, and on what it rests
+scikit_learn      further figures by name
+confidence        calibration, and what rejection does to a split
 slices            by speaker, by length
 intervals         Wilson, and bootstraps over groups
 transcripts       word error rate

@@ -30,6 +30,7 @@ class Answers:
         label_names: the labels in the order of their numbers, of a task that has labels.
         groups: values of `group_column` (speaker, template), None where unknown.
         seconds: lengths of the clips, None for text.
+        is_synthetic: whether all clips are synthetic speech, as far as is known.
 
     Raises:
         InputError: no example, or some that carry a label of the model and some that do not.
@@ -46,6 +47,7 @@ class Answers:
     groups: list[str | None] | None = None
     group_column: str | None = None
     seconds: list[float] | None = None
+    is_synthetic: bool = False
 
     def __post_init__(self) -> None:
         n = len(self.ids)

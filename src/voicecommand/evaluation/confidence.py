@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,14 +9,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from voicecommand.columns import OUT_OF_SCOPE
-from voicecommand.evaluation import arrays
 from voicecommand.evaluation.arrays import check_probabilities, confidence, divide
 from voicecommand.evaluation.base import Answers
 from voicecommand.evaluation.blocks import Block, Curves, Notes, Series, Table
 from voicecommand.evaluation.intervals import ratio_with_interval
+from voicecommand.evaluation.threshold import format_threshold, moved_in_words, setting_in_words
 from voicecommand.evaluation.words import format_figure, percent
 
-KEEP = 0.95
 FALSE_ACCEPTS = 10
 CURVE_POINTS = 401
 
@@ -35,24 +33,16 @@ def measure_rejection(p: Answers, threshold: float, in_scope: dict[str, Answers]
             "false_accepts_interval": share,
             "auroc": None if partner is None else auroc(confidence(partner.probabilities), scores),
         }
-    kept = arrays.accuracy(p.predicted[taken], p.label_ids[taken]) if taken.any() else None
-    return {"examples": len(taken), "accepted": float(taken.mean()), "accuracy_accepted": kept}
+    is_right = p.predicted == p.label_ids
+    return {
+        "examples": len(taken),
+        "accepted": float(taken.mean()),
+        "accuracy_accepted": float(is_right[taken].mean()) if taken.any() else None,
+        "right_kept": float(taken[is_right].mean()) if is_right.any() else None,
+    }
 
 
 ECE_BINS = 15
-
-
-def acceptance_threshold(probabilities: ArrayLike, keep: float = KEEP) -> float:
-    """The highest threshold that the confidence of at least `keep` of these in-scope examples reaches."""
-    return threshold_of_scores(confidence(probabilities), keep)
-
-
-def threshold_of_scores(scores: ArrayLike, keep: float = KEEP) -> float:
-    """The highest number that at least `keep` of the scores [n] reach."""
-    if not 0 < keep <= 1:
-        raise ValueError(f"keep must be above 0 and at most 1, not {keep}")
-    falling = np.sort(np.asarray(scores))[::-1]
-    return float(falling[max(1, math.ceil(keep * len(falling) - 1e-9)) - 1])
 
 
 def auroc(in_scope: ArrayLike, out_of_scope: ArrayLike) -> float:
@@ -101,7 +91,13 @@ def rejection_curve(main: Answers, outside: Answers | None) -> dict[str, NDArray
     taken = scores[None, :] >= grid[:, None]
     count, hits = taken.sum(axis=1), (taken & right).sum(axis=1)
     accurate = np.divide(hits, count, out=np.full(len(grid), np.nan), where=count > 0)
-    curve = {"threshold": grid, "accepted": count / len(scores), "accuracy_accepted": accurate}
+    kept = hits / right.sum() if right.any() else np.full(len(grid), np.nan)
+    curve = {
+        "threshold": grid,
+        "accepted": count / len(scores),
+        "right_kept": kept,
+        "accuracy_accepted": accurate,
+    }
     if outside is not None:
         curve["false_accepts"] = (confidence(outside.probabilities)[None, :] >= grid[:, None]).mean(axis=1)
     return curve
@@ -119,11 +115,9 @@ def confidence_blocks(
         other = outside.get(f"{OUT_OF_SCOPE}_{main.split}", outside[first] if first else None)
         found.append(_acceptance(main, other, rejection["threshold"]))
     if rejection:
-        said = (
-            f"The threshold {rejection['threshold']:.3f} keeps {percent(rejection['keeps'])} of the in-scope "
-            "validation examples it was set on; no out-of-scope data was used to choose it."
-        )
-        found += [Notes("" if found else "Confidence and rejection", (said,)), _rejection_table(rejection)]
+        how = "" if rejection["set_on"] is None else f", set by {setting_in_words(rejection['set_on'])}"
+        said = (f"Threshold {format_threshold(rejection['threshold'])}{how}.", *moved_in_words(rejection))
+        found += [Notes("" if found else "Confidence and rejection", said), _rejection_table(rejection)]
         found += _false_accepts(list(outside.values()), rejection["threshold"])
     return found
 
@@ -152,7 +146,11 @@ def _reliability(p: Answers) -> Curves:
 
 def _acceptance(main: Answers, outside: Answers | None, threshold: float) -> Curves:
     curve = rejection_curve(main, outside)
-    names = {"accepted": f"accepted, {main.split}", "accuracy_accepted": "accuracy of the accepted"}
+    names = {
+        "accepted": f"accepted, {main.split}",
+        "right_kept": "right answers that are kept",
+        "accuracy_accepted": "accuracy of the accepted",
+    }
     if outside is not None:
         names["false_accepts"] = f"false accepts, {outside.split}"
     grid = tuple(curve["threshold"])
@@ -161,7 +159,7 @@ def _acceptance(main: Answers, outside: Answers | None, threshold: float) -> Cur
         "threshold on the highest probability",
         "%",
         tuple(Series(words, grid, tuple(100 * curve[name])) for name, words in names.items()),
-        mark=(threshold, f"chosen threshold {threshold:.3f}"),
+        mark=(threshold, f"threshold {format_threshold(threshold)}"),
         x_top=1,
         y_top=102,
         note="Commands below the threshold are answered with “I did not catch that”.",
@@ -173,12 +171,12 @@ def _rejection_table(rejection: Mapping[str, Any]) -> Table:
     for name, split in rejection["splits"].items():
         if "false_accepts" in split:
             area = "-" if split["auroc"] is None else f"{split['auroc']:.3f}"
-            rows.append((name, split["examples"], "-", "-", format_figure(split["false_accepts_interval"]), area))
+            rows.append((name, split["examples"], "-", "-", "-", format_figure(split["false_accepts_interval"]), area))
         else:
-            kept, right = percent(split["accepted"]), percent(split["accuracy_accepted"])
-            rows.append((name, split["examples"], kept, right, "-", "-"))
-    head = ("split", "examples", "accepted", "accuracy of accepted", "false accepts", "AUROC")
-    return Table("", head, tuple(rows), numbers=(1, 2, 3, 5))
+            shares = (percent(split[key]) for key in ("accepted", "accuracy_accepted", "right_kept"))
+            rows.append((name, split["examples"], *shares, "-", "-"))
+    head = ("split", "examples", "accepted", "accuracy of accepted", "right answers kept", "false accepts", "AUROC")
+    return Table("", head, tuple(rows), numbers=(1, 2, 3, 4, 6))
 
 
 def _false_accepts(outside: Sequence[Answers], threshold: float) -> list[Block]:

@@ -8,7 +8,7 @@ With `num_process=2, process_id=RANK` and a common `experiment_id`, rank 0 gets 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import datasets
@@ -105,6 +105,36 @@ class Rejection(evaluate.Metric):
             "accepted": float(np.mean(scores[in_scope] >= threshold)),
             "false_accepts": float(np.mean(scores[~in_scope] >= threshold)),
         }
+
+
+class OfClassIds(evaluate.Metric):
+    """`compute(predictions=ids, references=ids, function=f)` -> {"value"}: any function of the two."""
+
+    inputs = _CLASS_IDS
+
+    def _info(self) -> evaluate.MetricInfo:
+        return _info("A figure of class ids.", self.inputs)
+
+    def _compute(
+        self, predictions: list, references: list, function: Callable[[list, list], float]
+    ) -> dict[str, float]:
+        return {"value": function(predictions, references)}
+
+
+class OfProbabilities(OfClassIds):
+    """`compute(predictions=probabilities [n, K], references=ids, function=f)` -> {"value"}."""
+
+    inputs = _PROBABILITIES
+
+
+def compute_point(function: Callable[[list, list], float], given: NDArray, references: NDArray[np.int64]) -> float:
+    """A figure of class ids `[n]` or probabilities `[n, K]`, without an interval, by the classes above."""
+    metric = OfClassIds if given.ndim == 1 else OfProbabilities
+    with tempfile.TemporaryDirectory() as cache:
+        found = metric(cache_dir=cache, keep_in_memory=True).compute(
+            predictions=given, references=references, function=function
+        )
+    return float(found["value"])
 
 
 def compute_points(

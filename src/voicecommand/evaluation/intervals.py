@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from voicecommand.evaluation.arrays import check_class_ids, macro_f1_of_counts
 from voicecommand.evaluation.base import Figure
@@ -59,6 +59,38 @@ def macro_f1_with_interval(
     names, method = _resampled(groups, group_column, len(np.asarray(references)))
     low, high = macro_f1_bootstrap(predictions, references, names)
     return _figure(value, low, high, method, names)
+
+
+def weighted_with_interval(
+    function: Callable[[NDArray, NDArray, NDArray], float],
+    predictions: ArrayLike,
+    references: ArrayLike,
+    groups: Sequence[str | None] | None,
+    group_column: str | None,
+    value: float,
+) -> Figure:
+    """A figure of any function of (predictions, references, weights), `[n]` each, with its 95 % interval as
+    `macro_f1_with_interval` has it. `value` is the function of all examples."""
+    predicted, expected = check_class_ids(predictions, references)
+    names, method = _resampled(groups, group_column, len(expected))
+    if names is None:
+        units = np.zeros(len(expected), dtype=np.int64)
+    else:
+        units = np.unique(np.asarray(names), return_inverse=True)[1]
+    # examples of one group with the same reference and prediction are exchangeable
+    cells, sizes = np.unique(np.stack([expected, predicted, units]), axis=1, return_counts=True)
+    generator, values = np.random.default_rng(0), []
+    for _ in range(RESAMPLES):
+        if names is None:
+            weights = generator.multinomial(len(expected), sizes / len(expected))
+        else:
+            count = int(units.max()) + 1
+            weights = generator.multinomial(count, np.full(count, 1 / count))[cells[2]] * sizes
+        drawn = weights > 0
+        values.append(function(cells[1, drawn], cells[0, drawn], weights[drawn]))
+    tail = (1 - LEVEL) / 2
+    low, high = np.quantile(values, [tail, 1 - tail])
+    return _figure(value, float(low), float(high), method, names)
 
 
 def _resampled(

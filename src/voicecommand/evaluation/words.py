@@ -12,6 +12,7 @@ MEANINGS = {
     "macro_f1": "Macro F1 is the plain mean over the labels that occur in the split.",
     "ece": "ECE is the expected calibration error: the mean gap between confidence and accuracy over 15 bins.",
     "log_loss": "Log loss is in nats.",
+    "top_k_accuracy": "Top k accuracy: the label is one of the two most probable.",
 }
 SHORT_NAMES = {"f1": "F1", "ece": "ECE", "wer": "WER"}
 
@@ -39,7 +40,7 @@ def number_in_words(figure: Figure, key: str) -> str:
 
 def value_in_words(figure: Figure) -> str:
     """93.1 %, or "1.23 words" of a figure that is no share."""
-    return f"{number_in_words(figure, 'value')} {figure.get('unit', '%')}"
+    return f"{number_in_words(figure, 'value')} {figure.get('unit', '%')}".rstrip()
 
 
 def range_in_words(figure: Figure) -> str:

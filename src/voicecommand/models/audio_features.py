@@ -44,10 +44,13 @@ class AudioFeatures:
     def fit(self, dataset: Any) -> np.ndarray:
         """The features of train; saves their mean and standard deviation (1 for a feature that is constant)."""
         rows = self._rows(dataset)
-        self.mean = rows.mean(axis=0, dtype=np.float64).astype(np.float32)
-        deviation = rows.std(axis=0, dtype=np.float64)
-        self.deviation = np.where(deviation > 1e-6 * (1 + np.abs(self.mean)), deviation, 1).astype(np.float32)
+        self.mean, self.deviation = _moments(rows)
         return self._standardise(rows)
+
+    def refit(self, matrix: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        """As `Features.refit`."""
+        mean, deviation = _moments(matrix[rows])
+        return np.clip((matrix - mean) / deviation, -LIMIT, LIMIT)
 
     def __call__(self, dataset: Any) -> np.ndarray:
         """float32 `[n, width]`, standardised."""
@@ -261,6 +264,13 @@ class SpeechFeatures(AudioFeatures):
         """(all, fitted here)."""
         fitted = 2 * self.width()
         return sum(p.numel() for p in self.encoder.parameters()) + fitted, fitted
+
+
+def _moments(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The mean and the standard deviation of each feature of rows `[n, width]`; 1 for a constant one."""
+    mean = rows.mean(axis=0, dtype=np.float64).astype(np.float32)
+    deviation = rows.std(axis=0, dtype=np.float64)
+    return mean, np.where(deviation > 1e-6 * (1 + np.abs(mean)), deviation, 1).astype(np.float32)
 
 
 def _mfcc_rows(clips: list[np.ndarray]) -> list[np.ndarray]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,7 +18,9 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
     from sklearn.svm import LinearSVC
 
+logger = logging.getLogger(__name__)
 FOLDS = 5
+FEW_ERRORS = 10  # fewer wrong answers say little about how sure right ones may be
 
 
 class Features(Protocol):
@@ -27,6 +30,14 @@ class Features(Protocol):
 
     def fit(self, dataset: object) -> NDArray | csr_matrix:
         """Fit to the rows of train, and return their features `[n, width]`."""
+
+    def refit(self, matrix: NDArray | csr_matrix, rows: NDArray[np.int64]) -> NDArray | csr_matrix:
+        """The features of train, `[n, width]`, as if they had been fitted on some of its rows only.
+
+        Args:
+            matrix: what `fit` returned.
+            rows: numbers of the rows to fit on.
+        """
 
     def __call__(self, dataset: object) -> NDArray | csr_matrix:
         """The features of rows, `[n, width]`."""
@@ -51,12 +62,15 @@ class Estimator:
     Args:
         coefficients: float32 `[labels, width]`.
         intercepts: float32 `[labels]`.
+        held_out: after fitting, the logits float64 `[n, labels]` of the training rows, each from features and a
+            classifier that were not fitted on it; NaN where the other folds lack a label. They are not saved.
     """
 
     features: Features
     coefficients: NDArray[np.float32]
     intercepts: NDArray[np.float32]
     temperature: float
+    held_out: NDArray[np.float64] | None = None
 
     def __call__(self, rows: object) -> NDArray[np.floating]:
         scores = np.asarray(self.features(rows) @ self.coefficients.T) + self.intercepts
@@ -116,14 +130,15 @@ def fit_estimator(
 ) -> Estimator:
     """Fit features and classifier to rows with `labels` `[n]` from 0 to `count` - 1.
 
-    The temperature is fitted to out-of-fold scores; folds are disjoint by `groups` `[n]` (speaker, template) if known.
+    The temperature is fitted to the scores of rows that features and classifier were not fitted on; folds are disjoint
+    by `groups` `[n]` (speaker, template) if known.
     """
     from sklearn.svm import LinearSVC
 
     matrix = features.fit(rows)
     weights = None if class_weights is None else dict(enumerate(map(float, class_weights)))
     classifier = LinearSVC(C=C, class_weight=weights, random_state=seed)
-    scores = _out_of_fold(classifier, matrix, labels, groups, seed)
+    scores = _out_of_fold(classifier, features, matrix, labels, groups, seed)
     classifier.fit(matrix, labels)
     # single precision, as in the file, so that the run's figures are those of the saved model
     coefficients = classifier.coef_.astype(np.float32)
@@ -132,13 +147,19 @@ def fit_estimator(
         coefficients = np.concatenate([-coefficients, coefficients])
         intercepts = np.concatenate([-intercepts, intercepts])
     temperature = float(np.float32(_fit_temperature(scores, labels)))
-    return Estimator(features, coefficients, intercepts, temperature)
+    _log_calibration(scores, labels, temperature)
+    return Estimator(features, coefficients, intercepts, temperature, scores / temperature)
 
 
 def _out_of_fold(
-    classifier: LinearSVC, matrix: NDArray | csr_matrix, labels: NDArray[np.int64], groups: NDArray | None, seed: int
+    classifier: LinearSVC,
+    features: Features,
+    matrix: NDArray | csr_matrix,
+    labels: NDArray[np.int64],
+    groups: NDArray | None,
+    seed: int,
 ) -> NDArray[np.float64]:
-    """Scores `[n, labels]` of each example from a classifier that was not fitted on its fold.
+    """Scores `[n, labels]` of each example from features and a classifier that were not fitted on its fold.
 
     They are NaN if the other folds lack a label.
     """
@@ -158,13 +179,19 @@ def _out_of_fold(
     for fit, held in splits:
         if len(np.unique(labels[fit])) < count:
             continue
-        decision = clone(classifier).fit(matrix[fit], labels[fit]).decision_function(matrix[held])
+        refitted = features.refit(matrix, fit)
+        decision = clone(classifier).fit(refitted[fit], labels[fit]).decision_function(refitted[held])
         scores[held] = np.stack([-decision, decision], axis=1) if decision.ndim == 1 else decision
     return scores
 
 
 def _fit_temperature(scores: NDArray[np.float64], labels: NDArray[np.int64]) -> float:
-    """The temperature with the least log loss; 1 if there are no out-of-fold scores."""
+    """The temperature with the least log loss; 1 if there are no out-of-fold scores.
+
+    As in Platt (1999), the targets of n examples are not 1 but (n + 1) / (n + 2), and the other labels share the rest:
+    what one expects of the next example after n right ones. So the temperature has a bound that follows from n where
+    scores separate the labels; without it, nothing would keep probabilities from 0 and 1.
+    """
     from scipy.optimize import minimize_scalar
     from scipy.special import log_softmax
 
@@ -172,8 +199,26 @@ def _fit_temperature(scores: NDArray[np.float64], labels: NDArray[np.int64]) -> 
     if not known.any():
         return 1.0
     scores, labels = scores[known], labels[known]
+    n, count = scores.shape
+    targets = np.full((n, count), 1 / (n + 2) / (count - 1))
+    targets[np.arange(n), labels] = (n + 1) / (n + 2)
 
     def log_loss(log_temperature: float) -> float:
-        return -log_softmax(scores / np.exp(log_temperature), axis=1)[np.arange(len(labels)), labels].mean()
+        return -float((targets * log_softmax(scores / np.exp(log_temperature), axis=1)).sum(1).mean())
 
     return float(np.exp(minimize_scalar(log_loss, bounds=(-5, 5), method="bounded").x))
+
+
+def _log_calibration(scores: NDArray[np.float64], labels: NDArray[np.int64], temperature: float) -> None:
+    known = ~np.isnan(scores[:, 0])
+    errors, n = int((scores[known].argmax(axis=1) != labels[known]).sum()), int(known.sum())
+    if not n:
+        logger.warning("probabilities are not calibrated: too few examples of a label to hold any out")
+    elif errors < FEW_ERRORS:
+        logger.warning(
+            "probabilities: only %d of %d held-out examples of train are wrong, too few to calibrate by; they stay"
+            " near %.3f, what %d examples can show",
+            errors, n, (n + 1) / (n + 2), n,
+        )  # fmt: skip
+    else:
+        logger.info("probabilities: temperature %.3f, from %d held-out examples of train", temperature, n)

@@ -50,6 +50,20 @@ class TfidfFeatures:
         self.vectorizers = {n: v for n, v in self.vectorizers.items() if any(map(v.build_analyzer(), texts))}
         return hstack([v.fit_transform(texts) for v in self.vectorizers.values()], format="csr")
 
+    def refit(self, matrix: csr_matrix, rows: np.ndarray) -> csr_matrix:
+        """As `Features.refit`: the columns of terms that `rows` lack are 0, so that unknown terms have no weight."""
+        from scipy.sparse import diags, hstack
+        from sklearn.preprocessing import normalize
+
+        parts, start = [], 0
+        for vectorizer in self.vectorizers.values():
+            part = matrix[:, start : start + len(vectorizer.idf_)]
+            start += part.shape[1]
+            found = part[rows].getnnz(axis=0)
+            idf = np.where(found > 0, np.log((1 + len(rows)) / (1 + found)) + 1, 0)
+            parts.append(normalize(part @ diags(idf / vectorizer.idf_), copy=False))
+        return hstack(parts, format="csr", dtype=np.float32)
+
     def __call__(self, dataset: Rows) -> csr_matrix:
         from scipy.sparse import hstack
 
@@ -91,6 +105,10 @@ class EncoderFeatures:
 
     def fit(self, dataset: Rows) -> np.ndarray:
         return self(dataset)
+
+    def refit(self, matrix: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        """As `Features.refit`: nothing is fitted."""
+        return matrix
 
     def __call__(self, dataset: Rows, batch_size: int = 64) -> np.ndarray:
         import torch

@@ -8,11 +8,13 @@ from typing import Any
 
 from voicecommand.evaluation import words
 from voicecommand.evaluation.slices import format_by_group
+from voicecommand.evaluation.threshold import format_threshold, setting_in_words
 from voicecommand.files import read_json
 from voicecommand.report.facts import not_measured, report_warnings, run_facts, run_title
 
 LICENSE = "apache-2.0"
-HUB_METRICS = {"macro_f1": "f1"}  # the hub's names of metrics, where they are not ours
+# the hub's names of metrics, where they are not ours
+HUB_METRICS = {"macro_f1": "f1", "matthews_corrcoef": "matthews_correlation"}
 HUB_TAGS = {"text_classification": ["intent-classification"], "audio_classification": ["keyword-spotting"]}
 
 
@@ -22,6 +24,7 @@ def card_context(
     """Everything the card shows; `saved` is voicecommand.json (format 2), `metrics` None if not evaluated."""
     import yaml
 
+    metrics = _at_saved_threshold(metrics, saved)
     name = metrics["main_split"] if metrics else None
     main = metrics["splits"].get(name) if metrics else None
     task, labels = saved["task"], saved["vocabulary"].get("labels", [])
@@ -36,8 +39,8 @@ def card_context(
         "pipeline_task": task["hub_tag"],
         "is_own_network": _is_own_network(Path(directory)),
         "labels": labels,
-        "threshold": saved.get("threshold"),
-        "keeps": saved.get("threshold_keeps"),
+        "threshold": None if saved.get("threshold") is None else format_threshold(saved["threshold"]),
+        "set_on": None if saved.get("threshold_set_on") is None else setting_in_words(saved["threshold_set_on"]),
         "metrics": metrics,
         "main": main,
         "main_name": name,
@@ -46,6 +49,16 @@ def card_context(
         "training": _training(run),
         "limits": _limits(saved, run, metrics),
         "words": words,
+    }
+
+
+def _at_saved_threshold(metrics: dict[str, Any] | None, saved: dict[str, Any]) -> dict[str, Any] | None:
+    """The metrics without what the threshold of training did, if the model has another one by now."""
+    threshold = saved.get("threshold")
+    if not metrics or not metrics["rejection"] or metrics["rejection"]["threshold"] == threshold:
+        return metrics
+    return metrics | {
+        "rejection": {"threshold": threshold, "set_on": saved.get("threshold_set_on"), "splits": {}},
     }
 
 
@@ -162,5 +175,5 @@ def _limits(saved: dict[str, Any], run: dict[str, Any], metrics: dict[str, Any] 
         most = words.percent(max(accepted))
         found.append(f"At the threshold it still accepts up to {most} of the out-of-scope requests tried.")
     else:
-        found.append("What it does with out-of-scope requests was not measured.")
+        found.append("What it does with out-of-scope requests at this threshold was not measured.")
     return found + report_warnings(metrics, run)

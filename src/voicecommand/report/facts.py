@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from voicecommand.columns import CROSS_VALIDATION
+from voicecommand.evaluation.threshold import threshold_warnings
 from voicecommand.evaluation.words import false_accepts_of, figures_of, percent
 
 # The share of a split that is unknown to the model, above which it is a warning. Names and emoji stay below it.
@@ -38,6 +39,8 @@ def report_warnings(metrics: dict[str, Any], run: dict[str, Any]) -> list[str]:
     accepted = false_accepts_of(metrics)
     found += [f"{name}, false accepts: {figure['note']}." for name, figure in accepted.items() if figure["note"]]
     found += not_measured(metrics, run)
+    set_on = (metrics["rejection"] or {}).get("set_on")
+    found += [f"{text[0].upper()}{text[1:]}." for text in threshold_warnings(set_on)]
     if metrics["main_split"] == "validation":
         found.append("No test split was read: the figures are of validation, which also chose the model.")
     what = "texts were cut at the longest length"

@@ -116,6 +116,7 @@ def report_context(
         "data_name": data.get("name"),
         "fingerprint": data.get("fingerprint"),
         "warnings": report_warnings(metrics, run),
+        "advice": metrics.get("advice", []),
         "command": shlex.join(map(str, run["command"])) if run.get("command") else None,
         "words": words,
     }

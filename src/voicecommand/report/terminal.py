@@ -11,6 +11,12 @@ from typing import Any
 
 from voicecommand.evaluation import arrays
 from voicecommand.evaluation.slices import format_by_group
+from voicecommand.evaluation.threshold import (
+    format_threshold,
+    moved_in_words,
+    setting_in_words,
+    threshold_warnings,
+)
 from voicecommand.evaluation.words import figures_of, format_figure, name_in_words, percent
 from voicecommand.files import read_json
 from voicecommand.report.facts import is_speech, not_measured
@@ -20,8 +26,12 @@ MATRIX_LABELS = 30
 EXAMPLE_LENGTH = 80  # characters of the text in the command to try
 
 
-def format_summary(metrics: dict[str, Any]) -> str:
-    """The last lines on the terminal: figures of each split, rejection, the main confusion matrix."""
+def format_summary(metrics: dict[str, Any], run: str = "RUN") -> str:
+    """The last lines on the terminal: figures of each split, rejection, the main confusion matrix.
+
+    Args:
+        run: the run directory, for the commands that the lines name.
+    """
     lines = []
     width = max((len(name) for name in metrics["splits"]), default=0)
     for name, split in metrics["splits"].items():
@@ -35,7 +45,8 @@ def format_summary(metrics: dict[str, Any]) -> str:
         lines += [f"{'':<{width}}  note: {note}" for note in notes]
         if "by_group" in split:
             lines.append(f"{'':<{width}}  {format_by_group(split['by_group'])}")
-    lines += _rejection_lines(metrics["rejection"])
+    lines += _rejection_lines(metrics["rejection"], shlex.quote(run))
+    lines += [f"advice: {text}" for text in metrics.get("advice", [])]
     main = metrics["splits"].get(metrics["main_split"]) or {}
     if "confusion_matrix" in main:
         lines += [
@@ -45,10 +56,13 @@ def format_summary(metrics: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _rejection_lines(rejection: dict[str, Any] | None) -> list[str]:
+def _rejection_lines(rejection: dict[str, Any] | None, run: str) -> list[str]:
     if rejection is None:
         return []
-    lines = [f"rejects below {rejection['threshold']:.3f} (keeps {percent(rejection['keeps'])} of validation)"]
+    set_on = rejection.get("set_on")  # runs before December 2026 have none
+    how = "" if set_on is None else f" ({setting_in_words(set_on)})"
+    lines = [f"rejects below {format_threshold(rejection['threshold'])}{how}"]
+    lines += [f"  {text}" for text in (*moved_in_words(rejection), *threshold_warnings(set_on, run))]
     for name, split in rejection["splits"].items():
         if "false_accepts" in split:
             auroc = "-" if split["auroc"] is None else f"{split['auroc']:.3f}"
@@ -57,7 +71,8 @@ def _rejection_lines(rejection: dict[str, Any] | None) -> list[str]:
             lines.append(f"  {name}: accepts {format_figure(share)} wrongly, AUROC {auroc}{note}")
         else:
             kept, right = percent(split["accepted"]), percent(split["accuracy_accepted"])
-            lines.append(f"  {name}: accepts {kept}, {right} of them right")
+            of_right = f"; keeps {percent(split['right_kept'])} of the right ones" if "right_kept" in split else ""
+            lines.append(f"  {name}: accepts {kept}, {right} of them right{of_right}")
     return lines
 
 
@@ -105,7 +120,11 @@ def format_result(directory: Path) -> str:
     what = f"{model['checkpoint']}{at}" if model["checkpoint"] else "fitted on this data only"
     if model.get("teacher"):
         what += f", taught by {model['teacher']}"
-    lines = [f"{model['name']} is {what}", format_summary(metrics), *not_measured(metrics, record)]
+    lines = [f"{model['name']} is {what}", format_summary(metrics, str(directory)), *not_measured(metrics, record)]
+    saved, then = read_json(directory / "model" / "voicecommand.json"), metrics["rejection"]
+    if then and saved.get("threshold_set_on") and saved["threshold"] != then["threshold"]:
+        now = f"{format_threshold(saved['threshold'])} ({setting_in_words(saved['threshold_set_on'])})"
+        lines.append(f"its threshold was moved after training and is now {now}")
     lines.append(f"report: {directory / 'report.html'}")
     return "\n".join(["", *lines, f"try it: {predict_command(directory, record)}"])
 

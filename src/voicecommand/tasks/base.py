@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
     from voicecommand.audio.augmentation import Augmentation
     from voicecommand.evaluation.base import Evaluator
+    from voicecommand.evaluation.threshold import HeldOut
     from voicecommand.models.estimator import Features
     from voicecommand.models.tuning import Tuning
 
@@ -411,6 +412,10 @@ class EstimatorTask(Task[ModelT, ProcessorT]):
     @abstractmethod
     def fit(self, features: Features, train: Encoded, vocabulary: Vocabulary, seed: int) -> ModelT:
         """The fitted model."""
+
+    def held_out(self, model: ModelT, train: Encoded) -> HeldOut | None:
+        """Answers to rows of train by models that were not fitted on them; None if `fit` makes none."""
+        return None
 
     @abstractmethod
     def respond(self, model: ModelT, rows: Rows) -> NDArray[np.floating]:

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from voicecommand.evaluation.base import Evaluator
+    from voicecommand.evaluation.threshold import HeldOut
     from voicecommand.models.estimator import Estimator, Features
     from voicecommand.tasks.base import Rows
 
@@ -202,6 +203,12 @@ class LabelNetwork(LabelTask["PreTrainedModel", ProcessorT], NetworkTask[Process
         return model, processor
 
 
+def _groups_of_rows(train: Encoded) -> list[str] | None:
+    """The speaker or template of each row, if it is known."""
+    name = next((name for name in GROUP_COLUMNS if name in column_names(train.rows)), None)
+    return None if name is None else list(train.rows[name][:])
+
+
 class LabelEstimator(LabelTask["Estimator", ProcessorT], EstimatorTask["Estimator", ProcessorT]):
     """Features that are not trained, and a linear support vector machine."""
 
@@ -214,11 +221,20 @@ class LabelEstimator(LabelTask["Estimator", ProcessorT], EstimatorTask["Estimato
     def fit(self, features: Features, train: Encoded, vocabulary: Vocabulary, seed: int) -> Estimator:
         from voicecommand.models.estimator import fit_estimator
 
-        labels = np.asarray(train.rows["labels"][:])
+        labels, groups = np.asarray(train.rows["labels"][:]), _groups_of_rows(train)
         weights = class_weights(self.class_weights, labels, vocabulary.labels)
-        group = next((name for name in GROUP_COLUMNS if name in column_names(train.rows)), None)
-        groups = None if group is None else np.asarray(train.rows[group][:])
-        return fit_estimator(features, train.rows, labels, len(vocabulary.labels), self.C, weights, groups, seed)
+        known = None if groups is None else np.asarray(groups)
+        return fit_estimator(features, train.rows, labels, len(vocabulary.labels), self.C, weights, known, seed)
+
+    def held_out(self, model: Estimator, train: Encoded) -> HeldOut | None:
+        from voicecommand.evaluation.threshold import HeldOut
+
+        if model.held_out is None or not (known := ~np.isnan(model.held_out[:, 0])).any():
+            return None
+        probabilities, groups = to_probabilities(model.held_out[known]), _groups_of_rows(train)
+        is_right = probabilities.argmax(axis=1) == np.asarray(train.rows["labels"][:])[known]
+        chosen = None if groups is None else [groups[row] for row in np.flatnonzero(known)]
+        return HeldOut(probabilities.max(axis=1), is_right, chosen)
 
     def respond(self, model: Estimator, rows: Rows) -> NDArray[np.floating]:
         return model(rows)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import inspect
+import logging
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +19,7 @@ from voicecommand import files
 from voicecommand.audio.clips import Clips, to_int16
 from voicecommand.audio.decode import read_audio
 from voicecommand.errors import InputError
+from voicecommand.evaluation.threshold import Rule, setting_in_words, threshold_warnings
 from voicecommand.models.families import is_own_network
 from voicecommand.models.pretrained import public_name
 from voicecommand.run.finished import choose_run
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
     from voicecommand.tasks.base import Processor
 
     Command = str | Path | NDArray
+logger = logging.getLogger(__name__)
 SETTINGS = "voicecommand.json"
 TASKS = Path(__file__).parent
 # Models saved before November 2026 have a task and a kind: the file and the class that open them now.
@@ -70,6 +74,7 @@ class CommandModel:
 
     answerer: Answerer
     threshold: float | None
+    set_on: Mapping[str, Any] | None = None  # see evaluation.threshold.choose_threshold
 
     @property
     def task(self) -> Task:
@@ -192,13 +197,41 @@ def write_settings(directory: Path, task: Task, vocabulary: Vocabulary) -> None:
     files.write_json(directory / SETTINGS, content)
 
 
-def write_threshold(directory: Path, rejection: Mapping[str, object] | None) -> None:
-    """Save the rejection threshold, if there is one, with the model, so that predict and evaluate use it."""
-    if rejection is not None:
-        path = directory / SETTINGS
-        content = files.read_json(path)
-        threshold = {"threshold": rejection["threshold"], "threshold_keeps": rejection["keeps"]}
-        files.write_json(path, content | threshold)
+def write_threshold(
+    directory: Path, rejection: Mapping[str, Any] | None, data: Mapping[str, Any] | None = None
+) -> None:
+    """Save the threshold of `rejection`, if there is one, and what it was set on with the model, so that predict and
+    evaluate use it. The file is replaced as a whole.
+
+    Args:
+        directory: of the model.
+        rejection: of metrics.json.
+        data: `describe_data` of what the threshold was set on; its name and fingerprint are saved.
+    """
+    if rejection is None:
+        return
+    content = files.read_json(directory / SETTINGS)
+    content.pop("threshold_keeps", None)  # of models saved before December 2026
+    set_on = {"data": data["name"], "fingerprint": data["fingerprint"]} if data else {}
+    set_on |= rejection["set_on"]
+    files.write_json(directory / SETTINGS, content | {"threshold": rejection["threshold"], "threshold_set_on": set_on})
+
+
+def move_threshold(directory: Path, rejection: dict[str, Any], data: Mapping[str, Any]) -> None:
+    """Save the threshold of an evaluation with the run `directory`, and say so in `rejection`."""
+    write_threshold(find_model(directory), rejection, data)
+    rejection["is_saved"] = True
+
+
+def say_unused_rule(directory: Path, rule: Rule) -> None:
+    """Warn if `reject` of a command asks for another threshold than the finished run `directory` has."""
+    set_on = read_settings(directory).set_on
+    if rule.is_given and (set_on is None or (set_on["rule"], set_on["asked"]) != (rule.name, rule.asked)):
+        logger.warning(
+            "%s is not used, because the run is finished; python recipes/evaluate.py run=%s split=validation %s"
+            " save=true moves its threshold",
+            rule, shlex.quote(str(directory)), rule,
+        )  # fmt: skip
 
 
 def find_model(directory: str | Path) -> Path:
@@ -235,6 +268,7 @@ class Settings:
     task: Task
     vocabulary: Vocabulary
     threshold: float | None
+    set_on: dict[str, Any] | None
 
 
 def read_settings(directory: str | Path) -> Settings:
@@ -251,10 +285,13 @@ def read_settings(directory: str | Path) -> Settings:
         threshold = content.get("threshold")
         if not isinstance(threshold, float | int | None) or isinstance(threshold, bool):
             raise ValueError(f"{SETTINGS}: threshold must be a number or null")
+        set_on = content.get("threshold_set_on")
+        if set_on is not None:
+            setting_in_words(set_on), threshold_warnings(set_on)  # every caller says them
         task, vocabulary = _build_task(content["task"]), _build_vocabulary(content["vocabulary"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError, InputError) as error:
         raise _unopened(path, error) from error
-    return Settings(task, vocabulary, threshold)
+    return Settings(task, vocabulary, threshold, set_on)
 
 
 def load(directory: str | Path, precision: str = "fp32") -> CommandModel:
@@ -275,7 +312,7 @@ def load(directory: str | Path, precision: str = "fp32") -> CommandModel:
         raise _unopened(path, error) from error
     decoding = Decoding(settings.threshold)
     answerer = Answerer(settings.task, model, processor, settings.vocabulary, decoding, precision=precision)
-    return CommandModel(answerer, settings.threshold)
+    return CommandModel(answerer, settings.threshold, settings.set_on)
 
 
 def _build_task(named: dict) -> Task:
@@ -323,6 +360,7 @@ def _upgrade_settings(content: dict, path: Path) -> dict:
         "task": {"file": file, "class": name, "settings": settings},
         "vocabulary": {"labels": labels},
         "threshold": content.get("threshold"),
+        "threshold_set_on": content.get("threshold_set_on"),
     }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, TrainerCallback, TrainingArguments
 
     from voicecommand.audio.augmentation import Augmentation
+    from voicecommand.evaluation.base import Evaluator
+    from voicecommand.evaluation.threshold import HeldOut
     from voicecommand.models.estimator import Features
     from voicecommand.models.tuning import Tuning
     from voicecommand.run.directory import Run
@@ -99,11 +101,13 @@ class Trained:
     Args:
         figures: the training figures of run.json.
         history: the log of Trainer.
+        held_out: of an estimator: answers to rows of train by models that were not fitted on them.
     """
 
     model: object
     figures: dict[str, float | int | None]
     history: list[dict[str, float]]
+    held_out: HeldOut | None = None
 
 
 def fit(
@@ -120,8 +124,12 @@ def fit(
     augmentation: Augmentation | None = None,
     early_stopping: int | None = None,
     seed: int = 0,
+    evaluators: Sequence[Evaluator] | None = None,
 ) -> Trained:
     """Train a network stage by stage, or fit an estimator.
+
+    Args:
+        evaluators: of the figures of validation in the log; None takes the task's.
 
     Raises:
         InputError: settings that exclude each other.
@@ -140,7 +148,7 @@ def fit(
     validation = encoded.get("validation")
     validate: Validate = _measure_nothing
     if validation is not None:
-        validate = build_validation(task, processor, vocabulary, dataset["validation"], validation, args)
+        validate = build_validation(task, processor, vocabulary, dataset["validation"], validation, args, evaluators)
     callbacks = _build_callbacks(run, args, early_stopping)
     stages = task.stages(encoded["train"])
     prepared = task.prepare(network, tuning, encoded["train"], processor)
@@ -202,7 +210,7 @@ def _fit_estimator(
         "steps": 0,
         "peak_memory_mb": round(machine.peak_memory_mb(), 1),
     }
-    return Trained(model, figures, [])
+    return Trained(model, figures, [], task.held_out(model, train))
 
 
 def build_validation(
@@ -212,8 +220,10 @@ def build_validation(
     rows: Dataset,
     encoded: Encoded,
     args: TrainingArguments,
+    evaluators: Sequence[Evaluator] | None = None,
 ) -> Validate:
-    """A function: network -> the figures of the validation split, from the first evaluator, and the loss."""
+    """A function: network -> the figures of the validation split, from the evaluators (None: the task's), and the
+    loss."""
     import numpy as np
 
     precision = device.name_precision(args.bf16, args.fp16)
@@ -225,7 +235,7 @@ def build_validation(
             answerer = Answerer(task, model, processor, vocabulary, None, args.per_device_eval_batch_size, precision)
         answered = answerer.answer_encoded(encoded)
         answers = collect_answers(rows, "validation", encoded, answered, vocabulary)
-        figures = task.evaluators[0].quick(answers)
+        figures = {k: v for evaluator in evaluators or task.evaluators for k, v in evaluator.quick(answers).items()}
         if answered.losses is not None:
             figures = {"loss": float(np.nanmean(answered.losses, dtype=np.float64))} | figures
         return figures

@@ -6,6 +6,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 from itertools import combinations
+from statistics import median
 
 from rapidfuzz.distance import Levenshtein
 
@@ -16,6 +17,10 @@ from voicecommand.data.text import normalise
 
 # A label with at most 3 rows or 5 % of those of a nearly equal label is likely a misspelling of it.
 RARE_ROWS, RARE_SHARE = 3, 0.05
+# Of 4 phrasings a model learns little that holds for a fifth.
+FEW_ROWS = 5
+# From here on weights begin to matter: a linear classifier hardly answers a label with a twentieth of the rows.
+UNEVEN = 20
 
 
 def find_conflicts(splits: list[AuditedSplit]) -> list[Problem]:
@@ -56,15 +61,36 @@ def check_labels(splits: list[AuditedSplit]) -> list[Problem]:
     for name, split in by_name.items():
         if name != "train":
             problems += _compare_labels(split, counts)
-    rare = sorted(label for label, count in counts.items() if count < 2)
-    if rare:
-        rows = [row for row, label in enumerate(train.columns["label"]) if counts[label] < 2]
-        message = f"{len(rare):,} labels have a single train row: {_names(rare)}"
-        problems.append(Problem("warning", "rare_label", message, name_rows(train, rows)))
+    problems += _find_uneven(train, counts)
     if len(counts) > 20 and len(counts) > len(train.origins) / 2:
         message = f"{len(counts):,} labels for {len(train.origins):,} train rows: is the column map right?"
         problems.append(Problem("warning", "many_labels", message))
     return problems + _find_typos(by_name)
+
+
+def _find_uneven(train: AuditedSplit, counts: Mapping[str, int]) -> list[Problem]:
+    """Labels with few train rows, and those with many fewer than the most frequent one."""
+    problems = []
+    usual = median(counts.values()) if counts else 0
+    rare = sorted(
+        (label for label, count in counts.items() if count < FEW_ROWS and 2 * count <= usual),
+        key=lambda label: (counts[label], label),
+    )
+    if rare:
+        rows = [row for row, label in enumerate(train.columns["label"]) if label in rare]
+        message = (
+            f"{len(rare):,} of {len(counts):,} labels have fewer than {FEW_ROWS} train rows, where {usual:g} is usual:"
+            f" {_names(rare, counts)}; bring more, or the model will hardly know them"
+        )
+        problems.append(Problem("warning", "rare_label", message, name_rows(train, rows)))
+    most, least = max(counts, key=counts.__getitem__, default=""), min(counts, key=counts.__getitem__, default="")
+    if counts and counts[most] >= UNEVEN * counts[least]:
+        message = (
+            f"labels are uneven in train: {most!r} has {counts[most]:,} rows and {least!r} {counts[least]:,}; bring"
+            " more of the rare ones, or let them count more by model.class_weights=auto"
+        )
+        problems.append(Problem("warning", "uneven_labels", message))
+    return problems
 
 
 def _compare_labels(split: AuditedSplit, counts: Mapping[str, int]) -> list[Problem]:
@@ -85,9 +111,11 @@ def _compare_labels(split: AuditedSplit, counts: Mapping[str, int]) -> list[Prob
     return problems
 
 
-def _names(labels: list[str]) -> str:
+def _names(labels: list[str], counts: Mapping[str, int] | None = None) -> str:
+    """The first labels, with their counts if given."""
     more = f" and {len(labels) - SHOWN:,} more" if len(labels) > SHOWN else ""
-    return ", ".join(repr(label) for label in labels[:SHOWN]) + more
+    shown = (f"{label!r} ({counts[label]})" if counts else repr(label) for label in labels[:SHOWN])
+    return ", ".join(shown) + more
 
 
 def _find_typos(by_name: dict[str, AuditedSplit]) -> list[Problem]:

@@ -10,6 +10,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 import signal
 import wave
 from collections import Counter
@@ -53,6 +54,11 @@ class Speaker:
         spread = round(RATE_BAND * self.rate)
         rate = self.rate + below(2 * spread + 1, "rate", *key) - spread
         return Utterance(text, self.voice, min(max(pitch, 0), 99), rate)
+
+
+def is_synthetic(speaker: str) -> bool:
+    """Whether a value of the column `speaker` is the name of a `Speaker`."""
+    return re.fullmatch(rf"({'|'.join(ENGINES)})-\S+-p\d+-r\d+", speaker) is not None
 
 
 def below(limit: int, *key: object) -> int:
