@@ -467,7 +467,7 @@ def test_the_card_is_valid_for_the_hub(run_directory: Path) -> None:
     results = {r.metric_name: (r.metric_value, r.dataset_name, r.dataset_split) for r in data.eval_results}
     assert results["Accuracy"] == (0.8, "commands", "test") and "Macro F1" in results
     assert 'pipeline("text-classification", model="DIR_OR_HUB_ID")' in text
-    for expected in ("**0.61**", "f1n9e2", "fewer than 10 groups", "80.0 % (", "bootstrap over 5 groups"):
+    for expected in ("**0.610**", "f1n9e2", "fewer than 10 groups", "80.0 % (", "bootstrap over 5 groups"):
         assert expected in text
     assert "<script>" not in text and r"play\|music" in text
     assert "\n\n\n" not in text

@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from voicecommand import files
 from voicecommand.config import identity, objects
+from voicecommand.config.groups import read_choice
 from voicecommand.config.overrides import check_saved_config
 from voicecommand.errors import InputError
 
@@ -23,10 +24,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 SOURCE = re.compile(r"voicecommand\.data\.sources\.\w+\.load_\w+")
 PATHS = ("path", "words", "test_path")
-# The shares of conf/data/*.yaml and its other settings of a split, unless they are null: where nobody set others, data
-# without splits of its own is measured whole.
-SHARES = {"validation": 0.1, "test": 0.2}
-SPLIT = {**SHARES, "stratify": True}
+MADE = ("validation", "test")  # the splits that are taken from train where they are missing
 
 
 @dataclass(frozen=True)
@@ -54,8 +52,8 @@ def load_data(config: DictConfig, run: Path, columns: tuple[str, ...]) -> Measur
         choice, section = _read_own(run)
         logger.info("the run's own data: %s", identity.data_name(choice, section))
     else:
-        given = objects.plain(config)["data"]
-        choice, own = str(config.choices.data), _own_section(run, given)
+        choice, given = str(config.choices.data), objects.plain(config)["data"]
+        own = _own_section(run, choice, given)
         if own is None:
             name = identity.data_name(choice, given)
             return Measured(name, load_whole(config, config.split, columns), False)
@@ -72,21 +70,21 @@ def load_data(config: DictConfig, run: Path, columns: tuple[str, ...]) -> Measur
 
 def load_whole(config: DictConfig, split: str, columns: tuple[str, ...]) -> DatasetDict:
     """The splits of `config.data`. One's own data without splits is `split` as a whole, unless its split was set."""
-    if config.choices.data in ("file", "folder", "hub") and _is_default(config.data):
-        data = OmegaConf.merge(config.data, {"split": dict.fromkeys(SHARES, 0.0)})
+    if config.choices.data in ("file", "folder", "hub") and _is_default(config.choices.data, config.data):
+        data = OmegaConf.merge(config.data, {"split": dict.fromkeys(MADE, 0.0)})
         dataset = objects.build(OmegaConf.create({"data": data}).data, columns=columns)
         if split in dataset:
             return dataset
-        if split in SHARES and "train" in dataset and "validation" not in dataset and "test" not in dataset:
+        if split in MADE and "train" in dataset and not {*MADE} & {*dataset}:
             rows = dataset.pop("train")
             logger.info("the data has no splits: all its %s rows are %s", f"{len(rows):,}", split)
             return type(dataset)({split: rows, **dataset})
     return objects.load_data(config, columns)
 
 
-def _is_default(section: Mapping[str, Any]) -> bool:
-    """Whether the command line says nothing about how the data is split."""
-    return all(value == SPLIT.get(name) for name, value in (section.get("split") or {}).items())
+def _is_default(choice: str, section: Mapping[str, Any]) -> bool:
+    """Whether the data is split as its yaml says, and the command line says nothing about it."""
+    return (section.get("split") or {}) == (read_choice("data", choice).get("split") or {})
 
 
 def _read_own(run: Path) -> tuple[str, dict[str, Any]]:
@@ -134,7 +132,7 @@ def _working_directory(run: Path) -> Path:
         return Path.cwd()
 
 
-def _own_section(run: Path, given: Mapping[str, Any]) -> dict[str, Any] | None:
+def _own_section(run: Path, choice: str, given: Mapping[str, Any]) -> dict[str, Any] | None:
     """The section to read if the given one names the files that the run was trained on, however their paths are
     written: the run's own, unless the given one says how to split; None for other data."""
     try:
@@ -144,7 +142,7 @@ def _own_section(run: Path, given: Mapping[str, Any]) -> dict[str, Any] | None:
     kept = [key for key in own.keys() & given.keys() if key not in (*PATHS, "files", "column_map", "split")]
     if _files_of(own) != _files_of(given) or any(own[key] != given[key] for key in kept):
         return None
-    return own if _is_default(given) else dict(given)
+    return own if _is_default(choice, given) else dict(given)
 
 
 def _files_of(section: Mapping[str, Any]) -> list[str]:
