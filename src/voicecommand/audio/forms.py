@@ -97,6 +97,7 @@ def refuse_unread(paths: list[str], folder: str, origins: list[str] | None = Non
     row, first, what = unread[0]
     same = [path for _, path, other in unread if (other == RAW) == (what == RAW)]
     origin, table = (f"{origins[row]}: ", origins[row].rpartition(":")[0]) if origins else ("", "")
-    more = f", and {len(unread) - 1:,} more recordings are not read" if len(unread) > 1 else ""
+    more = f" (the first of {len(unread):,} recordings that are not read)" if len(unread) > 1 else ""
+    them = "them" if len(same) > 1 else "it"
     guess = " (if they have 16 bits, mono, 16 kHz)" if what == RAW else ""
-    raise InputError(f"{origin}{first}: {what}{more}; this converts them{guess}: {conversion(folder, same, table)}")
+    raise InputError(f"{origin}{first}: {what}{more}; this converts {them}{guess}: {conversion(folder, same, table)}")

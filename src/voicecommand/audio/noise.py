@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from voicecommand.audio.clips import SAMPLING_RATE, to_float, to_int16
 from voicecommand.audio.decode import read_audio
-from voicecommand.audio.forms import AUDIO_ENDINGS, is_of_system, refuse_unread
 from voicecommand.audio.effects import SILENT
+from voicecommand.audio.forms import AUDIO_ENDINGS, is_of_system, refuse_unread
 from voicecommand.errors import InputError
 
 logger = logging.getLogger(__name__)
@@ -138,7 +138,7 @@ def read_noise(path: str, key: str) -> Iterator[NDArray[np.float32]]:
     """The recordings of noise at `path`, float32 [samples] at 16 kHz, in order of their names.
 
     A file is read whatever its name. In a folder and its subfolders the files named like audio (`AUDIO_ENDINGS`) are
-    read; the log counts the others, except hidden ones and those of a system.
+    read; a warning counts the others, except hidden ones and those of a system.
 
     Args:
         path: a file or a folder.
@@ -160,7 +160,7 @@ def read_noise(path: str, key: str) -> Iterator[NDArray[np.float32]]:
             raise InputError(f"{key}={path}: no audio file there ({', '.join(AUDIO_ENDINGS)})")
         if others:
             more = f" and {len(others) - SHOWN} more" if len(others) > SHOWN else ""
-            logger.info("%s=%s: %d files skipped, their names have no audio ending (%s): %s%s",
+            logger.warning("%s=%s: %d files skipped, their names have no audio ending (%s): %s%s",
                         key, path, len(others), ", ".join(AUDIO_ENDINGS), ", ".join(others[:SHOWN]), more)  # fmt: skip
     for file in found:
         yield read_audio(file, max_seconds=FILE_SECONDS, name=f"{key}={file}").waveform

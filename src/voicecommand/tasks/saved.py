@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import inspect
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -195,7 +196,7 @@ def find_model(directory: str | Path) -> Path:
     Raises:
         InputError: there is no voicecommand.json in either.
     """
-    directory = Path(directory)
+    directory = Path(os.path.expanduser(directory))
     for path in (directory / "model", directory):
         if (path / SETTINGS).is_file():
             return path

@@ -17,7 +17,7 @@ from voicecommand.data.paths import check_place, place_audio, to_relative
 from voicecommand.data.sources.file import READERS, read_table, split_by_column
 from voicecommand.data.splits import SplitRule, build, fill_missing, select
 from voicecommand.data.table import OPTIONAL, Rows, quote, read_map, refuse, to_columns
-from voicecommand.errors import InputError
+from voicecommand.errors import InputError, MissingColumn
 
 if TYPE_CHECKING:
     from datasets import DatasetDict
@@ -36,10 +36,10 @@ def load_folder(
 ) -> DatasetDict:
     """Read a data set from a folder of audio files.
 
-    The folder, or each folder in it that is named by a split (train, validation, test, out_of_scope_test ..., or by one
-    of their other names, such as Training or dev), has either subfolders named by label with the recordings in them, or recordings anywhere and a metadata.csv (.tsv,
-    .jsonl, .parquet) with their relative paths in the column ``file_name``. If a metadata file is above folders named
-    by split, the first part of a path says the split.
+    The folder, or each folder in it that is named by a split (train, validation, test, out_of_scope_test ..., or one of
+    their other names, such as Training or dev), has either subfolders named by label with the recordings in them, or
+    recordings anywhere and a metadata.csv (.tsv, .jsonl, .parquet) with their paths in the column ``file_name``. If a
+    metadata file is above folders named by split, the first part of a path says the split.
 
     Args:
         columns: the columns that the task needs, such as ("audio", "label").
@@ -221,7 +221,8 @@ def _read_folder(
         return part
     missing = [name for name in columns if name not in ("audio", "label")]
     if missing:
-        raise InputError(f"{folder}: {quote(missing)} needs a metadata.csv there, with a column file_name")
+        reason = f"{folder}: the names of recordings say no {missing[0]}; a metadata.csv there can, beside file_name"
+        raise MissingColumn(reason, missing[0])
     return _read_labels(folder, split)
 
 

@@ -24,7 +24,7 @@ from voicecommand import files
 from voicecommand.data.sources.archives import fetch
 from voicecommand.data.splits import build
 from voicecommand.data.table import Rows
-from voicecommand.errors import InputError
+from voicecommand.errors import InputError, MissingColumn
 
 if TYPE_CHECKING:
     from datasets import DatasetDict
@@ -93,7 +93,7 @@ def load_speech_commands(
         raise InputError(f"data.test_path={test_path}: the separate test set is that of data.classes=12")
     missing = [column for column in columns if column not in COLUMNS]
     if missing:
-        raise InputError(f"speech_commands: columns {missing} were asked for, it has {list(COLUMNS)}")
+        raise MissingColumn(f"speech_commands: columns {missing} were asked for, it has {list(COLUMNS)}", missing[0])
     published = PUBLISHED.get(re.sub("^https:", "http:", str(path)))
     root = fetch(str(path), sha256 or published, "data.path")
     splits = _read_lists(root, version)
