@@ -271,7 +271,9 @@ def test_a_column_that_no_model_reads_is_missed_without_a_hint_to_models(tmp_pat
 
 def test_the_home_directory_is_meant_by_a_tilde_in_every_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
-    config = program.compose("train", ["data=file", "data.files.train=~/a.csv", "data.files.test=b~/c", "runs=~/runs"])
+    config = program.compose(
+        "train", ["data=file", "data.files.train=~/a.csv", 'data.files.test="b~/c"', "runs=~/runs"]
+    )
     assert (config.data.files.train, config.data.files.test) == (f"{tmp_path}/a.csv", "b~/c")
     assert identity.run_directory(config).is_relative_to(tmp_path / "runs")
     given = program.compose("train", ["data=file", "data.path=~/a.csv"])
@@ -279,6 +281,10 @@ def test_the_home_directory_is_meant_by_a_tilde_in_every_path(tmp_path: Path, mo
         program.compose("train", ["data=file", f"data.path={tmp_path}/a.csv"])
     )
     assert program.compose("train", ["data=file", 'data.path="~/a b.csv"']).data.path == f"{tmp_path}/a b.csv"
+    seen: list[str] = []
+    monkeypatch.setattr(sys, "argv", ["audit.py", "data=file", "data.path=~/a.csv"])
+    assert program.run_recipe("audit", lambda config: seen.append(config.data.path)) == 0
+    assert seen == [f"{tmp_path}/a.csv"]
     for name in ("evaluate", "robustness"):
         assert program.compose(name, ["run=~/runs/x", "data=commands"]).run == f"{tmp_path}/runs/x"
     assert program.compose("audit", ["samples=~/out"]).samples == f"{tmp_path}/out"

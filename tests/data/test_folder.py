@@ -145,7 +145,7 @@ def ffmpeg(monkeypatch: pytest.MonkeyPatch) -> None:
     """A program of this name that copies a file as `ffmpeg -i FROM TO` would convert it; its options are checked."""
     script = (
         "#!/bin/sh\n"
-        'test "$1" = -nostdin || exit 1; shift\n'
+        'test "$1 $2 $3" = "-nostdin -v error" || exit 1; shift 3\n'
         'if [ "$1" = -f ]; then test "$*" = "-f s16le -ar 16000 -ac 1 -i $8 $9" || exit 1; shift 6; fi\n'
         'test "$1" = -i && test ! -e "$3" && cp "$2" "$3"\n'
     )
@@ -165,17 +165,18 @@ def test_recordings_of_other_forms_are_refused_with_a_command_that_converts_them
     for name in ("off/é (1).m4a", "off/a.WMA", "on/it's.m4a"):
         write(f"d d/{name}", M4A)
     write("d d/on/b.wav")
+    write("d d/on/._it's.m4a")
     with pytest.raises(InputError) as caught:
         load("d d")
     assert str(caught.value).startswith(
         "d d/off/a.WMA: AAC or MP4, which is not read here (the first of 3 recordings that are not read); "
-        "this converts them: find 'd d' -type f "
+        "this converts them: find 'd d' -type f ! -name '.*' "
     )
     assert "\n" not in str(caught.value)
     paste_remedy(caught.value)
     names = ["off/a.wav", "off/é (1).wav", "on/b.wav", "on/it's.wav"]
     assert load("d d")["train"]["id"][:] == names
-    assert "d d: 3 recordings of other forms are not read, as a converted one of that name is beside each" in (
+    assert "d d: 3 recordings of other forms are not read: a converted one of the same name is beside each" in (
         caplog.text
     )
 

@@ -21,6 +21,7 @@ FOREIGN = (
     (b"PK\x03\x04", "a zip archive: unpack it"),
     (b"\x1f\x8b", "a gzip archive: unpack it"),
 )
+NOT_READ = "which is not read here"
 # Forms of audio that are not read: a place, the bytes there, and their names.
 OTHER_FORMS = (
     (4, b"ftyp", "AAC or MP4"),
@@ -49,6 +50,10 @@ class BadAudio(Exception):
     """What is wrong with a file, without its name."""
 
 
+class OtherForm(BadAudio):
+    """The file is a recording of a form that is not read."""
+
+
 @dataclass(frozen=True)
 class Container:
     """What is to be decoded.
@@ -72,7 +77,7 @@ def name_foreign(head: bytes) -> str | None:
         return None
     form = next((name for place, magic, name in OTHER_FORMS if head[place:].startswith(magic)), None)
     if form:
-        return f"{form}, which is not read here"
+        return f"{form}, {NOT_READ}"
     is_wav = head[:4] in (b"RIFF", b"RF64") and head[8:12] == b"WAVE"
     if is_wav or head[:4] in (b"OggS", b"fLaC") or _read_mp3_header(head[:4]):
         return None
@@ -99,7 +104,7 @@ def check_container(file: File, size: int, max_seconds: float) -> Container:
         file.seek(start)
         head = file.read(64)
     if not start and (foreign := name_foreign(head)):
-        raise BadAudio(foreign + (": convert it to WAV or FLAC" if foreign.endswith("not read here") else ""))
+        raise (OtherForm if foreign.endswith(NOT_READ) else BadAudio)(foreign)
     if head[:4] in (b"RIFF", b"RF64"):
         return _check_wav(file, size)
     if head[:4] == b"OggS":

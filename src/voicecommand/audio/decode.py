@@ -18,7 +18,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from voicecommand.audio.clips import SAMPLING_RATE
-from voicecommand.audio.containers import BadAudio, Container, File, check_container
+from voicecommand.audio.containers import BadAudio, Container, File, OtherForm, check_container
+from voicecommand.audio.forms import conversion_of
 from voicecommand.errors import InputError
 
 MAX_SECONDS = 60.0
@@ -72,7 +73,7 @@ def read_audio(
             without a Xing header does not say how long it is: one cut between two frames passes as a shorter one.
     """
     shown = name or _show(source)
-    with _named(shown), _open(source) as file:
+    with _named(shown, source), _open(source) as file:
         size = file.seek(0, os.SEEK_END)
         _check_size(size, max_seconds)
         container = check_container(file, size, max_seconds)
@@ -91,7 +92,7 @@ def hash_audio(path: str | os.PathLike[str], max_seconds: float = MAX_SECONDS, n
     Raises:
         InputError: not a regular file, empty, or larger than any file of ``max_seconds`` can be.
     """
-    with _named(name or _show(path)), _open(path) as file:
+    with _named(name or _show(path), path), _open(path) as file:
         _check_size(os.fstat(file.fileno()).st_size, max_seconds)
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -102,9 +103,12 @@ def _show(source: str | os.PathLike[str] | bytes) -> str:
 
 
 @contextlib.contextmanager
-def _named(name: str) -> Iterator[None]:
+def _named(name: str, source: str | os.PathLike[str] | bytes) -> Iterator[None]:
     try:
         yield
+    except OtherForm as problem:
+        remedy = "" if isinstance(source, bytes) else f"; this converts it: {conversion_of(_show(source))}"
+        raise InputError(f"{name}: {problem}{remedy}") from None
     except BadAudio as problem:
         raise InputError(f"{name}: {problem}") from None
     except FileNotFoundError:

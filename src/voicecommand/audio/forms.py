@@ -74,14 +74,22 @@ def conversion(folder: str, paths: Iterable[str], table: str = "") -> str:
     tests = " -o ".join(f"-iname '*{ending}'" for ending in endings)
     tests = tests if len(endings) == 1 else rf"\( {tests} \)"
     raw = "-f s16le -ar 16000 -ac 1 " if set(endings) <= set(RAW_ENDINGS) else ""
-    each = f'ffmpeg -nostdin {raw}-i "$1" "${{1%.*}}.wav"'
-    command = rf"find {shlex.quote(folder or '.')} -type f {tests} -exec sh -c '{each}' sh {{}} \;"
+    each = f'ffmpeg -nostdin -v error {raw}-i "$1" "${{1%.*}}.wav"'
+    command = rf"find {shlex.quote(folder or '.')} -type f ! -name '.*' {tests} -exec sh -c '{each}' sh {{}} \;"
     if not table:
         return command
     if table.endswith(".parquet"):
         return f"{command}; then name the .wav files in {table}"
     names = r"\|".join(ending[1:] for ending in endings)
     return rf"{command} && sed -i 's/\.\({names}\)\b/.wav/Ig' {shlex.quote(table)}"
+
+
+def conversion_of(path: str) -> str:
+    """A command of a shell that makes a WAV file of one recording; one that is called .wav, but isn't, is renamed."""
+    stem, ending = os.path.splitext(path)
+    other = path if ending.lower() not in AUDIO_ENDINGS else f"{stem}.other"
+    command = f"ffmpeg -nostdin -v error -i {shlex.quote(other)} {shlex.quote(f'{stem}.wav')}"
+    return command if other == path else f"mv {shlex.quote(path)} {shlex.quote(other)} && {command}"
 
 
 def refuse_unread(paths: list[str], folder: str, origins: list[str] | None = None) -> None:

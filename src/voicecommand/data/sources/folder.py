@@ -282,7 +282,7 @@ def _find_recordings(folder: str, names: list[str]) -> tuple[list[str], list[str
 def _report_others(folder: str, others: list[str], empty: list[str], converted: list[str]) -> None:
     if converted:
         count = f"{len(converted):,}"
-        words = "recordings of other forms are not read, as a converted one of that name is beside each"
+        words = "recordings of other forms are not read: a converted one of the same name is beside each"
         logger.warning("%s: %s %s: %s", folder, count, words, quote(converted[:3]))
     if others:
         count = f"{len(others):,}"
