@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from bad_audio import encode, tone
+from voicecommand.audio.decode import read_audio
 from voicecommand.data.placing import position
 from voicecommand.data.sources.file import load_files
 from voicecommand.data.sources.folder import load_folder
@@ -190,6 +191,18 @@ def test_no_recording_is_left_out_because_of_its_ending(ending: str) -> None:
         load()
     paste_remedy(caught.value)
     assert load()["train"]["id"][:] == ["on/a.wav", "on/b.wav"]
+
+
+@pytest.mark.usefixtures("ffmpeg")
+@pytest.mark.parametrize("name", ["it's.wav", "a b.m4a"])
+def test_one_recording_of_another_form_is_converted_by_the_command_of_the_decoder(name: str) -> None:
+    write(f"d/{name}", M4A)
+    with pytest.raises(
+        InputError, match=rf"^d/{name}: AAC or MP4, which is not read here; this converts it: "
+    ) as error:
+        read_audio(f"d/{name}")
+    subprocess.run(["sh", "-c", str(error.value).partition("converts it: ")[2]], check=True)
+    assert Path(f"d/{name}").with_suffix(".wav").read_bytes() == M4A
 
 
 @pytest.mark.parametrize("ending", ["wave", "WAVE", "bwf", "mpeg", "mpga", "rf64", "aac", "raw"])

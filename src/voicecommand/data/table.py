@@ -92,7 +92,7 @@ def locate(
     if missing:
         message = _explain_missing(table, missing, renamed, none=not found)
         for name, other in (("text", "audio"), ("audio", "text")):
-            if name in missing and {renamed.get(other, other), *USUAL.get(other, ())} & {*table.names}:
+            if name in missing and {other, renamed.get(other, other), *USUAL[other]} & {*table.names}:
                 raise MissingColumn(message, name)
         raise InputError(message)
     return found
