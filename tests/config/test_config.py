@@ -243,9 +243,19 @@ def test_a_bug_in_what_is_built_is_not_called_bad_input(monkeypatch: pytest.Monk
 @pytest.mark.parametrize(
     ("model", "reads", "data", "others"),
     [
-        ("bert", "text", ["data=folder", "data.path={}"], "model=bert reads texts: for recordings take model=mfcc_svm"),
-        ("mfcc_svm", "audio", ["data=file", "data.path={}/a.csv"], "reads recordings: for texts take model=tfidf_svm"),
-        ("bert", "text", ["data=speech_commands", "data.path={}"], "model=bert reads texts: for recordings take"),
+        (
+            "bert",
+            "text",
+            ["data=folder", "data.path={}"],
+            "model=bert reads texts, and for recordings there are model=mfcc_svm",
+        ),
+        (
+            "mfcc_svm",
+            "audio",
+            ["data=file", "data.path={}/a.csv"],
+            "reads recordings, and for texts there are model=tfidf_svm",
+        ),
+        ("bert", "text", ["data=speech_commands", "data.path={}"], "model=bert reads texts, and for recordings"),
     ],
 )
 def test_a_model_that_cannot_read_the_data_is_named_with_models_that_can(

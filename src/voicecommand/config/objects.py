@@ -80,7 +80,7 @@ def load_data(config: DictConfig, columns: tuple[str, ...]) -> Any:
             raise
         what, others, models = FITTING[error.name]
         reader = f"model={config.choices.model}" if config.choices.get("model") else "the model of this run"
-        raise InputError(f"{error}. {reader} reads {what}: for {others} take {models}") from None
+        raise InputError(f"{error}; {reader} reads {what}, and for {others} there are {models}") from None
 
 
 def default_columns(config: DictConfig) -> tuple[str, ...]:
