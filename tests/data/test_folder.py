@@ -438,6 +438,12 @@ def test_a_file_of_paths_is_read_from_its_own_folder_and_splits_by_speaker(caplo
     assert "taken from train by the hash of speaker" in caplog.text
 
 
+def test_a_folder_of_recordings_that_is_read_as_files_is_refused_with_the_setting_that_reads_it() -> None:
+    write("d d/on/a.m4a")
+    with pytest.raises(InputError, match=r"it has recordings, which are read by data=folder 'data\.path='.*d d"):
+        load_files(COLUMNS, "d d")
+
+
 def test_files_of_each_split_have_their_paths_from_their_own_folders() -> None:
     for side in ("one", "two"):
         write(f"{side}/a.wav", side)
