@@ -19,6 +19,7 @@ before it are written, and nothing after it is read. A file of `--output` is wri
 import argparse
 import contextlib
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -32,11 +33,16 @@ from voicecommand.run import exits
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("directory", metavar="DIR", help="a run directory, or its model folder")
+    path = os.path.expanduser  # which a shell does at the start of a word only
+    parser.add_argument("directory", metavar="DIR", type=path, help="a run directory, or its model folder")
     parser.add_argument("command", nargs="*", help="texts, each in quotes, or audio files")
-    parser.add_argument("--input", metavar="FILE", help="a file of commands, or a table; - reads standard input")
+    parser.add_argument(
+        "--input", metavar="FILE", type=path, help="a file of commands, or a table; - reads standard input"
+    )
     parser.add_argument("--column", metavar="NAME", help="of a table or of JSON objects; text or audio without it")
-    parser.add_argument("--output", metavar="FILE", help="a file for the JSON lines; standard output without it")
+    parser.add_argument(
+        "--output", metavar="FILE", type=path, help="a file for the JSON lines; standard output without it"
+    )
     options = parser.parse_args()
     if bool(options.command) == (options.input is not None):
         raise InputError("give either commands or --input FILE")

@@ -15,6 +15,14 @@ class InputError(RunError):
     exit_code = 2
 
 
+class MissingColumn(InputError):
+    """A data set lacks the column `name`, which the task needs."""
+
+    def __init__(self, message: str, name: str) -> None:
+        super().__init__(message)
+        self.name = name
+
+
 class NonFiniteLoss(RunError):
     """The loss became NaN or infinite; the weights after that are useless."""
 

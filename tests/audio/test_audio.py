@@ -91,6 +91,7 @@ def test_blocks_give_what_one_read_gives(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_silence_and_clipping_are_flags() -> None:
     assert decode.read_audio(wav(bytes(8000))).silent
     assert decode.read_audio(encode(tone() * 1e-3)).silent
+    assert decode.read_audio(wav(np.full(4000, 12_000, "<i2").tobytes())).silent, "constant"
     opposite = np.concatenate([tone(), -tone()], axis=1)
     assert decode.read_audio(encode(opposite)).silent, "the channels cancel each other"
     quiet = decode.read_audio(encode(tone() * 0.02))

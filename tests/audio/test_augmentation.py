@@ -225,10 +225,12 @@ def test_add_noise_takes_one_ratio_or_one_for_each_and_counts_valid_samples_only
 
 
 def test_a_silent_clip_gets_noise_as_speech_at_its_usual_level_would() -> None:
-    silent = torch.zeros(2, 8000)
+    silent = torch.zeros(3, 8000)
     silent[1] = torch.randint(0, 2, (8000,)) / 32768  # the converter's last bit
-    noise = add_noise(silent, torch.randn(2, 8000), 10.0) - silent
-    torch.testing.assert_close(db(noise.square().mean(1)), torch.full((2,), -36.0), atol=0.1, rtol=0)
+    silent[2, :7000] = 0.3  # constant, and then padding
+    noise = add_noise(silent, torch.randn(3, 8000), 10.0, torch.tensor([8000, 8000, 7000])) - silent
+    powers = torch.stack([noise[0].square().mean(), noise[1].square().mean(), noise[2, :7000].square().mean()])
+    torch.testing.assert_close(db(powers), torch.full((3,), -36.0), atol=0.1, rtol=0)
 
 
 def test_silent_noise_adds_nothing() -> None:
@@ -257,7 +259,7 @@ def test_made_noise_has_its_slope_and_is_the_same_for_the_same_seed(kind: str, s
 
 
 def test_babble_is_made_of_the_training_clips_alone() -> None:
-    loud = [np.full(500, value, dtype=np.int16) for value in (-9000, 9000)]
+    loud = [np.repeat([value, -value], 250).astype(np.int16) for value in (-9000, 9000)]
     augmenter = Augmentation(noise=1, noise_kinds=["babble"]).build([*loud, np.zeros(500, np.int16)], RATE, seed=1)
     levels = set((augmenter.noise * math.sqrt(audio_noise.VOICES)).round().int().tolist())
     assert levels <= {-6, -4, -2, 0, 2, 4, 6} and len(levels) > 3
@@ -265,13 +267,13 @@ def test_babble_is_made_of_the_training_clips_alone() -> None:
 
 def test_recordings_of_noise_are_a_kind_more_at_one_level() -> None:
     choice = Augmentation(noise=1, noise_kinds=["white"], noise_folder="noises")
-    recordings = [np.full(30, 100, np.int16), np.zeros(7, np.int16), np.full(50, -20_000, np.int16)]
-    augmenter = choice.build(None, RATE, seed=1, recordings=recordings)
+    recordings = [np.tile([100, -100], 15), np.zeros(7), np.full(9, 500), np.tile([-20_000, 20_000], 25)]
+    augmenter = choice.build(None, RATE, seed=1, recordings=[part.astype(np.int16) for part in recordings])
     assert augmenter.kinds == ["white", "folder"] and augmenter.kind_samples == [4 * RATE, 80]
-    torch.testing.assert_close(augmenter.noise[-80:], torch.tensor([1.0] * 30 + [-1.0] * 50))
+    torch.testing.assert_close(augmenter.noise[-80:], torch.tensor([1.0, -1.0] * 15 + [-1.0, 1.0] * 25))
 
 
-@pytest.mark.parametrize("clips", [None, [], [np.zeros(100, np.int16)]])
+@pytest.mark.parametrize("clips", [None, [], [np.zeros(100, np.int16), np.full(100, 500, np.int16)]])
 def test_babble_of_nothing_is_refused(clips: list[np.ndarray] | None) -> None:
     with pytest.raises(InputError, match="babble needs training clips"):
         Augmentation(noise=1).build(clips, RATE, seed=1)

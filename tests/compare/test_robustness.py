@@ -177,7 +177,7 @@ def test_a_folder_of_noise_is_read_by_one_rule_and_what_is_skipped_is_counted(
     for name in ("b.WAV", "a.flac", "deep/c.oga"):
         kind = "OGG" if name.endswith("oga") else None
         soundfile.write(tmp_path / name, np.random.default_rng(0).normal(0, 0.1, RATE), RATE, format=kind)
-    for name in ("README.txt", "d.m4a", ".hidden.wav"):
+    for name in ("README.txt", "d.unknown", ".hidden.wav"):
         (tmp_path / name).write_text("no recording")
     with caplog.at_level("INFO"):
         if key == "noise":
@@ -185,7 +185,11 @@ def test_a_folder_of_noise_is_read_by_one_rule_and_what_is_skipped_is_counted(
         else:
             samples = np.concatenate(audio_noise.read_noise_folder(str(tmp_path)))
     assert len(samples) == 3 * RATE
-    assert f"{key}={tmp_path}: 2 files skipped, " in caplog.text and "README.txt, d.m4a" in caplog.text
+    assert f"{key}={tmp_path}: 2 files skipped, " in caplog.text and "README.txt, d.unknown" in caplog.text
+    (tmp_path / "deep" / "e.m4a").write_bytes(b"\0\0\0\x20ftypM4A ")
+    with pytest.raises(InputError, match=r"deep/e\.m4a: AAC or MP4, which is not read here; this converts it: find "):
+        audio_noise.read_noise_folder(str(tmp_path)) if key != "noise" else audio_noise.read_recording(str(tmp_path))
+    (tmp_path / "deep" / "e.m4a").unlink()
     (tmp_path / "cut.wav").write_bytes(b"RIFF")
     with pytest.raises(InputError, match=rf"^{key}=\S+/cut\.wav: "):
         audio_noise.read_noise_folder(str(tmp_path)) if key != "noise" else audio_noise.read_recording(str(tmp_path))

@@ -240,6 +240,66 @@ def test_a_bug_in_what_is_built_is_not_called_bad_input(monkeypatch: pytest.Monk
         objects.load_data(program.compose("train", []), ("text", "label"))
 
 
+@pytest.mark.parametrize(
+    ("model", "reads", "data", "others"),
+    [
+        (
+            "bert",
+            "text",
+            ["data=folder", "data.path={}"],
+            "model=bert reads texts, and for recordings there are model=mfcc_svm",
+        ),
+        (
+            "mfcc_svm",
+            "audio",
+            ["data=file", "data.path={}/a.csv"],
+            "reads recordings, and for texts there are model=tfidf_svm",
+        ),
+        ("bert", "text", ["data=speech_commands", "data.path={}"], "model=bert reads texts, and for recordings"),
+    ],
+)
+def test_a_model_that_cannot_read_the_data_is_named_with_models_that_can(
+    model: str, reads: str, data: list[str], others: str, tmp_path: Path
+) -> None:
+    (tmp_path / "on").mkdir()
+    (tmp_path / "on" / "a.wav").touch()
+    (tmp_path / "a.csv").write_text("text,label\nlights on,on\n")
+    config = program.compose("train", [f"model={model}", *(word.format(tmp_path) for word in data)])
+    with pytest.raises(InputError, match=re.escape(others)) as caught:
+        objects.load_data(config, (reads, "label"))
+    assert "\n" not in str(caught.value)
+    named = re.findall(r"model=(\w+)", str(caught.value))
+    assert len(named) > 2 and set(named) <= {file.stem for file in (groups.CONF / "model").glob("*.yaml")}
+
+
+def test_a_column_that_no_model_reads_is_missed_without_a_hint_to_models(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("text,lable\nlights on,on\n")
+    config = program.compose("train", ["data=file", f"data.path={tmp_path}/a.csv"])
+    with pytest.raises(InputError, match=r"did you mean data\.column_map\.label=lable$"):
+        objects.load_data(config, ("text", "label"))
+
+
+def test_the_home_directory_is_meant_by_a_tilde_in_every_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    config = program.compose(
+        "train", ["data=file", "data.files.train=~/a.csv", 'data.files.test="b~/c"', "runs=~/runs"]
+    )
+    assert (config.data.files.train, config.data.files.test) == (f"{tmp_path}/a.csv", "b~/c")
+    assert identity.run_directory(config).is_relative_to(tmp_path / "runs")
+    given = program.compose("train", ["data=file", "data.path=~/a.csv"])
+    assert identity.run_directory(given) == identity.run_directory(
+        program.compose("train", ["data=file", f"data.path={tmp_path}/a.csv"])
+    )
+    assert program.compose("train", ["data=file", 'data.path="~/a b.csv"']).data.path == f"{tmp_path}/a b.csv"
+    seen: list[str] = []
+    monkeypatch.setattr(sys, "argv", ["audit.py", "data=file", "data.path=~/a.csv"])
+    assert program.run_recipe("audit", lambda config: seen.append(config.data.path)) == 0
+    assert seen == [f"{tmp_path}/a.csv"]
+    for name in ("evaluate", "robustness"):
+        assert program.compose(name, ["run=~/runs/x", "data=commands"]).run == f"{tmp_path}/runs/x"
+    assert program.compose("audit", ["samples=~/out"]).samples == f"{tmp_path}/out"
+
+
 # --- what is refused (test_bad_input.py has the exit codes) ---
 
 

@@ -6,11 +6,14 @@ import hashlib
 import json
 import logging
 import os
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from bad_audio import encode, tone
+from voicecommand.audio.decode import read_audio
 from voicecommand.data.placing import position
 from voicecommand.data.sources.file import load_files
 from voicecommand.data.sources.folder import load_folder
@@ -87,6 +90,169 @@ def test_a_split_may_be_called_otherwise_there() -> None:
     }
 
 
+@pytest.mark.parametrize("with_table", [False, True])
+@pytest.mark.parametrize(
+    "names",
+    [("Train", "Dev", "Test"), ("training", "val", "testing"), ("TRAIN", "eval", "TEST"), ("train", "valid", "test")],
+)
+def test_folders_with_other_names_of_the_splits_are_splits(names: tuple[str, str, str], with_table: bool) -> None:
+    for name in names:
+        write(f"d/{name}/on/a.wav")
+        if with_table:
+            write(f"d/{name}/metadata.csv", "file_name,label\non/a.wav,on\n")
+    data = load()
+    assert {split: rows(data[split]) for split in data} == {
+        split: [(f"d/{name}/on/a.wav", "on")]
+        for split, name in zip(("train", "validation", "test"), names, strict=True)
+    }
+
+
+def test_two_names_of_a_split_are_told_apart_as_the_error_says() -> None:
+    for name in ("train", "dev", "eval"):
+        write(f"d/{name}/on/a.wav")
+    data = load(splits={"validation": "dev", "test": "eval"})
+    assert [split["audio"][0] for split in data.values()] == ["d/train/on/a.wav", "d/dev/on/a.wav", "d/eval/on/a.wav"]
+
+
+def test_what_systems_leave_in_a_folder_is_passed_over_by_name_and_counted(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    for name in (
+        "on/a.wav", "on/._a.wav", "on/.DS_Store", "on/Thumbs.db", "__MACOSX/on/._a.wav", "on/@eaDir/a.wav/x.wav"
+    ):  # fmt: skip
+        write(f"d/{name}")
+    assert rows(load()["train"]) == [("d/on/a.wav", "on")]
+    (line,) = [record.getMessage() for record in caplog.records if "passed over" in record.getMessage()]
+    assert line.startswith("d: 5 hidden files and files of a system are passed over: 'd/__MACOSX', ")
+    write("d/metadata.csv", "file_name,label\non/a.wav,on\n")
+    caplog.clear()
+    load()
+    assert "does not name" not in caplog.text, "and not counted among recordings without a row"
+
+
+def test_files_that_are_no_recordings_by_their_names_are_counted_in_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    for name in ("on/a.wav", "on/a.unknown", "on/a.txt"):
+        write(f"d/{name}")
+    assert len(load()["train"]) == 1
+    assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == [
+        "d: 2 files are not named like recordings, and not read: 'on/a.txt', 'on/a.unknown'"
+    ]
+
+
+M4A = b"\0\0\0\x20ftypM4A " + bytes(100)
+
+
+@pytest.fixture
+def ffmpeg(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program of this name that copies a file as `ffmpeg -i FROM TO` would convert it; its options are checked."""
+    script = (
+        "#!/bin/sh\n"
+        'test "$1 $2 $3" = "-nostdin -v error" || exit 1; shift 3\n'
+        'if [ "$1" = -f ]; then test "$*" = "-f s16le -ar 16000 -ac 1 -i $8 $9" || exit 1; shift 6; fi\n'
+        'test "$1" = -i && test ! -e "$3" && cp "$2" "$3"\n'
+    )
+    Path(write("bin/ffmpeg", script)).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{os.getcwd()}/bin:{os.environ['PATH']}")
+
+
+def paste_remedy(error: InputError) -> None:
+    """Run the command at the end of a line."""
+    subprocess.run(["sh", "-c", str(error).partition(": find ")[2].join(["find ", ""])], check=True)
+
+
+@pytest.mark.usefixtures("ffmpeg")
+def test_recordings_of_other_forms_are_refused_with_a_command_that_converts_them(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    for name in ("off/é (1).m4a", "off/a.WMA", "on/it's.m4a"):
+        write(f"d d/{name}", M4A)
+    write("d d/on/b.wav")
+    write("d d/on/._it's.m4a")
+    with pytest.raises(InputError) as caught:
+        load("d d")
+    assert str(caught.value).startswith(
+        "d d/off/a.WMA: AAC or MP4, which is not read here (the first of 3 recordings that are not read); "
+        "this converts them: find 'd d' -type f ! -name '.*' "
+    )
+    assert "\n" not in str(caught.value)
+    paste_remedy(caught.value)
+    names = ["off/a.wav", "off/é (1).wav", "on/b.wav", "on/it's.wav"]
+    assert load("d d")["train"]["id"][:] == names
+    assert "d d: 3 recordings of other forms are not read: a converted one of the same name is beside each" in (
+        caplog.text
+    )
+
+
+@pytest.mark.usefixtures("ffmpeg")
+@pytest.mark.parametrize("ending", ["raw", "pcm", "sph", "wv", "weba", "aac", "amr", "3gp", "aiff", "caf", "mpeg"])
+def test_no_recording_is_left_out_because_of_its_ending(ending: str) -> None:
+    write(f"d/on/a.{ending}")
+    write("d/on/b.wav")
+    with pytest.raises(InputError, match=rf"^d/on/a\.{ending}: .* this converts it( |:)") as caught:
+        load()
+    paste_remedy(caught.value)
+    assert load()["train"]["id"][:] == ["on/a.wav", "on/b.wav"]
+
+
+@pytest.mark.usefixtures("ffmpeg")
+@pytest.mark.parametrize("name", ["it's.wav", "a b.m4a"])
+def test_one_recording_of_another_form_is_converted_by_the_command_of_the_decoder(name: str) -> None:
+    write(f"d/{name}", M4A)
+    with pytest.raises(
+        InputError, match=rf"^d/{name}: AAC or MP4, which is not read here; this converts it: "
+    ) as error:
+        read_audio(f"d/{name}")
+    subprocess.run(["sh", "-c", str(error.value).partition("converts it: ")[2]], check=True)
+    assert Path(f"d/{name}").with_suffix(".wav").read_bytes() == M4A
+
+
+@pytest.mark.parametrize("ending", ["wave", "WAVE", "bwf", "mpeg", "mpga", "rf64", "aac", "raw"])
+def test_a_recording_of_a_form_that_is_read_is_read_whatever_its_ending(ending: str) -> None:
+    write(f"d/on/a.{ending}", encode(tone(), form="MP3" if ending in ("mpeg", "mpga") else "WAV"))
+    assert load()["train"]["id"][:] == [f"on/a.{ending}"]
+
+
+@pytest.mark.usefixtures("ffmpeg")
+@pytest.mark.parametrize("source", ["folder", "file"])
+def test_a_table_that_names_recordings_of_other_forms_is_refused_and_its_remedy_changes_it(source: str) -> None:
+    table = write("d/metadata.csv", "file_name,audio,label\na.wav,a.wav,on\nb.m4a,b.m4a,on\nc.M4A,c.M4A,off\n")
+    write("d/a.wav")
+    write("d/b.m4a", M4A)
+    write("d/c.M4A", M4A)
+
+    def read() -> Any:
+        return load() if source == "folder" else load_files(COLUMNS, table, split=WHOLE)
+
+    with pytest.raises(InputError, match=r"^d/metadata\.csv:3: d/b\.m4a: AAC .*the first of 2 rec") as caught:
+        read()
+    paste_remedy(caught.value)
+    assert read()["train"]["audio"][:] == ["d/a.wav", "d/b.wav", "d/c.wav"]
+
+
+def test_recordings_of_other_forms_that_the_metadata_does_not_name_are_counted(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    for name in ("a.wav", "a.m4a", "lost.m4a"):
+        write(f"d/{name}", M4A)
+    write("d/metadata.csv", "file_name,label\na.wav,on\n")
+    load()
+    assert "d: 1 recordings that the metadata does not name are not read: d/lost.m4a" in caplog.text
+
+
+@pytest.mark.parametrize("source", ["folder", "file"])
+def test_absolute_paths_within_the_folder_are_read_and_a_link_to_it_is_followed(source: str) -> None:
+    write("d/train/a.wav")
+    write("d/test/b.wav")
+    os.symlink("d", "link")
+    names = [f"{os.getcwd()}/d/train/a.wav", f"{os.getcwd()}/link/test/b.wav"]
+    table = write("d/metadata.csv", "file_name,audio,label\n" + "".join(f"{name},{name},on\n" for name in names))
+    if source == "folder":
+        data = load()
+        assert [split["audio"][:] for split in data.values()] == [["d/train/a.wav"], ["d/test/b.wav"]]
+    else:
+        data = load_files(COLUMNS, os.path.abspath(table), split=WHOLE)
+        assert data["train"]["audio"][:] == [f"{os.getcwd()}/d/train/a.wav", f"{os.getcwd()}/d/test/b.wav"]
+
+
 def test_metadata_above_split_folders_keeps_their_splits() -> None:
     for name in ("train/a.wav", "test/b.wav"):
         write(f"d/{name}")
@@ -159,10 +325,14 @@ BAD_LAYOUTS: dict[str, tuple[list[str], dict[str, Any], str]] = {
     "a recording without a label": (["a.wav", "on/b.wav"], {}, r"d/a\.wav: has no label"),
     "a folder in a label's folder": (["on/anna/b.wav"], {}, r"d/on/anna: a folder within the folder of a label"),
     "a label beside splits": (["train/on/a.wav", "off/b.wav"], {}, r"d/off: beside folders named by a split"),
-    "dev beside train": (["train/on/a.wav", "dev/on/b.wav"], {}, r"d/dev: .*data\.splits\.validation=dev reads it"),
+    "labels beside a split's other name": (["Training/on/a.wav", "off/b.wav"], {}, r"d/off: beside .*'Training'"),
+    "two names of a split": (
+        ["train/on/a.wav", "dev/on/b.wav", "eval/on/c.wav"],
+        {},
+        r"d: 'dev' and 'eval' both mean validation: .*data\.splits\.validation=dev data\.splits\.test=eval",
+    ),
     "nothing": (["README.md"], {}, r"d: no recordings \(\.wav, .*\)"),
     "a table of another name": (["all.csv"], {}, r"d: no recordings.*data=file reads 'all\.csv'"),
-    "a kind that is not read": (["on/a.m4a", "on/b.wav"], {}, r"d/on/a\.m4a: files named \.m4a are not read"),
     "two metadata files": (["metadata.csv", "metadata.jsonl"], {}, r"d/metadata\.csv and d/metadata\.jsonl both"),
     "metadata above and below": (
         ["metadata.csv", "train/metadata.csv"],
@@ -189,7 +359,7 @@ def test_a_layout_that_is_not_understood_is_refused(case: str) -> None:
 BAD_PATHS = {
     "../secret.wav": "leaves the folder by '..'",
     "a/../../secret.wav": "leaves the folder by '..'",
-    "/etc/passwd": "is an absolute path",
+    "/etc/passwd": "is an absolute path that is not in the folder",
     "C:/sounds/a.wav": "is an absolute path",
     "link.wav": "leaves the folder by a link",
     "linked/secret.wav": "leaves the folder by a link",
@@ -266,6 +436,12 @@ def test_a_file_of_paths_is_read_from_its_own_folder_and_splits_by_speaker(caplo
     data = load_files(COLUMNS, write("d/all.csv", f"file,label,speaker\n{lines}"), column_map={"audio": "file"})
     assert data["train"]["audio"][0].startswith("d/clips/") and len(data) == 3
     assert "taken from train by the hash of speaker" in caplog.text
+
+
+def test_a_folder_of_recordings_that_is_read_as_files_is_refused_with_the_setting_that_reads_it() -> None:
+    write("d d/on/a.m4a")
+    with pytest.raises(InputError, match=r"it has recordings, which are read by data=folder 'data\.path='.*d d"):
+        load_files(COLUMNS, "d d")
 
 
 def test_files_of_each_split_have_their_paths_from_their_own_folders() -> None:

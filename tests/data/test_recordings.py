@@ -148,16 +148,39 @@ def test_silent_and_clipped_clips_are_named_and_kept(
 ) -> None:
     files = write_clips(tmp_path / "clips", 6)
     for number in (0, 1, 3, 4):
-        Path(files[number]).write_bytes(wav(bytes(6000 + number * 2)))
+        samples = np.full(3000 + number, 9000 if number == 4 else 0, "<i2")
+        Path(files[number]).write_bytes(wav(samples.tobytes()))
     Path(files[5]).write_bytes(encode(np.clip(tone() * 9, -1, 1)))
     with caplog.at_level("WARNING"):
         prepared = data_prepared.prepare(splits_of(train=files))["train"]
     assert [record.getMessage() for record in caplog.records] == [
-        "audio of train: 4 silent (below -60 dB of full scale): metadata.csv:2, metadata.csv:3, metadata.csv:5 "
-        "and 1 more",
+        "audio of train: 4 silent (below -60 dB of full scale, or constant): metadata.csv:2, metadata.csv:3, "
+        "metadata.csv:5 and 1 more",
         "audio of train: 1 clipped (cut off at full scale): metadata.csv:7",
     ]
     assert prepared["silent"][:] == [True, True, False, True, True, False] and prepared["clipped"][5]
+
+
+def test_recordings_without_a_length_in_their_header_are_read_to_their_end_and_counted(
+    tmp_path: Path, cache: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    files = write_clips(tmp_path / "clips", 3)
+    whole = data_prepared.prepare(splits_of(train=files))["train"]
+    for file, (riff, size) in zip(files, [(0, 0), (0xFFFFFFFF, 0xFFFFFFFF)], strict=False):
+        data = Path(file).read_bytes()
+        place = data.index(b"data") + 4
+        sizes = [size.to_bytes(4, "little") for size in (riff, size)]
+        Path(file).write_bytes(data[:4] + sizes[0] + data[8:place] + sizes[1] + data[place + 4 :])
+    caplog.clear()
+    with caplog.at_level("INFO"):
+        read = data_prepared.prepare(splits_of(train=files))["train"]
+    assert read["length"][:] == whole["length"][:] and read["open_ended"][:] == [True, True, False]
+    assert (
+        "audio of train: 2 open-ended (no length in the header: read to the end of the file): metadata.csv:2, "
+        "metadata.csv:3"
+    ) in caplog.text
+    for file, clip in zip(files, audio_clips.Clips(whole), strict=True):
+        assert (audio_clips.to_int16(decode.read_audio(file).waveform) == clip).all(), "as predict reads it"
 
 
 def test_bad_clips_of_all_splits_are_refused_together_and_nothing_is_left(tmp_path: Path, cache: Path) -> None:

@@ -107,3 +107,28 @@ def test_input_without_a_command_is_an_error(content: str, tmp_path: Path) -> No
     (tmp_path / "a.txt").write_text(content)
     with pytest.raises(InputError, match=r"a\.txt: empty; give one command a line"):
         list(Stream(str(tmp_path / "a.txt"), "text", "text"))
+
+
+@pytest.mark.parametrize(
+    ("command", "reads", "is_refused"),
+    [
+        ("clip.wav", "text", True),
+        ("my clip.m4a", "text", True),
+        ("gone.MP3", "text", True),
+        ("play song.mp3", "text", False),
+        ("play", "text", False),
+        ("play a song", "audio", True),
+        ("gone clip.m4a", "audio", False),  # the decoder says that it is not there
+    ],
+)
+def test_a_recording_is_no_text_and_a_text_no_recording(
+    command: str, reads: str, is_refused: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("clip.wav", "my clip.m4a"):
+        Path(name).touch()
+    if not is_refused:
+        stream.check_kind(command, reads, "in:1: ")
+        return
+    with pytest.raises(InputError, match=f"^in:1: {command}: .*this model reads .* train model="):
+        stream.check_kind(command, reads, "in:1: ")

@@ -147,6 +147,10 @@ def test_a_model_for_audio_accepts_audio_files(
     [
         ("good.wav\nbad.wav\ngood.wav\n", r"in\.txt:2: bad\.wav: the file is empty"),
         ("good.wav\nno.wav\n", r"in\.txt:2: no\.wav: no such file"),
+        (
+            "good.wav\nturn it on\n",
+            r"in\.txt:2: turn it on: no such file, .* recordings; for texts train model=tfidf_svm",
+        ),
         ('good.wav\n{"text": "turn it on"}\n', r"in\.txt:2: no audio; give one command a line, or JSON objects"),
         ('good.wav\n{"audio": "a\\u0000b"}\n', r"in\.txt:2: .*null (byte|character)"),
     ],

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from support import evaluate_labels, label_answers
 from voicecommand.errors import InputError
@@ -279,6 +280,62 @@ def test_the_confusion_matrix_grows_with_the_labels_and_stays_readable(run_direc
     assert dark.sum() > 1000, "the diagonal is drawn"
 
 
+def build_font(path: Path, family: str, characters: str) -> None:
+    """A font whose every character is a full square."""
+    from fontTools.fontBuilder import FontBuilder
+    from fontTools.pens.ttGlyphPen import TTGlyphPen
+
+    pen = TTGlyphPen(None)
+    for place in ((0, 0), (0, 1000), (1000, 1000), (1000, 0)):
+        (pen.lineTo if place != (0, 0) else pen.moveTo)(place)
+    pen.closePath()
+    builder = FontBuilder(1000)
+    builder.setupGlyphOrder([".notdef", "square"])
+    builder.setupCharacterMap({ord(character): "square" for character in characters})
+    builder.setupGlyf({".notdef": TTGlyphPen(None).glyph(), "square": pen.glyph()})
+    builder.setupHorizontalMetrics({".notdef": (1000, 0), "square": (1000, 0)})
+    builder.setupHorizontalHeader(ascent=1000, descent=0)
+    builder.setupNameTable({"familyName": family, "styleName": "Regular"})
+    builder.setupOS2(usWeightClass=500)
+    builder.setupPost()
+    builder.save(path)
+
+
+@pytest.fixture
+def own_fonts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Matplotlib's fonts, and some that have characters which none of those has."""
+    from matplotlib.font_manager import fontManager
+
+    from voicecommand.report import fonts
+
+    monkeypatch.setattr(fontManager, "ttflist", list(fontManager.ttflist))
+    for name, characters in {"Some Serif": "\U000f0001", "Most": "\U000f0001\U000f0002", "Other": "\U000f0003"}.items():
+        build_font(tmp_path / f"{name}.ttf", name, characters)
+        fontManager.addfont(str(tmp_path / f"{name}.ttf"))
+    for cached in (fonts.find_families, fonts._warn):
+        cached.cache_clear()
+    fontManager._findfont_cached.cache_clear()
+
+
+@pytest.mark.usefixtures("own_fonts")
+@pytest.mark.filterwarnings("error")
+def test_figures_use_the_fonts_of_the_machine_that_have_the_characters(caplog: Any) -> None:
+    from voicecommand.report import fonts
+
+    families, lacking = fonts.find_families(frozenset("ä\U000f0001\U000f0002\U000f0003\U000f0004"))
+    assert families[1:] == ("Most", "Other") and lacking == "\U000f0004"
+
+    def dark(label: str) -> int:
+        image = Image.open(io.BytesIO(figures.confusion_matrix_png(Matrix("t", "m", (label, "b"), ((0, 0), (0, 0))))))
+        return int((np.asarray(image.convert("L")) < 60).sum())
+
+    assert dark("\U000f0003" * 4) > dark("aaaa") + 500, "squares, not boxes"
+    assert not caplog.records
+    dark("\U000f0004")
+    dark("\U000f0004")
+    assert len(caplog.records) == 1 and "\U000f0004" in caplog.records[0].getMessage()
+
+
 @pytest.mark.filterwarnings("error")
 def test_any_label_can_be_drawn_and_one_line_says_what_the_font_lacks(caplog: Any) -> None:
     names = [r"$\frac$", "two\nlines", "$", "日本"]
@@ -286,7 +343,10 @@ def test_any_label_can_be_drawn_and_one_line_says_what_the_font_lacks(caplog: An
     assert figures.confusion_matrix_png(block).startswith(b"\x89PNG")
     curves = Curves("$\\bad$ title", "$\\x$", "日本", tuple(Series(name, (0.0, 1.0), (0.0, 1.0)) for name in names))
     assert figures.curves_png(curves).startswith(b"\x89PNG")
-    assert [r.message for r in caplog.records] == ["a figure shows boxes for characters its font lacks: 日本"] * 2
+    (line,) = [r.message for r in caplog.records]
+    assert line == (
+        "figures show boxes for characters that no font of this machine has (install one that has them): 日本"
+    )
     assert figures.short("a\nb" * 30, 5) == "a ba…"
 
 

@@ -92,6 +92,11 @@ def test_texts_beyond_what_the_checkpoint_reads_are_cut_and_counted(run: Path) -
     assert np.isfinite(opened.probabilities([long, "stop"])).all()
 
 
+def test_a_run_in_the_home_directory_opens_by_its_tilde(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(run.parent))
+    assert saved.find_run(f"~/{run.name}") == run
+
+
 def test_a_run_and_its_model_folder_both_open(run: Path) -> None:
     a, b = voicecommand.load(run), voicecommand.load(run / "model")
     assert a.label_names == b.label_names == LABELS and a.threshold == 0.2

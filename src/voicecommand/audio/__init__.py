@@ -2,6 +2,7 @@
 
 decode        files to waveforms, after checking them
 containers    checks of a file's structure before it is decoded
+forms         files by their names: recordings that are read, others, and files of the system
 clips         waveforms of a prepared split as views; int16 and float
 windows       windows of long clips, and the collator of batches
 features      log-mel features in batches, on the device

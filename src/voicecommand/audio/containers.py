@@ -20,35 +20,74 @@ FOREIGN = (
     (b"{", "JSON, not audio"),
     (b"PK\x03\x04", "a zip archive: unpack it"),
     (b"\x1f\x8b", "a gzip archive: unpack it"),
-    (b"FORM", "AIFF, which is not read here: convert it to WAV or FLAC"),
-    (b".snd", "AU, which is not read here: convert it to WAV or FLAC"),
-    (b"RIFX", "a big-endian WAV, which is not read here: convert it to WAV or FLAC"),
-    (b"RF64", "RF64, a WAV of over 4 GB"),
-    (b"\x1aE\xdf\xa3", "WebM or Matroska, which is not read here: convert it to WAV or FLAC"),
-    (b"NIST_1A", "NIST SPHERE, which is not read here: convert it to WAV or FLAC"),
 )
+NOT_READ = "which is not read here"
+# Forms of audio that are not read: a place, the bytes there, and their names.
+OTHER_FORMS = (
+    (4, b"ftyp", "AAC or MP4"),
+    (0, b"FORM", "AIFF"),
+    (0, b".snd", "AU"),
+    (0, b"caff", "CAF"),
+    (0, b"RIFX", "a big-endian WAV"),
+    (0, b"riff", "W64"),
+    (0, b"\x1aE\xdf\xa3", "WebM or Matroska"),
+    (0, b"NIST_1A", "NIST SPHERE"),
+    (0, b"wvpk", "WavPack"),
+    (0, b"#!AMR", "AMR"),
+    (0, b"\x30\x26\xb2\x75", "WMA"),
+    (0, b"\xff\xf1", "AAC"),
+    (0, b"\xff\xf9", "AAC"),
+    (0, b"\0\0\x01\xba", "MPEG video"),
+    (28, b"Speex   ", "Speex"),
+)
+
+
+# Live recorders write these sizes, or nearly, before they know the true one; 0 is another. No such file is accepted.
+PLACEHOLDER = 0x7FFF0000
 
 
 class BadAudio(Exception):
     """What is wrong with a file, without its name."""
 
 
+class OtherForm(BadAudio):
+    """The file is a recording of a form that is not read."""
+
+
 @dataclass(frozen=True)
-class Mp3:
-    """The frames of an MP3 without the tags around them.
+class Container:
+    """What is to be decoded.
 
     Attributes:
-        samples: of each channel.
+        data: the frames of an MP3 without the tags around them, or a WAV with its true sizes; None is the file itself.
+        samples: of each channel, if they were counted here.
         tolerance: by how many samples the decoder's count may differ.
+        open_ended: the header does not say how long the recording is; it ends with the file.
     """
 
-    data: bytes
-    samples: int
-    tolerance: int
+    data: bytes | None = None
+    samples: int | None = None
+    tolerance: int = 0
+    open_ended: bool = False
 
 
-def check_container(file: File, size: int, max_seconds: float) -> Mp3 | None:
-    """Check the structure of a file of `size` bytes without decoding it; the frames are returned of an MP3 only.
+def name_foreign(head: bytes) -> str | None:
+    """What a file is that begins with `head` (64 bytes), or None if it is of a form that is read."""
+    if head.startswith(b"ID3"):
+        return None
+    form = next((name for place, magic, name in OTHER_FORMS if head[place:].startswith(magic)), None)
+    if form:
+        return f"{form}, {NOT_READ}"
+    is_wav = head[:4] in (b"RIFF", b"RF64") and head[8:12] == b"WAVE"
+    if is_wav or head[:4] in (b"OggS", b"fLaC") or _read_mp3_header(head[:4]):
+        return None
+    text = head.lstrip(b"\xef\xbb\xbf \r\n\t")
+    meant = next((what for magic, what in FOREIGN if text.startswith(magic)), None)
+    return meant or f"not a WAV, FLAC, OGG or MP3 file: it begins with {bytes(head[:12])!r}"
+
+
+def check_container(file: File, size: int, max_seconds: float) -> Container:
+    """Check the structure of a file of `size` bytes without decoding it.
 
     Raises:
         BadAudio: not a file of these kinds, cut short, or longer than `max_seconds` (of an MP3).
@@ -64,39 +103,69 @@ def check_container(file: File, size: int, max_seconds: float) -> Mp3 | None:
             raise BadAudio("cut short: it ends within its ID3 tag")
         file.seek(start)
         head = file.read(64)
-    if head[:4] == b"RIFF" and head[8:12] == b"WAVE":
-        _check_wav(file, size)
-    elif head[:4] == b"OggS":
+    if not start and (foreign := name_foreign(head)):
+        raise (OtherForm if foreign.endswith(NOT_READ) else BadAudio)(foreign)
+    if head[:4] in (b"RIFF", b"RF64"):
+        return _check_wav(file, size)
+    if head[:4] == b"OggS":
         _check_ogg(file, size)
     elif _read_mp3_header(head[:4]):
         return _check_mp3(file, start, size, max_seconds)
-    elif head[:4] != b"fLaC" and not start:
-        text = head.lstrip(b"\xef\xbb\xbf \r\n\t")
-        meant = next((what for magic, what in FOREIGN if text.startswith(magic)), None)
-        if head[4:8] == b"ftyp":
-            meant = "AAC or MP4, which is not read here: convert it to WAV or FLAC"
-        raise BadAudio(meant or f"not a WAV, FLAC, OGG or MP3 file: it begins with {bytes(head[:12])!r}")
-    return None
+    return Container()
 
 
-def _check_wav(file: File, size: int) -> None:
-    """Compare the size that the data chunk claims with the bytes that follow; 0xFFFFFFFF (a stream) means all."""
+def _check_wav(file: File, size: int) -> Container:
+    """Compare the size that the data chunk claims with the bytes that follow.
+
+    Live recorders leave 0 or a size of over 2 GB there: such a recording ends with the file. RF64 has the size in a
+    chunk of its own (EBU Tech 3306); it is decoded as RIFF.
+    """
+    file.seek(0)
+    is_large, long_size = file.read(4) == b"RF64", 0
     position = 12
     for _ in range(1000):
         file.seek(position)
-        chunk = file.read(8)
+        chunk = file.read(24)
         if len(chunk) < 8:
             break
-        kind, claimed = struct.unpack("<4sI", chunk)
+        kind, claimed = struct.unpack("<4sI", chunk[:8])
         if kind == b"data":
             there = size - position - 8
-            if not claimed:
+            claimed = long_size if is_large and claimed == 0xFFFFFFFF else claimed
+            open_ended = claimed >= PLACEHOLDER or (not claimed and not _are_chunks(file, position + 8, size))
+            if not there or not (claimed or open_ended):
                 raise BadAudio("0 samples")
-            if claimed > there and claimed != 0xFFFFFFFF:
+            if claimed > there and not open_ended:
                 raise BadAudio(f"cut short: its header claims {claimed:,} bytes of samples, and {there:,} are there")
-            return
+            if not (open_ended or is_large):
+                return Container()
+            return Container(_with_sizes(file, position, there if open_ended else claimed), open_ended=open_ended)
+        if kind == b"ds64" and len(chunk) == 24:
+            long_size = int(struct.unpack("<Q", chunk[16:])[0])
         position += 8 + claimed + claimed % 2
     raise BadAudio("a WAV header without samples")
+
+
+def _are_chunks(file: File, position: int, size: int) -> bool:
+    """Whether whole chunks, or nothing, fill the file from `position` on."""
+    while position + 8 <= size:
+        file.seek(position)
+        kind, claimed = struct.unpack("<4sI", file.read(8))
+        if not (kind.isascii() and kind.decode("ascii").isprintable()):
+            return False
+        position += 8 + claimed + claimed % 2
+    return size <= position <= size + 1
+
+
+def _with_sizes(file: File, position: int, claimed: int) -> bytes:
+    """The file up to the end of its samples as RIFF, with their size in the data chunk at `position`."""
+    if position + claimed >= 1 << 32:
+        raise BadAudio("a WAV of over 4 GB: cut it into commands")
+    file.seek(0)
+    content = bytearray(file.read(position + 8 + claimed))
+    content[:8] = struct.pack("<4sI", b"RIFF", len(content) - 8)
+    content[position + 4 : position + 8] = struct.pack("<I", claimed)
+    return bytes(content)
 
 
 def _check_ogg(file: File, size: int) -> None:
@@ -131,7 +200,7 @@ def _read_mp3_header(header: bytes) -> tuple[int, int, int, int] | None:
     return length, samples, hertz, 4 + side
 
 
-def _check_mp3(file: File, start: int, size: int, max_seconds: float) -> Mp3:
+def _check_mp3(file: File, start: int, size: int, max_seconds: float) -> Container:
     """Count the frames and compare with what the Xing header claims.
 
     Without that header libsndfile estimates the length and drops what comes after it, and tags at the end confuse it.
@@ -160,4 +229,4 @@ def _check_mp3(file: File, start: int, size: int, max_seconds: float) -> Mp3:
     if claimed is not None and count < claimed:
         raise BadAudio(f"cut short or damaged: its header claims {claimed:,} frames, and {count:,} are there")
     file.seek(start)
-    return Mp3(file.read(position - start), count * samples, 4 * samples)
+    return Container(file.read(position - start), count * samples, 4 * samples)

@@ -18,10 +18,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from voicecommand.audio.clips import SAMPLING_RATE
-from voicecommand.audio.containers import BadAudio, File, Mp3, check_container
+from voicecommand.audio.containers import BadAudio, Container, File, OtherForm, check_container
+from voicecommand.audio.forms import conversion_of
 from voicecommand.errors import InputError
 
-AUDIO_ENDINGS = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3")  # of the files that a folder is searched for
 MAX_SECONDS = 60.0
 MIN_SECONDS = 0.01  # shorter than one window of any features
 MIN_RATE, MAX_RATE = 4_000, 192_000
@@ -40,8 +40,10 @@ class Clip:
         waveform: float32 [samples], mono, at the rate that was asked for, in [-1, 1] apart from overshoot.
         source_rate: sampling rate of the file, Hz.
         channels: number of them in the file; the waveform is their mean.
-        silent: no sample reaches -60 dB of full scale.
+        silent: no sample is further than -60 dB of full scale from the middle between the lowest and the highest, so
+            that a constant clip is silent at any level.
         clipped: 3 or more equal samples in a row at full scale, in any channel.
+        open_ended: the header does not say how long the clip is, as live recorders leave it: it ends with the file.
     """
 
     waveform: np.ndarray
@@ -49,6 +51,7 @@ class Clip:
     channels: int
     silent: bool
     clipped: bool
+    open_ended: bool = False
 
 
 def read_audio(
@@ -70,17 +73,17 @@ def read_audio(
             without a Xing header does not say how long it is: one cut between two frames passes as a shorter one.
     """
     shown = name or _show(source)
-    with _named(shown), _open(source) as file:
+    with _named(shown, source), _open(source) as file:
         size = file.seek(0, os.SEEK_END)
         _check_size(size, max_seconds)
-        frames = check_container(file, size, max_seconds)
-        mono, rate, channels, clipped = _decode(file, frames, max_seconds)
-        silent = bool(np.abs(mono).max() < SILENT_PEAK)
+        container = check_container(file, size, max_seconds)
+        mono, rate, channels, clipped = _decode(file, container, max_seconds)
+        silent = bool(np.ptp(mono) < 2 * SILENT_PEAK)
     if rate != sampling_rate:
         import soxr
 
         mono = soxr.resample(mono, rate, sampling_rate, quality="HQ")
-    return Clip(mono, rate, channels, silent, clipped)
+    return Clip(mono, rate, channels, silent, clipped, container.open_ended)
 
 
 def hash_audio(path: str | os.PathLike[str], max_seconds: float = MAX_SECONDS, name: str | None = None) -> str:
@@ -89,7 +92,7 @@ def hash_audio(path: str | os.PathLike[str], max_seconds: float = MAX_SECONDS, n
     Raises:
         InputError: not a regular file, empty, or larger than any file of ``max_seconds`` can be.
     """
-    with _named(name or _show(path)), _open(path) as file:
+    with _named(name or _show(path), path), _open(path) as file:
         _check_size(os.fstat(file.fileno()).st_size, max_seconds)
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -100,9 +103,12 @@ def _show(source: str | os.PathLike[str] | bytes) -> str:
 
 
 @contextlib.contextmanager
-def _named(name: str) -> Iterator[None]:
+def _named(name: str, source: str | os.PathLike[str] | bytes) -> Iterator[None]:
     try:
         yield
+    except OtherForm as problem:
+        remedy = "" if isinstance(source, bytes) else f"; this converts it: {conversion_of(_show(source))}"
+        raise InputError(f"{name}: {problem}{remedy}") from None
     except BadAudio as problem:
         raise InputError(f"{name}: {problem}") from None
     except FileNotFoundError:
@@ -139,19 +145,21 @@ def _check_size(size: int, max_seconds: float) -> None:
         raise BadAudio(f"{size / 2**20:,.0f} MB are more than {max_seconds:g} s of audio can have")
 
 
-def _decode(file: File, mp3: Mp3 | None, max_seconds: float) -> tuple[np.ndarray, int, int, bool]:
+def _decode(file: File, container: Container, max_seconds: float) -> tuple[np.ndarray, int, int, bool]:
     """Block by block -> (float32 [samples], Hz, channels, clipped)."""
     import soundfile
 
     file.seek(0)
-    handle: io.BytesIO | int = io.BytesIO(mp3.data) if mp3 else file if isinstance(file, io.BytesIO) else file.fileno()
+    handle: io.BytesIO | int = file if isinstance(file, io.BytesIO) else file.fileno()
+    if container.data is not None:
+        handle = io.BytesIO(container.data)
     try:
         with soundfile.SoundFile(handle, closefd=False) as audio:
             # otherwise soundfile seeks after each block, which fails in a FLAC stream and is inexact in an MP3
             audio.seekable = lambda: False
             rate, channels, frames = audio.samplerate, audio.channels, audio.frames
             limit = int(max_seconds * rate)
-            known = mp3 is None and frames < 1 << 48  # a FLAC stream does not say how long it is
+            known = container.samples is None and frames < 1 << 48  # a FLAC stream does not say how long it is
             _check_header(rate, channels, frames if known else 1, limit)
             parts, total, clipped = [], 0, False
             size = BLOCK // channels
@@ -167,8 +175,8 @@ def _decode(file: File, mp3: Mp3 | None, max_seconds: float) -> tuple[np.ndarray
     except soundfile.LibsndfileError as error:
         reason = error.error_string.removeprefix("Error : ").rstrip(".") or "unknown"
         raise BadAudio(f"cut short, damaged or of an unknown kind ({reason})") from None
-    wanted, tolerance = (mp3.samples, mp3.tolerance) if mp3 else (frames if known else total, 0)
-    if abs(total - wanted) > tolerance:
+    wanted = container.samples if container.samples is not None else frames if known else total
+    if abs(total - wanted) > container.tolerance:
         raise BadAudio(f"cut short or damaged: {wanted:,} samples are claimed, and {total:,} can be decoded")
     if total < MIN_SECONDS * rate:
         raise BadAudio(f"{total:,} sample{'' if total == 1 else 's'}: no command is shorter than {MIN_SECONDS:g} s")

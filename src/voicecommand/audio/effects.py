@@ -28,11 +28,13 @@ def add_noise(waveforms: Tensor, noise: Tensor, snr_db: Tensor | float, lengths:
 def mix_noise(waveforms: Tensor, noise: Tensor, snr_db: Tensor, valid: Tensor) -> Tensor:
     """Waveforms [b, n] plus noise [b, n], scaled so that the power of each clip is snr_db [b] above its noise.
 
-    Both powers are means over the valid samples, bool [b, n]; the noise covers the whole window. A silent clip gets
-    the noise that speech at its usual level (-26 dB of full scale) would get; silent noise is not added.
+    Both powers are means over the valid samples, bool [b, n]; the noise covers the whole window. A silent or constant
+    clip gets the noise that speech at its usual level (-26 dB of full scale) would get; silent noise is not added.
     """
     speech, disturbance = power_of(waveforms, valid), power_of(noise, valid)
-    speech = torch.where(speech < SILENT, SPEECH_POWER, speech)
+    highest, lowest = waveforms.masked_fill(~valid, -math.inf).amax(1), waveforms.masked_fill(~valid, math.inf).amin(1)
+    is_silent = (speech < SILENT) | (highest - lowest < 2 * math.sqrt(SILENT))
+    speech = torch.where(is_silent, SPEECH_POWER, speech)
     scale = torch.where(disturbance > 0, (speech / disturbance).sqrt() * from_db(-snr_db), 0.0)
     return waveforms + noise * scale[:, None]
 

@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from voicecommand.audio.clips import SAMPLING_RATE, to_float, to_int16
-from voicecommand.audio.decode import AUDIO_ENDINGS, read_audio
+from voicecommand.audio.decode import read_audio
 from voicecommand.audio.effects import SILENT
+from voicecommand.audio.forms import AUDIO_ENDINGS, is_of_system, refuse_unread
 from voicecommand.errors import InputError
 
 logger = logging.getLogger(__name__)
@@ -41,8 +42,9 @@ def make_noise(kind: str, samples: int, seed: int) -> NDArray[np.float32]:
 
 
 def _level(waveform: NDArray[np.floating], least: float = SILENT) -> NDArray[np.float32]:
-    """A waveform in [-1, 1] as float32 of root mean square 1; empty if its mean square is below `least`."""
-    power = np.mean(waveform**2) if len(waveform) else 0.0
+    """A waveform in [-1, 1] as float32 of root mean square 1; empty if its mean square is below `least`, or it is
+    constant but for less than that."""
+    power = np.mean(waveform**2) if len(waveform) and np.ptp(waveform) >= 2 * math.sqrt(least) else 0.0
     level = waveform / np.sqrt(power) if power >= least else waveform[:0]
     return level.astype(np.float32)
 
@@ -136,26 +138,29 @@ def read_noise(path: str, key: str) -> Iterator[NDArray[np.float32]]:
     """The recordings of noise at `path`, float32 [samples] at 16 kHz, in order of their names.
 
     A file is read whatever its name. In a folder and its subfolders the files named like audio (`AUDIO_ENDINGS`) are
-    read; the log counts the others, except hidden ones.
+    read; a warning counts the others, except hidden ones and those of a system.
 
     Args:
         path: a file or a folder.
         key: the setting that errors name, such as "noise".
 
     Raises:
-        InputError: there is no file, or none named like audio; or as `audio.decode.read_audio`.
+        InputError: there is no file, none named like audio, or one of a form that is not read; or as
+            `audio.decode.read_audio`.
     """
     place = Path(path)
     found = [place]
     if place.is_dir():
-        listed = sorted(file for file in place.rglob("*") if file.is_file() and not file.name.startswith("."))
+        listed = [file for file in sorted(place.rglob("*")) if file.is_file()]
+        listed = [file for file in listed if not any(map(is_of_system, file.relative_to(place).parts))]
+        refuse_unread([str(file) for file in listed], str(place))
         found = [file for file in listed if file.suffix.lower() in AUDIO_ENDINGS]
         others = [str(file.relative_to(place)) for file in listed if file.suffix.lower() not in AUDIO_ENDINGS]
         if not found:
             raise InputError(f"{key}={path}: no audio file there ({', '.join(AUDIO_ENDINGS)})")
         if others:
             more = f" and {len(others) - SHOWN} more" if len(others) > SHOWN else ""
-            logger.info("%s=%s: %d files skipped, their names have no audio ending (%s): %s%s",
+            logger.warning("%s=%s: %d files skipped, their names have no audio ending (%s): %s%s",
                         key, path, len(others), ", ".join(AUDIO_ENDINGS), ", ".join(others[:SHOWN]), more)  # fmt: skip
     for file in found:
         yield read_audio(file, max_seconds=FILE_SECONDS, name=f"{key}={file}").waveform

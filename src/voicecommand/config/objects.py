@@ -12,7 +12,13 @@ from typing import Any
 
 from omegaconf import MISSING, DictConfig, OmegaConf
 
-from voicecommand.errors import InputError
+from voicecommand.errors import InputError, MissingColumn
+
+# A column that a model reads: what is in it, what the data may have instead, and models for that.
+FITTING = {
+    "text": ("texts", "recordings", "model=mfcc_svm, model=bcresnet or model=whisper"),
+    "audio": ("recordings", "texts", "model=tfidf_svm or model=bert"),
+}
 
 
 def build(section: DictConfig | None, **kwargs: Any) -> Any:
@@ -62,8 +68,19 @@ def _fits(value: Any, hint: Any) -> bool:
 
 
 def load_data(config: DictConfig, columns: tuple[str, ...]) -> Any:
-    """The DatasetDict of `config.data` with the columns that a task needs."""
-    return build(config.data, columns=columns)
+    """The DatasetDict of `config.data` with the columns that a task needs.
+
+    Raises:
+        InputError: as the source says; if the data lacks what the model reads, with models that would fit.
+    """
+    try:
+        return build(config.data, columns=columns)
+    except MissingColumn as error:
+        if error.name not in FITTING:
+            raise
+        what, others, models = FITTING[error.name]
+        reader = f"model={config.choices.model}" if config.choices.get("model") else "the model of this run"
+        raise InputError(f"{error}; {reader} reads {what}, and for {others} there are {models}") from None
 
 
 def default_columns(config: DictConfig) -> tuple[str, ...]:

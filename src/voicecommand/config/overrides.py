@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import re
 import typing
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import OverrideParseException
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from voicecommand.columns import split_of
@@ -68,6 +69,7 @@ MEANT = {
     "model_name_or_path": "model.checkpoint",
 }
 TABLES = (".csv", ".tsv", ".json", ".jsonl", ".parquet", ".yml", ".yaml")
+HOME = re.compile(r"~[^/]*/")
 
 
 def check_overrides(name: str, overrides: list[str], multirun: bool = False) -> None:
@@ -151,6 +153,7 @@ def finish(name: str, config: DictConfig, choices: dict[str, Any], overrides: li
         group = missing[0].split(".")[0]
         needing = f"{group}={choices[group]}" if group in choices else "the recipe"
         raise InputError(f"{missing[0]}: {needing} needs it; add {missing[0]}=...")
+    _expand_home(config)
     with open_dict(config):
         config.choices = choices
         given = {override.split("=")[0] for override in overrides}
@@ -160,6 +163,23 @@ def finish(name: str, config: DictConfig, choices: dict[str, Any], overrides: li
         if config.get(key) is not None and not least <= config[key] < 2**32:
             raise InputError(f"{key}={config[key]}: give at least {least}, below 2^32")
     return config
+
+
+def expand_home(override: str) -> str:
+    """An override with a path in the home directory, such as data.path=~/a.csv: a shell leaves it, Hydra refuses it."""
+    key, equals, value = override.partition("=")
+    return f"{key}={os.path.expanduser(value)}" if equals and HOME.match(value) else override
+
+
+def _expand_home(node: DictConfig | ListConfig) -> None:
+    """Expand `~` in every path of a configuration, in place: of a yaml, or in quotes on the command line."""
+    for key in list(node) if isinstance(node, DictConfig) else range(len(node)):
+        if OmegaConf.is_missing(node, key):
+            continue
+        if isinstance(node[key], DictConfig | ListConfig):
+            _expand_home(node[key])
+        elif isinstance(node[key], str) and HOME.match(node[key]):
+            node[key] = os.path.expanduser(node[key])
 
 
 def _check_targets(node: Any, path: str = "") -> None:

@@ -22,7 +22,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf, open_dict
 
 from voicecommand.config import groups
 from voicecommand.config.groups import COMPOSITION_ERRORS, compose_files
-from voicecommand.config.overrides import check_overrides, explain, finish
+from voicecommand.config.overrides import check_overrides, expand_home, explain, finish
 from voicecommand.config.schema import register_schemas, training_defaults
 from voicecommand.errors import InputError
 from voicecommand.run import exits, logs, machine, processes
@@ -50,6 +50,7 @@ def run_recipe(name: str, main: Callable[[DictConfig], Any]) -> int:
 
     An error that is nobody's input is a bug: it leaves with its traceback.
     """
+    sys.argv[1:] = map(expand_home, sys.argv[1:])
     logs.set_up_logging()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come to us instead of Hydra's own page
     return exits.answer_exit_code(lambda: _run_hydra(name, main))
@@ -157,6 +158,7 @@ def compose(name: str, overrides: list[str]) -> DictConfig:
         InputError: an override that the recipe would refuse.
     """
     register_schemas()
+    overrides = [expand_home(override) for override in overrides]
     check_overrides(name, overrides)
     try:
         config = compose_files(name, overrides)

@@ -1,10 +1,11 @@
-"""Paths of audio files in a data set, which must be relative to the file that names them and within its folder."""
+"""Paths of audio files in a data set, which must lie in the folder of the file that names them."""
 
 from __future__ import annotations
 
 import os
 import stat
 
+from voicecommand.audio.forms import refuse_unread
 from voicecommand.data.table import Rows, nearest, refuse
 
 
@@ -12,18 +13,29 @@ def place_audio(columns: Rows, folder: str) -> None:
     """Prefix the paths in ``audio`` with ``folder``, in place, and check them.
 
     Raises:
-        InputError: a path is absolute, has "..", leaves the folder by a link, or is not that of a regular file.
+        InputError: a path has "..", leaves the folder (by a link, or because it is absolute), is not that of a regular
+            file, or that of a recording of a form that is not read.
     """
     root = os.path.realpath(folder)
     inside: dict[str, bool] = {}
     bad = []
     for row, (name, origin) in enumerate(zip(columns["audio"], columns["origin"], strict=True)):
-        path = os.path.join(folder, name)
-        problem = check_place(name, path, root, inside)
+        relative = to_relative(name, root)
+        path = os.path.join(folder, relative)
+        problem = check_place(relative, path, root, inside)
         if problem:
             bad.append(f"{origin}: {name!r} {problem}")
         columns["audio"][row] = path
     refuse(bad)
+    refuse_unread(columns["audio"], folder, columns["origin"])
+
+
+def to_relative(name: str, root: str) -> str:
+    """An absolute path within `root`, a resolved folder, relative to it; any other as it is."""
+    if not os.path.isabs(name) or "\0" in name or ".." in name.split("/"):
+        return name
+    place = os.path.join(os.path.realpath(os.path.dirname(name)), os.path.basename(name))
+    return os.path.relpath(place, root) if _is_within(place, root) else name
 
 
 def check_place(name: str, path: str, root: str, inside: dict[str, bool]) -> str | None:
@@ -41,7 +53,7 @@ def check_place(name: str, path: str, root: str, inside: dict[str, bool]) -> str
     if "://" in name:
         return "is an address: download it first"
     if os.path.isabs(name) or not parts[0] or parts[0].endswith(":"):
-        return "is an absolute path; paths are relative to the folder of the file that names them"
+        return "is an absolute path that is not in the folder of the file that names it"
     if ".." in parts:
         return "leaves the folder by '..'; files must lie in it"
     try:

@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
 
 logger = logging.getLogger(__name__)
-VERSION = 1  # of the result of `_decode`
+VERSION = 2  # of the result of `_decode`
 ROWS = 256  # clips that are decoded, then written, at a time
-FLAGS = ("resampled", "downmixed", "silent", "clipped")
+FLAGS = ("resampled", "downmixed", "silent", "clipped", "open_ended")
 SHOWN = 3
 Made = TypeVar("Made")
 Decoded = tuple[np.ndarray, dict[str, bool]]
@@ -52,7 +52,7 @@ def prepare(
     Returns:
         The splits with ``audio`` as list<int16>, memory-mapped (read it through `audio.Clips`), and the columns
         ``length`` (samples), ``content`` (sha256 hex of the file), and the booleans ``resampled``, ``downmixed``,
-        ``silent`` and ``clipped``. The other columns are unchanged.
+        ``silent``, ``clipped`` and ``open_ended``. The other columns are unchanged.
 
     Raises:
         InputError: clips can't be read; it names the first few, and nothing is cached.
@@ -134,7 +134,7 @@ def _decode(sampling_rate: int, max_seconds: float, source: tuple[str, str]) -> 
         clip = audio_decode.read_audio(source[0], sampling_rate, max_seconds, source[1])
     except InputError as problem:
         return problem
-    flags = (clip.source_rate != sampling_rate, clip.channels > 1, clip.silent, clip.clipped)
+    flags = (clip.source_rate != sampling_rate, clip.channels > 1, clip.silent, clip.clipped, clip.open_ended)
     return clips.to_int16(clip.waveform), dict(zip(FLAGS, flags, strict=True))
 
 
@@ -274,9 +274,14 @@ def _log_counts(split: str, origins: list[str], audio: Dataset, sampling_rate: i
         f"{sampling_rate:,}",
         f"{flags['downmixed'].sum():,}",
     )
-    for name, meaning in (("silent", "below -60 dB of full scale"), ("clipped", "cut off at full scale")):
+    for name, meaning, level in (
+        ("silent", "below -60 dB of full scale, or constant", logging.WARNING),
+        ("clipped", "cut off at full scale", logging.WARNING),
+        ("open_ended", "no length in the header: read to the end of the file", logging.INFO),
+    ):
         chosen = np.flatnonzero(flags[name])
         if len(chosen):
             first = ", ".join(origins[row] for row in chosen[:SHOWN])
             more = f" and {len(chosen) - SHOWN:,} more" if len(chosen) > SHOWN else ""
-            logger.warning("audio of %s: %s %s (%s): %s%s", split, f"{len(chosen):,}", name, meaning, first, more)
+            what = name.replace("_", "-")
+            logger.log(level, "audio of %s: %s %s (%s): %s%s", split, f"{len(chosen):,}", what, meaning, first, more)

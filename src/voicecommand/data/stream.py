@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from voicecommand.audio.clips import to_int16
-from voicecommand.audio.decode import AUDIO_ENDINGS, read_audio
+from voicecommand.audio.decode import read_audio
+from voicecommand.audio.forms import is_recording
 from voicecommand.data.sources import file
 from voicecommand.data.table import is_unicode, nearest, quote, refuse
 from voicecommand.errors import InputError
@@ -130,14 +131,34 @@ class Stream:
             raise InputError(f"{before}no {self.column}; give one command a line, or {here}")
         if not is_unicode(text):
             raise InputError(f"{before}{text!r}: holds half of a surrogate pair, which is not a character")
+        check_kind(text, self.reads, before)
         if self.reads == "audio":
             name = f"{before}{text if text.isprintable() else repr(text)}"
             return Given(to_int16(read_audio(text, name=name).waveform), cells)
-        if text.lower().endswith((*AUDIO_ENDINGS, *FILES)) and Path(text).is_file():
-            is_audio = text.lower().endswith(AUDIO_ENDINGS)
-            instead = "is a recording, and this model reads text" if is_audio else f"is a file; give --input {text}"
-            raise InputError(f"{before}{text}: {instead}")
+        if text.lower().endswith(FILES) and Path(text).is_file():
+            raise InputError(f"{before}{text}: is a file; give --input {text}")
         return Given(text, cells)
+
+
+def check_kind(command: str, reads: str, before: str) -> None:
+    """Refuse a recording for a model that reads text, and a text for one that reads recordings.
+
+    Args:
+        command: a text or a path.
+        reads: "text" or "audio".
+        before: what the error begins with.
+
+    Raises:
+        InputError: it is one; the error names models that fit.
+    """
+    is_word = len(command.split()) == 1
+    if reads == "text" and is_recording(command) and (is_word or Path(command).is_file()):
+        problem = "is a recording, and this model reads text; for recordings train model=mfcc_svm or model=bcresnet"
+    elif reads == "audio" and not (is_word or is_recording(command) or Path(command).exists()):
+        problem = "no such file, and this model reads recordings; for texts train model=tfidf_svm or model=bert"
+    else:
+        return
+    raise InputError(f"{before}{command if command.isprintable() else repr(command)}: {problem}")
 
 
 def _name(source: str) -> str:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from voicecommand.columns import GROUP_COLUMNS, OUT_OF_SCOPE
-from voicecommand.errors import InputError
+from voicecommand.errors import InputError, MissingColumn
 
 Rows = dict[str, list[str]]
 # Columns that are kept if the source has them. Whole numbers are accepted, as their digits, but not for texts.
@@ -77,6 +77,7 @@ def locate(
 
     Raises:
         InputError: a column is missing.
+        MissingColumn: the column of texts is missing, and there is one of recordings, or the other way round.
     """
     columns = tuple(columns)
     found: dict[str, str] = {}
@@ -89,7 +90,11 @@ def locate(
         elif name in columns or name in renamed:
             missing.append(name)
     if missing:
-        raise InputError(_explain_missing(table, missing, renamed, none=not found))
+        message = _explain_missing(table, missing, renamed, none=not found)
+        for name, other in (("text", "audio"), ("audio", "text")):
+            if name in missing and {other, renamed.get(other, other), *USUAL[other]} & {*table.names}:
+                raise MissingColumn(message, name)
+        raise InputError(message)
     return found
 
 

@@ -7,9 +7,6 @@ window, no global state, safe in a thread and beside a user's own plots.
 from __future__ import annotations
 
 import io
-import logging
-import re
-import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -18,12 +15,12 @@ from numpy.typing import NDArray
 
 from voicecommand.evaluation.blocks import Curves, Matrix, Series
 from voicecommand.evaluation.words import name_in_words
+from voicecommand.report.fonts import quiet, set_fonts
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-logger = logging.getLogger(__name__)
 BLUE, ORANGE, GREY, INK = "#2563a8", "#c2571a", "#9aa3ad", "#1f2933"
 LINES = (BLUE, ORANGE, "#2f855a", "#7b4fa3", INK)
 DPI = 144  # twice the CSS pixel's 72 per unit used below, so that figures stay sharp on dense screens
@@ -43,15 +40,10 @@ def new_figure(width: float, height: float) -> Figure:
 
 def to_png(figure: Figure, dpi: int = DPI) -> bytes:
     """The figure as PNG, without matplotlib's version in it, so that equal runs give equal files."""
+    set_fonts(figure)
     buffer = io.BytesIO()
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
+    with quiet():
         figure.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None})
-    # matplotlib warns once a glyph, on several lines each: Japanese labels would fill the terminal.
-    codes = {code for w in caught for code in re.findall(r"^Glyph (\d+) ", str(w.message))}
-    if codes:
-        lacking = "".join(sorted(chr(int(code)) for code in codes))
-        logger.warning("a figure shows boxes for characters its font lacks: %s", lacking[:40])
     return buffer.getvalue()
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import wave
 from collections.abc import Sequence
 from os import PathLike
@@ -19,6 +18,7 @@ from voicecommand.audio.clips import SAMPLING_RATE, Clips
 from voicecommand.audio.noise import read_noise_folder
 from voicecommand.errors import InputError
 from voicecommand.files import open_whole, write_bytes
+from voicecommand.report.figures import new_figure, to_png
 
 
 def write_dataset_samples(dataset: Any, augmentation: Augmentation | None, directory: str) -> str:
@@ -102,11 +102,7 @@ def _in_words(draws: dict[str, NDArray[np.float32]], row: int, kinds: Sequence[s
 
 def _samples_png(originals: Tensor, augmented: Tensor, titles: Sequence[str], sampling_rate: int) -> bytes:
     """A row a clip: waveform and spectrogram (0 to -80 dB of the row's loudest), before and after."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(13, 2.1 * len(titles) + 0.4), layout="constrained", facecolor="white")
-    FigureCanvasAgg(figure)
+    figure = new_figure(13, 2.1 * len(titles) + 0.4)
     window = round(0.025 * sampling_rate)
     seconds = originals.shape[1] / sampling_rate
     parts = figure.subfigures(len(titles), 1, squeeze=False)[:, 0]
@@ -130,6 +126,4 @@ def _samples_png(originals: Tensor, augmented: Tensor, titles: Sequence[str], sa
                     axis.set_title(name, fontsize=9)
                 if row == len(titles) - 1:
                     axis.set_xlabel("seconds", fontsize=7)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110, metadata={"Software": None})
-    return buffer.getvalue()
+    return to_png(figure, dpi=110)

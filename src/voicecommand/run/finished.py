@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import logging
+import os
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,7 +25,8 @@ def choose_run(named: str | Path) -> Path:
     Raises:
         InputError: there is no finished run, or the pattern matches none or several.
     """
-    text, path = str(named), Path(named)
+    path = Path(os.path.expanduser(named))
+    text = str(path)
     if path.exists():
         return path
     if text == LATEST:

@@ -55,7 +55,7 @@ def check_audio(split: AuditedSplit) -> list[Problem]:
 
     seconds = [length / SAMPLING_RATE for length in split.columns["length"]]
     chosen = {
-        "silent": ("are silent (below -60 dB)", split.columns["silent"]),
+        "silent": ("are silent (below -60 dB, or constant)", split.columns["silent"]),
         "clipped": ("are clipped: record them at a lower level", split.columns["clipped"]),
         "very_short": (f"are shorter than {SHORT_SECONDS:g} s", [s < SHORT_SECONDS for s in seconds]),
         "over_long": (f"are longer than {LONG_SECONDS:g} s", [s > LONG_SECONDS for s in seconds]),

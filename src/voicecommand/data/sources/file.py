@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from voicecommand.audio.forms import is_recording
 from voicecommand.columns import OUT_OF_SCOPE, SPLITS, find_splits, split_of
 from voicecommand.data.paths import place_audio
 from voicecommand.data.sources.delimited import read_delimited
@@ -22,7 +23,7 @@ from voicecommand.data.sources.json_rows import read_lines, read_splits
 from voicecommand.data.sources.parquet import read_parquet
 from voicecommand.data.sources.rasa import read_nlu
 from voicecommand.data.splits import SplitRule, build, fill_missing, select
-from voicecommand.data.table import OPTIONAL, Rows, Table, nearest, quote, read_map, to_columns
+from voicecommand.data.table import OPTIONAL, Rows, Table, nearest, override, quote, read_map, to_columns
 from voicecommand.errors import InputError
 
 if TYPE_CHECKING:
@@ -204,6 +205,8 @@ def _find_in_directory(path: str) -> dict[str, str]:
         below = os.path.join(path, "data")
         _refuse_shards([os.path.join(below, name) for name in os.listdir(below)] if os.path.isdir(below) else [])
         hint = f"; data.path={others[0]} reads one file" if others else ""
+        if any(is_recording(name) for _, _, below in os.walk(path) for name in below):
+            hint += f"; it has recordings, which are read by data=folder {override('data.path', path)}"
         raise InputError(
             f"{path}: no file named by its split (train, validation, test; {', '.join(ENDINGS)}); "
             f"there is {quote(names) or 'nothing'}{hint}"

@@ -11,20 +11,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from voicecommand.audio.decode import AUDIO_ENDINGS
-from voicecommand.columns import OUT_OF_SCOPE, SPLITS, split_of
-from voicecommand.data.paths import check_place, place_audio
+from voicecommand.audio.forms import AUDIO_ENDINGS, find_converted, is_of_system, is_recording, refuse_unread
+from voicecommand.columns import OUT_OF_SCOPE, SPLITS, find_splits
+from voicecommand.data.paths import check_place, place_audio, to_relative
 from voicecommand.data.sources.file import READERS, read_table, split_by_column
 from voicecommand.data.splits import SplitRule, build, fill_missing, select
 from voicecommand.data.table import OPTIONAL, Rows, quote, read_map, refuse, to_columns
-from voicecommand.errors import InputError
+from voicecommand.errors import InputError, MissingColumn
 
 if TYPE_CHECKING:
     from datasets import DatasetDict
 
 logger = logging.getLogger(__name__)
-# Endings of recordings that can't be decoded here; ignoring them would silently train on fewer.
-OTHER_SOUNDS = (".m4a", ".aac", ".wma", ".webm", ".amr", ".mp4", ".aif", ".aiff", ".au", ".3gp", ".caf")
 METADATA = tuple(f"metadata{ending}" for ending in READERS)
 
 
@@ -38,10 +36,10 @@ def load_folder(
 ) -> DatasetDict:
     """Read a data set from a folder of audio files.
 
-    The folder, or each folder in it that is named by a split (train, validation, test, out_of_scope_test ...), has
-    either subfolders named by label with the recordings in them, or recordings anywhere and a metadata.csv (.tsv,
-    .jsonl, .parquet) with their relative paths in the column ``file_name``. If a metadata file is above folders named
-    by split, the first part of a path says the split.
+    The folder, or each folder in it that is named by a split (train, validation, test, out_of_scope_test ..., or one of
+    their other names, such as Training or dev), has either subfolders named by label with the recordings in them, or
+    recordings anywhere and a metadata.csv (.tsv, .jsonl, .parquet) with their paths in the column ``file_name``. If a
+    metadata file is above folders named by split, the first part of a path says the split.
 
     Args:
         columns: the columns that the task needs, such as ("audio", "label").
@@ -60,8 +58,10 @@ def load_folder(
     path = str(path)
     rule = SplitRule.of(split)
     renamed = {"audio": "file_name"} | read_map(column_map, columns)
-    folders = _find_splits(path, splits)
+    _log_passed(path)
     above = _find_metadata(path)
+    # a column that says the split is right whatever the folders are called
+    folders = {} if above and rule.column and not any((splits or {}).values()) else _find_splits(path, splits)
     if above and folders:
         below = [file for folder in folders.values() if (file := _find_metadata(folder))]
         if below:
@@ -83,15 +83,27 @@ def load_folder(
     return build(tables)
 
 
+def _log_passed(path: str) -> None:
+    """Log how many hidden files and files of systems are passed over; a folder of them counts once."""
+    passed = []
+    for where, folders, names in os.walk(path):
+        passed += [os.path.join(where, name) for name in (*folders, *names) if is_of_system(name)]
+        folders[:] = [name for name in folders if not is_of_system(name)]
+    if passed:
+        logger.info(
+            "%s: %s hidden files and files of a system are passed over: %s", path, f"{len(passed):,}", quote(passed[:3])
+        )
+
+
 def _list(folder: str) -> tuple[list[str], list[str]]:
-    """The names of the (folders, files) in a folder, sorted, without hidden ones.
+    """The names of the (folders, files) in a folder, sorted, without hidden ones and those of a system.
 
     Raises:
         InputError: the folder can't be listed, or a name is not UTF-8.
     """
     try:
         with os.scandir(folder) as entries:
-            found = sorted((e.name, os.path.isdir(e.path)) for e in entries if not e.name.startswith("."))
+            found = sorted((e.name, os.path.isdir(e.path)) for e in entries if not is_of_system(e.name))
     except FileNotFoundError:
         raise InputError(f"{folder}: no such folder (data.path, looked from {os.getcwd()})") from None
     except NotADirectoryError:
@@ -113,18 +125,17 @@ def _find_splits(path: str, splits: Mapping[str, str | None] | None) -> dict[str
             raise InputError(f"data.splits.{ours}: no such split; the splits are {quote(SPLITS)}")
         if theirs not in there:
             raise InputError(f"data.splits.{ours}={theirs}: {path} has the folders {quote(there) or 'none'}")
-    chosen = named | {
-        name: name for name in SPLITS if name in there and name not in named and name not in named.values()
-    }
+    free = [name for name in there if name not in named.values()]
+    remedy = "move one of them, or say which is what, as in data.splits.validation=dev data.splits.test=eval"
+    chosen = find_splits(free, path, remedy) | named
     if not chosen:
         return {}
-    others = [name for name in there if name not in chosen.values()]
-    for name in others:
-        meant = split_of(name)
-        hint = f"data.splits.{meant}={name} reads it" if meant and meant not in chosen else "move it or rename it"
-        raise InputError(
-            f"{os.path.join(path, name)}: beside folders named by a split ({quote(chosen.values())}): {hint}"
-        )
+    for name in there:
+        if name not in chosen.values():
+            raise InputError(
+                f"{os.path.join(path, name)}: beside folders named by a split ({quote(chosen.values())}): move it or "
+                "rename it; if they are labels, name the recordings in a metadata.csv"
+            )
     return {name: os.path.join(path, chosen[name]) for name in SPLITS if name in chosen}
 
 
@@ -155,9 +166,10 @@ def _read_above(
         tables = {"train": rows}
         if folders:
             names = {os.path.basename(folder): split for split, folder in folders.items()}
+            root = os.path.realpath(path)
             members: dict[str, list[int]] = {}
             for row, name in enumerate(rows.get("audio", [])):
-                first = name.removeprefix("./").split("/")[0]
+                first = to_relative(name, root).removeprefix("./").split("/")[0]
                 if first not in names:
                     raise InputError(
                         f"{rows['origin'][row]}: {name!r} lies in none of the folders named by a split "
@@ -188,13 +200,14 @@ def _place(tables: dict[str, Rows], folder: str) -> None:
 
 
 def _walk(folder: str) -> list[str]:
-    """All files below a folder that are named like audio; links to folders are not followed."""
-    return [
-        os.path.join(where, name)
-        for where, _, names in os.walk(folder)
-        for name in sorted(names)
-        if name.lower().endswith(AUDIO_ENDINGS) and not name.startswith(".")
-    ]
+    """All files below a folder that are named like recordings, but not those that were converted; links to folders are
+    not followed."""
+    found = []
+    for where, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not is_of_system(name)]
+        paths = [os.path.join(where, name) for name in sorted(names) if is_recording(name) and not is_of_system(name)]
+        found += [path for path in paths if path.lower().endswith(AUDIO_ENDINGS) or not find_converted(path)]
+    return found
 
 
 def _read_folder(
@@ -208,7 +221,8 @@ def _read_folder(
         return part
     missing = [name for name in columns if name not in ("audio", "label")]
     if missing:
-        raise InputError(f"{folder}: {quote(missing)} needs a metadata.csv there, with a column file_name")
+        reason = f"{folder}: the names of recordings say no {missing[0]}; a metadata.csv there can, beside file_name"
+        raise MissingColumn(reason, missing[0])
     return _read_labels(folder, split)
 
 
@@ -223,12 +237,15 @@ def _read_labels(folder: str, split: str) -> Rows:
     bad: list[str] = []
     others: list[str] = []
     empty: list[str] = []
+    converted: list[str] = []
     for label in ["", *names]:
-        below, members = _list(os.path.join(folder, label)) if label else ([], files)
-        recordings = [name for name in members if name.lower().endswith(AUDIO_ENDINGS)]
-        others += [os.path.join(label, name) for name in members if name not in recordings]
+        place = os.path.join(folder, label)
+        below, members = _list(place) if label else ([], files)
+        recordings, old = _find_recordings(place, members)
+        converted += old
+        others += [os.path.join(label, name) for name in members if not is_recording(name)]
         bad += [
-            f"{os.path.join(folder, label, name)}: a folder within the folder of a label; recordings must lie directly "
+            f"{os.path.join(place, name)}: a folder within the folder of a label; recordings must lie directly "
             "in their label's folder, or metadata.csv must name them"
             for name in below
         ]
@@ -245,7 +262,8 @@ def _read_labels(folder: str, split: str) -> Rows:
             for column, value in (("id", relative), ("origin", path), ("audio", path), ("label", label)):
                 rows[column].append(OUT_OF_SCOPE if out_of_scope and column == "label" else value)
     refuse(bad)
-    _report_others(folder, others, empty)
+    refuse_unread(rows["audio"], folder)
+    _report_others(folder, others, empty, converted)
     if not rows["id"]:
         tables = [name for name in files if Path(name).suffix in READERS]
         hint = f"; data=file reads {quote(tables)} with a column of paths" if tables else ""
@@ -253,14 +271,21 @@ def _read_labels(folder: str, split: str) -> Rows:
     return rows
 
 
-def _report_others(folder: str, others: list[str], empty: list[str]) -> None:
-    unread = [name for name in others if name.lower().endswith(OTHER_SOUNDS)]
-    if unread:
-        raise InputError(
-            f"{os.path.join(folder, unread[0])}: files named {Path(unread[0]).suffix} are not read "
-            f"({len(unread):,} such recordings there); convert them to FLAC or WAV"
-        )
+def _find_recordings(folder: str, names: list[str]) -> tuple[list[str], list[str]]:
+    """The names of the (recordings, those of other forms that have been converted to one of them) in a folder."""
+    recordings = [name for name in names if is_recording(name)]
+    others = [name for name in recordings if not name.lower().endswith(AUDIO_ENDINGS)]
+    converted = [name for name in others if find_converted(os.path.join(folder, name))]
+    return [name for name in recordings if name not in converted], converted
+
+
+def _report_others(folder: str, others: list[str], empty: list[str], converted: list[str]) -> None:
+    if converted:
+        count = f"{len(converted):,}"
+        words = "recordings of other forms are not read: a converted one of the same name is beside each"
+        logger.warning("%s: %s %s: %s", folder, count, words, quote(converted[:3]))
     if others:
-        logger.info("%s: %s files are not named like audio: %s", folder, f"{len(others):,}", quote(others[:3]))
+        count = f"{len(others):,}"
+        logger.warning("%s: %s files are not named like recordings, and not read: %s", folder, count, quote(others[:3]))
     if empty:
         logger.warning("%s: folders without a recording: %s", folder, quote(empty))

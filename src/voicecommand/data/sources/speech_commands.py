@@ -21,10 +21,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from voicecommand import files
+from voicecommand.audio.forms import is_of_system
 from voicecommand.data.sources.archives import fetch
 from voicecommand.data.splits import build
 from voicecommand.data.table import Rows
-from voicecommand.errors import InputError
+from voicecommand.errors import InputError, MissingColumn
 
 if TYPE_CHECKING:
     from datasets import DatasetDict
@@ -93,7 +94,7 @@ def load_speech_commands(
         raise InputError(f"data.test_path={test_path}: the separate test set is that of data.classes=12")
     missing = [column for column in columns if column not in COLUMNS]
     if missing:
-        raise InputError(f"speech_commands: columns {missing} were asked for, it has {list(COLUMNS)}")
+        raise MissingColumn(f"speech_commands: columns {missing} were asked for, it has {list(COLUMNS)}", missing[0])
     published = PUBLISHED.get(re.sub("^https:", "http:", str(path)))
     root = fetch(str(path), sha256 or published, "data.path")
     splits = _read_lists(root, version)
@@ -116,14 +117,20 @@ def load_speech_commands(
 def _list_clips(root: Path, folders: Iterable[str] | None = None) -> list[str]:
     """The ids ("word/file.wav") of the clips below ``root``, sorted: of all words, or of the named folders."""
     if folders is None:
-        folders = [entry.name for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith(("_", "."))]
+        folders = [
+            entry.name
+            for entry in root.iterdir()
+            if entry.is_dir() and not (entry.name.startswith("_") or is_of_system(entry.name))
+        ]
     absent = [name for name in folders if not (root / name).is_dir()]
     if absent:
         raise InputError(f"{root}: no folder {absent[0]!r}: not a test set of 12 classes")
     clips = []
     for folder in sorted(folders):
         with os.scandir(root / folder) as entries:
-            names = [entry.name for entry in entries if entry.is_file(follow_symlinks=False)]
+            names = [
+                entry.name for entry in entries if entry.is_file(follow_symlinks=False) and not is_of_system(entry.name)
+            ]
         clips += [f"{folder}/{name}" for name in sorted(names) if name.endswith(".wav")]
     return clips
 
@@ -175,7 +182,7 @@ def _cut_silence(root: Path, split: str, count: int) -> list[str]:
     from voicecommand.audio.clips import to_int16
     from voicecommand.audio.decode import read_audio
 
-    sources = sorted((root / NOISE).glob("*.wav"))
+    sources = sorted(file for file in (root / NOISE).glob("*.wav") if not is_of_system(file.name))
     if not sources:
         raise InputError(f"{root}: no {NOISE}/*.wav to cut silence from")
     noises: dict[Path, np.ndarray] = {}
