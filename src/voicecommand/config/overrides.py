@@ -156,9 +156,7 @@ def finish(name: str, config: DictConfig, choices: dict[str, Any], overrides: li
     _expand_home(config)
     with open_dict(config):
         config.choices = choices
-        given = {override.split("=")[0] for override in overrides}
-        if given & LENGTHS and "training.min_steps" not in given and config.get("training"):
-            config.training.min_steps, config.training.max_epochs = 0, None  # whoever names a length gets it
+    take_length(config, overrides)
     for key, least in (("seed", 0), ("early_stopping", 1), ("threads", 1), ("num_proc", 1)):
         if config.get(key) is not None and not least <= config[key] < 2**32:
             raise InputError(f"{key}={config[key]}: give at least {least}, below 2^32")
@@ -180,6 +178,13 @@ def _expand_home(node: DictConfig | ListConfig) -> None:
             _expand_home(node[key])
         elif isinstance(node[key], str) and HOME.match(node[key]):
             node[key] = os.path.expanduser(node[key])
+
+
+def take_length(config: DictConfig, overrides: list[str]) -> None:
+    """Drop our limits of the length of training where an override names a length: whoever names one gets it."""
+    given = {override.split("=")[0] for override in overrides}
+    if given & LENGTHS and "training.min_steps" not in given and config.get("training"):
+        config.training.min_steps, config.training.max_epochs = 0, None
 
 
 def _check_targets(node: Any, path: str = "") -> None:

@@ -22,7 +22,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf, open_dict
 
 from voicecommand.config import groups
 from voicecommand.config.groups import COMPOSITION_ERRORS, compose_files
-from voicecommand.config.overrides import check_overrides, expand_home, explain, finish
+from voicecommand.config.overrides import check_overrides, expand_home, explain, finish, take_length
 from voicecommand.config.schema import register_schemas, training_defaults
 from voicecommand.errors import InputError
 from voicecommand.run import exits, logs, machine, processes
@@ -102,6 +102,7 @@ def format_config(name: str, overrides: list[str], package: str | None = None) -
     config = compose_files(name, overrides)
     with open_dict(config):
         del config["hydra"]
+    take_length(config, overrides)
     content: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
     unset = sorted(key for key, value in (content.get("training") or {}).items() if value == MISSING)
     defaults = training_defaults()
