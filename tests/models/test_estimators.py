@@ -83,6 +83,33 @@ def test_the_temperature_lowers_the_log_loss_on_examples_that_were_not_fitted() 
     assert log_loss(fitted) < min(log_loss(1.0), log_loss(fitted * 3), log_loss(fitted / 3))
 
 
+@pytest.mark.parametrize("copies", [1, 8])
+def test_separable_rows_do_not_make_probabilities_certain(copies: int, caplog: pytest.LogCaptureFixture) -> None:
+    rows = rows_of(["call", "off", "on", "play"], copies=copies, noise=0.0)
+    with caplog.at_level("WARNING"):
+        estimator, encoded, _ = fit(TfidfSvm(), rows)
+    n = len(rows)
+    assert f"only 0 of {n} held-out examples of train are wrong, too few" in caplog.text
+    assert estimator.held_out is not None
+    confidence = to_probabilities(estimator.held_out).max(axis=1)
+    # as sure on average as n right answers allow: the next one is right with a chance of about (n + 1) / (n + 2)
+    assert 1 - 4 / n < confidence.mean() < 1 - 0.25 / n
+    assert to_probabilities(estimator(encoded)).max() < 1 - 1e-7
+
+
+def test_a_fold_has_the_features_that_its_rows_alone_would_have() -> None:
+    from voicecommand.models.text_features import TfidfFeatures
+
+    rows = rows_of(["call", "off", "on"], noise=0.0)
+    chosen = np.arange(0, len(rows), 2)
+    features, alone = TfidfFeatures((1, 2), (2, 5)), TfidfFeatures((1, 2), (2, 5))
+    refitted = features.refit(features.fit(rows), chosen)
+    alone.fit(rows.select(chosen))
+    expected = alone(rows)
+    np.testing.assert_allclose((refitted @ refitted.T).toarray(), (expected @ expected.T).toarray(), atol=1e-5)
+    assert features.width() > alone.width(), "the whole has terms that the fold lacks"
+
+
 def test_folds_keep_a_template_on_one_side() -> None:
     """A template is one text many times: out of fold it is unknown, and the temperature says so."""
     labels = ["call", "off", "on"]

@@ -7,6 +7,7 @@ import dataclasses
 import io
 import json
 import re
+import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -100,7 +101,8 @@ def run_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     blocks = write_all(directory, splits)
     (directory / "run.json").write_text(json.dumps(RUN))
     (directory / "history.json").write_text(json.dumps(HISTORY))
-    save_model(directory)
+    found = json.loads((directory / "metrics.json").read_text())["rejection"]
+    save_model(directory, threshold=found["threshold"], threshold_set_on=found["set_on"])
     report_page.write_report(directory, blocks)
     return directory
 
@@ -119,8 +121,7 @@ def save_model(directory: Path, **changes: Any) -> None:
         "format": 2,
         "task": task | changes.pop("task", {}),
         "vocabulary": {"labels": LABELS},
-        "threshold": 0.61,
-        "threshold_keeps": 0.95,
+        "threshold": 0.8,
     }
     (directory / "model").mkdir(exist_ok=True)
     (directory / "model" / "voicecommand.json").write_text(json.dumps(saved | changes))
@@ -527,12 +528,60 @@ def test_the_card_is_valid_for_the_hub(run_directory: Path) -> None:
     results = {r.metric_name: (r.metric_value, r.dataset_name, r.dataset_split) for r in data.eval_results}
     assert results["Accuracy"] == (0.8, "commands", "test") and "Macro F1" in results
     assert 'pipeline("text-classification", model="DIR_OR_HUB_ID")' in text
-    for expected in ("**0.610**", "f1n9e2", "fewer than 10 groups", "80.0 % (", "bootstrap over 5 groups"):
+    for expected in (
+        "**0.800** (set by reject.keep=0.95 of 30 examples of validation: keeps",
+        "f1n9e2",
+        "fewer than 10 groups",
+        "80.0 % (",
+        "bootstrap over 5 groups",
+    ):
         assert expected in text
     assert "<script>" not in text and r"play\|music" in text
     assert "\n\n\n" not in text
     table = [line for line in text.splitlines() if line.startswith("| test ")]
     assert [len(re.findall(r"(?<!\\)\|", line)) for line in table] == [7, 5]
+
+
+def test_the_card_of_a_moved_threshold_has_no_figures_of_the_old_one(run_directory: Path, tmp_path: Path) -> None:
+    set_on = {
+        "data": "folder", "rule": "keep", "asked": 0.9, "splits": ["test"], "examples": 50, "is_synthetic": False,
+        "share": {"value": 0.9, "low": 0.8, "high": 0.95, "method": "Wilson", "note": None}, "note": "it rests on 5",
+    }  # fmt: skip
+    shutil.copy(run_directory / "metrics.json", tmp_path)
+    save_model(tmp_path, threshold=0.4321, threshold_set_on=set_on)
+    text = report_page.write_model_card(tmp_path).read_text()
+    assert "below **0.432** (set by reject.keep=0.9 of 50 examples of folder, test: keeps 90.0 % (" in text
+    assert "Threshold: it rests on 5." in text and "| test |" in text
+    assert "at the threshold |" not in text and "still accepts up to" not in text
+
+
+def test_the_page_has_the_curve_of_right_answers_kept_and_what_to_do_next(run_directory: Path, tmp_path: Path) -> None:
+    splits = [predictions_of("validation"), predictions_of("out_of_scope_validation", None, True)]
+    metrics = evaluate_labels(splits) | {"advice": ["Bring <more> examples of 'a'."]}
+    blocks = build_blocks(LABEL_EVALUATORS, splits, metrics)
+    (curves,) = [block for block in blocks if isinstance(block, Curves) and block.mark]
+    assert [series.name for series in curves.series] == [
+        "accepted, validation",
+        "right answers that are kept",
+        "accuracy of the accepted",
+        "false accepts, out_of_scope_validation",
+    ]
+    kept = curves.series[1].y
+    assert kept[0] == 100 and kept[-1] == 0
+    written.write_evaluation(tmp_path, splits, metrics, blocks)
+    page = Page(report_page.write_report(tmp_path, blocks).read_text())
+    assert "What to do next Bring <more> examples of 'a'." in page.text
+    assert "Threshold 0.800, set by reject.keep=0.95 of 30 examples of validation: keeps 100.0 %" in page.text
+    assert "advice: Bring <more> examples" in terminal.format_summary(metrics)
+
+
+def test_report_and_card_say_that_a_threshold_of_synthetic_speech_is_not_for_people(tmp_path: Path) -> None:
+    split = dataclasses.replace(predictions_of("validation"), is_synthetic=True)
+    blocks = write_all(tmp_path, [split])
+    assert "is not for real people yet" in Page(report_page.write_report(tmp_path, blocks).read_text()).text
+    found = json.loads((tmp_path / "metrics.json").read_text())["rejection"]
+    save_model(tmp_path, threshold=found["threshold"], threshold_set_on=found["set_on"])
+    assert "is not for real people yet" in report_page.write_model_card(tmp_path).read_text()
 
 
 def test_the_card_of_an_estimator_says_how_to_load_it(tmp_path: Path) -> None:
