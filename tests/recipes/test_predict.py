@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from types import ModuleType
 
@@ -214,6 +215,8 @@ def test_a_filter_answers_each_line_before_the_next_one_comes(text_run: Path) ->
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     with subprocess.Popen(command, env=variables, **pipes) as process:
         assert process.stdin and process.stdout and process.stderr
+        deadline = threading.Timer(100, process.kill)  # an answer that is kept back would be waited for
+        deadline.start()
         for line, text in ((b"play music\n", "play music"), ("spiel f\u00fcr mich\n".encode(), "spiel f\u00fcr mich")):
             process.stdin.write(line)
             process.stdin.flush()
@@ -222,4 +225,5 @@ def test_a_filter_answers_each_line_before_the_next_one_comes(text_run: Path) ->
         process.stdin.write(b"play music\n")
         process.stdin.close()
         assert process.stderr.read() == b""
+        deadline.cancel()
     assert process.returncode == 0

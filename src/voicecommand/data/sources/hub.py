@@ -110,7 +110,7 @@ def _fetch(path: str, name: str | None, revision: str | None) -> DatasetDict:
         ) from None
     except ConnectionError:
         raise InputError(
-            f"{what}: the hub cannot be reached, and the data set is not in the cache; {CACHE}, {INSTEAD}"
+            f"{what}: the hub cannot be reached, and the data set is not in the cache; {CACHE}, or {INSTEAD}"
         ) from None
     except Exception as error:  # it reads files from anywhere, which may cause any error
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
@@ -151,7 +151,9 @@ def is_within_reach(name: str, revision: str | None, kind: Literal["dataset", "m
         if isinstance(error, errors.RevisionNotFoundError | errors.RepositoryNotFoundError | errors.HFValidationError):
             raise error
         # no name service, a proxy's page, a time-out or offline mode: all mean the same here
-        logger.info("the hub cannot be reached (%s): looking in the cache", error)
+        offline = isinstance(error, errors.OfflineModeIsEnabled)
+        why = "HF_HUB_OFFLINE is set" if offline else f"{error}; HF_HUB_OFFLINE=1 would not ask"
+        logger.info("the hub cannot be reached (%s): looking in the cache", why)
     return not failures
 
 
