@@ -209,7 +209,7 @@ CASES = [
     Case("weight of an unknown label", (*FILE, "model.class_weights={on: 1, of: 1, play: 1}"), r"one weight for each label"),
     Case("negative weight", (*FILE, "model.class_weights={on: 1, off: -1, play: 1}"), r"above 0"),
     Case("n-grams of letters", (*FILE, "model.word_ngrams=[1,two]"), r"model\.word_ngrams=.*tuple\[int, int\]"),
-    Case("too many layers", (*TINY, "tuning=last_layers", "tuning.layers=9"), r"tuning\.layers=9: the checkpoint has 2 layers"),
+    Case("too many layers", (*TINY, "tuning=last_layers", "tuning.layers=9"), r"tuning\.layers=9: the checkpoint has 3 layers"),
     Case("no decay", (*TINY, "tuning.layer_decay=0"), r"tuning\.layer_decay=0.*above 0"),
     Case("stopping on nothing", (*TINY, "training.eval_strategy=no", "training.load_best_model_at_end=false"),
          r"early_stopping=5: needs training\.eval_strategy"),

@@ -229,6 +229,21 @@ def known_family(config: PretrainedConfig) -> Family | None:
     return FAMILIES.get(config.model_type)
 
 
+# Types of text networks whose layers are those of BERT, and the linear layer between the first token's vector and tanh.
+_LIKE_BERT = {
+    "bert": "bert.pooler.dense",
+    "roberta": "classifier.dense",
+    "xlm-roberta": "classifier.dense",
+    "camembert": "classifier.dense",
+}
+
+
+def dense_of_bert(config: PretrainedConfig) -> str | None:
+    """The name of the linear layer between the first token's vector and the tanh of a classifier of BERT's kind; None
+    of another kind."""
+    return _LIKE_BERT.get(config.model_type)
+
+
 def is_own_network(model_type: object) -> bool:
     """Whether a network of that type is our own, and so has no checkpoint."""
     return any(family.model_type == model_type and not family.is_pretrained for family in FAMILIES.values())

@@ -19,19 +19,14 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from voicecommand.models.families import dense_of_bert
+
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 logger = logging.getLogger(__name__)
 # With fewer training examples a label than this (on average), the head starts from frozen features.
 FEW = 64
-# Types whose layers are those of BERT, and the linear layer between the first token's vector and the classifier's tanh.
-MEAN_LAYERS = {
-    "bert": "bert.pooler.dense",
-    "roberta": "classifier.dense",
-    "xlm-roberta": "classifier.dense",
-    "camembert": "classifier.dense",
-}
 MEAN_SCALE = 30.0  # of the mean over tokens beside the residual, which the norm after it makes negligible
 TANH_SCALE = 0.3  # of normed vectors before the tanh, which is nearly linear there
 C = 10.0  # inverse strength of the regularisation of the logistic regression, on features of mean length 1
@@ -49,7 +44,7 @@ def add_mean_layer(model: PreTrainedModel) -> bool:
     The query is zero, so the attention is the same for all tokens; value and output are multiples of the identity, and
     the feed-forward part adds zero. All weights of it can be trained from there.
     """
-    name = MEAN_LAYERS.get(model.config.model_type)
+    name = dense_of_bert(model.config)
     if name is None:
         return False
     layers: Any = model.base_model.get_submodule("encoder.layer")

@@ -5,6 +5,8 @@ trainer      transformers.Trainer with exact global batches
 batches      batches of similar lengths, the same for any number of ranks
 losses       the loss of a step, with class weights and a teacher
 save         the trained model as stock libraries open it
+length       the length of a training, which follows the data
+folds        cross-validation, a fit for each fold
 unknown      text that the model does not know
 checkpoints  one more checkpoint after a signal
 progress     the progress bar and a line for each evaluation
