@@ -57,6 +57,7 @@ def test_the_figures_are_of_rows_that_were_held_out_and_the_saved_model_knows_al
     assert metrics["rejection"]["threshold"] == read_json(run / "model", "voicecommand.json")["threshold"]
     assert record["data"]["folds"] == 4 and record["data"]["splits"]["train"]["rows"] == 120
     assert [read_json(run / "folds" / str(i), "figures.json")["held_out"] for i in (1, 2, 3, 4)] == [30] * 4
+    assert not list(run.glob("folds/*/model")), "a finished run keeps the model of all rows only"
     said = "The saved model was trained on all of them, and its own accuracy is not measured."
     for text in (output, (run / "report.html").read_text(), (run / "model" / "README.md").read_text()):
         assert re.search(r"the figures are of 4 models of the same recipe", text) and said in text

@@ -34,6 +34,13 @@ def can_resume(run: Path) -> bool:
     return is_saved or any(find_newest(stage) or (stage / STAGE).is_file() for stage in stages)
 
 
+def tidy(run: Path) -> None:
+    """Remove what only an unfinished run needs: the checkpoints, and the models of the folds."""
+    folds = [path for kind in ("model", FOLDER) for path in (run / FOLDS).glob(f"*/{kind}")]
+    for path in (run / FOLDER, *folds):
+        shutil.rmtree(path, ignore_errors=True)
+
+
 def remove(run: Path) -> None:
     """Remove checkpoints and folds that can't be resumed."""
     for name in (FOLDER, FOLDS):

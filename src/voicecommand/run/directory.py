@@ -124,7 +124,7 @@ class Run:
                     yield self
                 self._write_status("finished", 0)
                 if not self.keep_checkpoints:
-                    shutil.rmtree(self.directory / checkpoints.FOLDER, ignore_errors=True)
+                    checkpoints.tidy(self.directory)
             except BaseException as error:
                 if isinstance(error, InputError) and (is_new or aside):
                     self._remove(aside)

@@ -118,7 +118,7 @@ class Answerer:
         return _in_order(numbers, parts, losses, encoded)
 
     def respond(self, encoded: Encoded) -> NDArray[np.float32]:
-        """The network's raw output before it is decoded, `[n, ...]` in the order of the rows, on one rank."""
+        """The network's raw output before it is decoded, `[n, ...]` in the order of the rows; each rank answers all."""
         numbers, raws = [], []
         for chosen, raw, _ in self._batches(encoded):
             assert isinstance(raw, torch.Tensor)
@@ -130,7 +130,7 @@ class Answerer:
         """(row numbers, columns, losses) by batch, of this rank's rows."""
         assert isinstance(self.task, NetworkTask)
         numbers, parts, losses = [], [], []
-        for chosen, raw, batch in self._batches(encoded):
+        for chosen, raw, batch in self._batches(encoded, is_shared=True):
             loss = self.task.loss_of(raw, batch)
             numbers += chosen
             losses.append(None if loss is None else loss.cpu().numpy())
@@ -138,12 +138,12 @@ class Answerer:
             parts.append(self.task.decode(raw, self.vocabulary, self.decoding))
         return numbers, parts, losses
 
-    def _batches(self, encoded: Encoded) -> Iterator[tuple[list[int], Raw, Batch]]:
-        """(row numbers, raw output, batch) of this rank's rows. Rows are sorted by length, so that there is little
-        padding, the longest first, so that the peak of memory comes first."""
+    def _batches(self, encoded: Encoded, is_shared: bool = False) -> Iterator[tuple[list[int], Raw, Batch]]:
+        """(row numbers, raw output, batch) of the rows, or of this rank's share. Rows are sorted by length, so that
+        there is little padding, the longest first, so that the peak of memory comes first."""
         assert isinstance(self.task, NetworkTask)
         order = np.argsort(-np.asarray(encoded.lengths), kind="stable")
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
+        if is_shared and torch.distributed.is_available() and torch.distributed.is_initialized():
             order = order[torch.distributed.get_rank() :: torch.distributed.get_world_size()]
         device, read = self.network.device, encoded.reader()
         for start in range(0, len(order), self.batch_size):

@@ -20,7 +20,7 @@ import numpy as np
 from voicecommand import files
 from voicecommand.columns import CROSS_VALIDATION, HELD_OUT_IN
 from voicecommand.evaluation.base import Answers
-from voicecommand.run import processes
+from voicecommand.run import checkpoints, processes
 from voicecommand.tasks import saved
 from voicecommand.tasks.predicting import collect_answers
 from voicecommand.training import fit, length, save
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from voicecommand.tasks.base import Encoded, Processor, Task, Vocabulary
 
 logger = logging.getLogger(__name__)
-FOLDER = "folds"
 
 
 def cross_validate(
@@ -68,7 +67,7 @@ def cross_validate(
     for name in names:
         held = [row for row, number in enumerate(held_out_in) if number == name]
         kept = [row for row, number in enumerate(held_out_in) if number != name]
-        directory = run.directory / FOLDER / name
+        directory = run.directory / checkpoints.FOLDS / name
         if processes.agree((directory / "model").is_dir):
             logger.info("fold %s of %d is finished already", name, len(names))
         else:
@@ -79,7 +78,7 @@ def cross_validate(
                 {"train": encoded["train"].select(kept)}, run=run, args=_arguments_of(directory, args, len(kept)),
                 tuning=tuning, augmentation=augmentation, seed=seed,
             )  # fmt: skip
-            _save(trained, task, processor, vocabulary, directory)
+            _save(trained, task, processor, vocabulary, directory, run)
             run.resume = False  # the next fits start at step 0
             del trained
             gc.collect()  # a Trainer is in a circle of references, and holds memory of the device
@@ -97,18 +96,19 @@ def _arguments_of(directory: Path, args: TrainingArguments | None, rows: int) ->
     """The arguments of a fold: the length of its own rows, no validation, and its own folder of checkpoints."""
     own, _ = length.follow_data(args, None, rows, 0)
     if own is not None:
-        own.output_dir = str(directory / "checkpoints")
+        own.output_dir = str(directory / checkpoints.FOLDER)
     return own
 
 
 def _save(
-    trained: fit.Trained, task: Task, processor: Processor | None, vocabulary: Vocabulary, directory: Path
+    trained: fit.Trained, task: Task, processor: Processor | None, vocabulary: Vocabulary, directory: Path, run: Run
 ) -> None:
-    """Write the log and the model of a finished fold, whose checkpoints are of no more use."""
+    """Write the log and the model of a finished fold, after which its checkpoints are of no more use."""
     if processes.RANK == 0:
         files.write_json(directory / "history.json", trained.history)
         save.save(trained.model, task, processor, vocabulary, directory / "model")
-        shutil.rmtree(directory / "checkpoints", ignore_errors=True)
+        if not run.keep_checkpoints:
+            shutil.rmtree(directory / checkpoints.FOLDER, ignore_errors=True)
     processes.wait_for_all()
 
 
@@ -128,5 +128,6 @@ def _pool(parts: Sequence[Answers]) -> Answers:
         references={k: [value for part in parts for value in part.references[k]] for k in first.references},
         columns=columns,
         groups=None if first.groups is None else [group for part in parts for group in part.groups or ()],
+        is_synthetic=all(part.is_synthetic for part in parts),
         seconds=None if first.seconds is None else [value for part in parts for value in part.seconds or ()],
     )
