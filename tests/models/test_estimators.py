@@ -89,7 +89,7 @@ def test_separable_rows_do_not_make_probabilities_certain(copies: int, caplog: p
     with caplog.at_level("WARNING"):
         estimator, encoded, _ = fit(TfidfSvm(), rows)
     n = len(rows)
-    assert f"only 0 of {n} held-out examples of train are wrong, too few" in caplog.text
+    assert f"none of {n} held-out examples of train is wrong, too few" in caplog.text
     assert estimator.held_out is not None
     confidence = to_probabilities(estimator.held_out).max(axis=1)
     # as sure on average as n right answers allow: the next one is right with a chance of about (n + 1) / (n + 2)
