@@ -216,8 +216,8 @@ def _log_calibration(scores: NDArray[np.float64], labels: NDArray[np.int64], tem
         logger.warning("probabilities are not calibrated: too few examples of a label to hold any out")
     elif errors < FEW_ERRORS:
         logger.warning(
-            "probabilities: %s of %d held-out examples of train %s wrong, too few to calibrate by: take them as an order,"
-            " not as chances",
+            "probabilities: %s of %d held-out examples of train %s wrong, too few to calibrate by: take them as an"
+            " order, not as chances",
             errors or "none", n, "are" if errors > 1 else "is",
         )  # fmt: skip
     else:
