@@ -116,7 +116,8 @@ def confidence_blocks(
         found.append(_acceptance(main, other, rejection["threshold"]))
     if rejection:
         how = "" if rejection["set_on"] is None else f", set by {setting_in_words(rejection['set_on'])}"
-        said = (f"Threshold {format_threshold(rejection['threshold'])}{how}.", *moved_in_words(rejection))
+        moved = (f"{text[0].upper()}{text[1:]}." for text in moved_in_words(rejection))
+        said = (f"Threshold {format_threshold(rejection['threshold'])}{how}.", *moved)
         found += [Notes("" if found else "Confidence and rejection", said), _rejection_table(rejection)]
         found += _false_accepts(list(outside.values()), rejection["threshold"])
     return found
