@@ -14,14 +14,16 @@ def main(config):
     from voicecommand.evaluation.threshold import Rule
     from voicecommand.report import terminal
     from voicecommand.run import records
-    from voicecommand.tasks import saved
 
     rule = Rule(**config.reject)
     if run.is_finished:
         if program.is_main_process():
             check_data(config, run)
         run.say_finished()
-        saved.say_unused_rule(run.directory, rule)
+        if rule.is_given:  # only then, because it imports torch
+            from voicecommand.tasks import saved
+
+            saved.say_unused_rule(run.directory, rule)
     else:
         identity.log_plan(config, run)
         train(config, run, rule)
