@@ -36,12 +36,9 @@ LAUNCH := ACCELERATE_USE_CPU=true $(LAUNCH)
 endif
 endif
 
-# The newest finished run of the main job, or nothing.
-LATEST_RUN = { grep -ls '"state": *"finished"' runs/commands/bert-full-s*/status.json || true; } \
-	| xargs -r ls -t | head -n 1 | xargs -r dirname
-# The run that was asked for, or that one, which is trained first where there is none.
-CHOSEN_RUN = "$(or $(RUN),$$($(LATEST_RUN)))"
-ENSURE_RUN = $(if $(RUN),:,test -n "$$($(LATEST_RUN))" || $(MAKE) train ARGS= PROCESSES=1)
+# The run that was asked for, or the newest finished one; where there is none, the main job is trained first.
+CHOSEN_RUN = $(or $(RUN),latest)
+ENSURE_RUN = $(if $(RUN),:,grep -qs '"state": *"finished"' runs/*/*/status.json || $(MAKE) train ARGS= PROCESSES=1)
 
 .PHONY: help setup same-python audit train evaluate predict robustness sweep test test-slow journeys lint format ci benchmark results clean
 
@@ -73,19 +70,17 @@ $(READY): pyproject.toml constraints.txt
 train: $(READY) ## train and report; model=bert data=commands unless ARGS says otherwise
 	$(LAUNCH) recipes/train.py $(MAIN_JOB)
 
-evaluate: $(READY) ## the report of a saved run on a data set: RUN=DIR, or the newest main run
+evaluate: $(READY) ## the report of a saved run on its own data or ARGS="data=...": RUN=DIR, or the newest run
 	@$(ENSURE_RUN)
-	$(BIN)/python recipes/evaluate.py run=$(CHOSEN_RUN) \
-		$(strip $(call unless_given,data=commands) $(call unless_given,split=test) $(ARGS))
+	$(BIN)/python recipes/evaluate.py 'run=$(CHOSEN_RUN)' $(ARGS)
 
-predict: $(READY) ## labels for commands: ARGS="'turn it off'" or ARGS="--input FILE"; RUN=DIR, or the newest main run
+predict: $(READY) ## labels for commands: ARGS="'turn it off'" or ARGS="--input FILE"; RUN=DIR, or the newest run
 	@$(ENSURE_RUN)
-	@$(BIN)/python recipes/predict.py $(CHOSEN_RUN) $(or $(ARGS),'turn the lights off')
+	@$(BIN)/python recipes/predict.py '$(CHOSEN_RUN)' $(or $(ARGS),'turn the lights off')
 
-robustness: $(READY) ## a saved run under noise, or a recogniser's errors: RUN=DIR, or the newest main run
+robustness: $(READY) ## a saved run under noise, or a recogniser's errors: RUN=DIR, or the newest run
 	@$(ENSURE_RUN)
-	$(BIN)/python recipes/robustness.py run=$(CHOSEN_RUN) \
-		$(strip $(call unless_given,data=commands) $(ARGS))
+	$(BIN)/python recipes/robustness.py 'run=$(CHOSEN_RUN)' $(ARGS)
 
 audit: $(READY) ## the problems of a data set: ARGS="data=file data.path=FILE", or the built-in commands
 	$(BIN)/python recipes/audit.py $(strip $(call unless_given,data=commands) $(ARGS))
