@@ -3,6 +3,7 @@
 table        the columns of a source under our names, or an error that names the rows
 paths        checks of the paths of audio files
 splits       the rule that makes missing splits
+placing      which split or fold a key belongs to
 stream       commands to answer, as they come
 text         texts without differences in case and punctuation
 prepared     recordings decoded once, into a cache that runs share
