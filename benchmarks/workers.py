@@ -119,7 +119,16 @@ def measure_seeds(
 
 def bare_settings(training: dict[str, Any], batch_size: int) -> dict[str, Any]:
     """The training settings of a recipe, less what evaluates, saves or shows; one batch a step."""
-    left_out = ("eval_", "save_", "load_best", "metric_for", "greater_is", "num_train_epochs")
+    left_out = (
+        "eval_",
+        "save_",
+        "load_best",
+        "metric_for",
+        "greater_is",
+        "num_train_epochs",
+        "min_steps",
+        "max_epochs",
+    )
     return {k: v for k, v in training.items() if not k.startswith(left_out)} | {
         "per_device_train_batch_size": batch_size,
         "gradient_accumulation_steps": 1,

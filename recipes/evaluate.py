@@ -35,6 +35,7 @@ def main(config):
     dataset = splits.choose_evaluation(given.dataset, config.split)
     model.check_labels(dataset)
     rule.check(dataset, config.split)
+    measured.warn_of_test(given, config)
     dataset = fit.prepare(dataset, columns.reads, config.num_proc)
     findings.check(dataset, columns.needed, required=(config.split,))
     data = fingerprint.describe_data(given.name, dataset, {}, columns.known)

@@ -11,6 +11,7 @@ from voicecommand.config import arguments, identity, objects, program
 @program.recipe("train")
 def main(config):
     run = identity.open_run(config)
+    from voicecommand.evaluation import scikit_learn
     from voicecommand.evaluation.threshold import Rule
     from voicecommand.report import terminal
     from voicecommand.run import records
@@ -20,6 +21,8 @@ def main(config):
         if program.is_main_process():
             check_data(config, run)
         run.say_finished()
+        if config.metrics:
+            scikit_learn.say_unused(config.metrics, run.directory)
         if rule.is_given:  # only then, because it imports torch
             from voicecommand.tasks import saved
 
@@ -72,8 +75,9 @@ def train(config, run, rule):
     vocabulary = task.learn(dataset["train"])
     processor = task.load_processor(vocabulary)
     encoded = fit.encode(dataset, task, processor, vocabulary)
-    rows = (len(dataset[split]) if split in dataset else 0 for split in ("train", "validation"))
-    final, early_stopping = length.follow_data(args, config.early_stopping, *rows)
+    task = task.settle(encoded["train"], vocabulary)
+    rows = {split: len(dataset[split]) if split in dataset else 0 for split in ("train", "validation")}
+    final, early_stopping = length.follow_data(args, config.early_stopping, **rows)
     model = task.load_model(vocabulary, processor)
 
     truncated = {split: rows.truncated for split, rows in encoded.items()}
@@ -96,7 +100,7 @@ def train(config, run, rule):
         if program.is_main_process():
             metrics = evaluate(evaluators, answers, rule=rule, held_out=trained.held_out)
             metrics["advice"] = advise_on_labels(metrics, encoded["train"].references.get("label", []))
-            metrics["advice"] += length.advise_on_length(trained.history, final)
+            metrics["advice"] += length.advise_on_length(trained.history, final, rows["validation"])
             fingerprint.add(data, "unknown", unknown.count(task, trained.model, encoded))
             record = identity.record(config, args) | {"example": example}
             metrics |= records.write_record(run, record, task.describe(), data, trained.figures, trained.history)

@@ -93,6 +93,15 @@ def test_the_head_is_random_with_many_rows_or_without_pretrained_weights(
     assert "head: starts as logistic regression" in caplog.text and "fewer than 64 examples a label" in caplog.text
 
 
+def test_auto_is_decided_once_for_all_folds(checkpoints: dict[str, Path]) -> None:
+    from voicecommand.tasks.base import Encoded, Vocabulary
+
+    task, two = TextClassification(checkpoint=str(checkpoints["bert_uncased"])), Vocabulary(labels=("a", "b"))
+    rows = {count: Encoded({"length": [1] * count}) for count in (127, 128)}
+    assert [task.settle(rows[count], two).head_start for count in (127, 128)] == ["fitted", "random"]
+    assert task.settle(rows[128], two).settle(rows[127], two).head_start == "random"
+
+
 def test_a_start_that_does_not_exist_is_refused() -> None:
     with pytest.raises(InputError, match=r"model\.head_start=warm: give auto, fitted, random"):
         TextClassification(checkpoint="x", head_start="warm")

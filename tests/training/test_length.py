@@ -98,7 +98,8 @@ def test_a_run_that_still_improves_at_its_end_says_what_to_set(
 ) -> None:
     args = arguments(tmp_path, metric_for_best_model=name, greater_is_better=greater)
     history = [{"step": 10 * (i + 1), f"eval_{name}": value} for i, value in enumerate(values)]
-    found = length.advise_on_length(history, args)
+    assert length.advise_on_length(history, args, 99) == [], "too few rows to tell"
+    found = length.advise_on_length(history, args, 100)
     assert bool(found) == advised
     if advised:
         assert found[0].endswith("training.num_train_epochs=4") and f"{values[-1]:.3f}" in found[0]

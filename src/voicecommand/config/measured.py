@@ -68,6 +68,12 @@ def load_data(config: DictConfig, run: Path, columns: tuple[str, ...]) -> Measur
     return Measured(identity.data_name(choice, section), dataset, True)
 
 
+def warn_of_test(given: Measured, config: DictConfig) -> None:
+    """Warn if a threshold is set on the run's own test split, whose figures then are no test of it."""
+    if config.save and given.is_own and config.split == "test":
+        logger.warning("the threshold is set on the run's own test split, which can't measure it any more")
+
+
 def load_whole(config: DictConfig, split: str, columns: tuple[str, ...]) -> DatasetDict:
     """The splits of `config.data`. One's own data without splits is `split` as a whole, unless its split was set."""
     if config.choices.data in ("file", "folder", "hub") and _is_default(config.choices.data, config.data):

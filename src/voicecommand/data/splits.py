@@ -307,6 +307,10 @@ def choose_evaluation(dataset: DatasetDict, split: str) -> DatasetDict:
     """
     if split not in dataset:
         hint = f"; did you mean split={meant}" if (meant := split_of(split)) in dataset else ""
+        if any(HELD_OUT_IN in rows.column_names for rows in dataset.values()):
+            hint = (
+                ": it was cross-validated, and a model of all rows is measured on other ones: data=file data.path=FILE"
+            )
         raise InputError(f"split={split}: no such split; the data has {', '.join(dataset)}{hint}")
     return type(dataset)({name: dataset[name] for name in (split, f"{OUT_OF_SCOPE}_{split}") if name in dataset})
 

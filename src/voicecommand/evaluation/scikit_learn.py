@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
+import shlex
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +18,9 @@ from voicecommand.errors import InputError
 from voicecommand.evaluation.base import Answers, Evaluator
 from voicecommand.evaluation.blocks import Block
 from voicecommand.evaluation.intervals import ratio_with_interval, weighted_with_interval
+from voicecommand.files import read_json
+
+logger = logging.getLogger(__name__)
 
 ALWAYS = ("accuracy", "macro_f1", "ece")  # every label task has them
 
@@ -73,6 +79,18 @@ def append_metrics(evaluators: Sequence[Evaluator], names: Sequence[str]) -> tup
     return (*evaluators, ScikitLearn(tuple(dict.fromkeys(chosen))))
 
 
+def say_unused(names: Sequence[str], directory: Path) -> None:
+    """Warn if a command asks for metrics that the finished run `directory` was not measured by."""
+    splits = read_json(directory / "metrics.json")["splits"].values()
+    missing = [name for name in names if not any(str(name).removesuffix("_score") in split for split in splits)]
+    if missing:
+        logger.warning(
+            "metrics=[%s] is not used, because the run is finished; python recipes/evaluate.py run=%s"
+            " 'metrics=[%s]' measures it by them",
+            ",".join(missing), shlex.quote(str(directory)), ",".join(missing),
+        )  # fmt: skip
+
+
 def directions_of(names: Sequence[str]) -> dict[str, bool]:
     """Name -> whether greater is better, of the metrics that may choose the best checkpoint."""
     return {name: METRICS[name].greater_is_better for name in (str(n).removesuffix("_score") for n in names)}
@@ -96,6 +114,9 @@ def compute_metric(name: str, given: ArrayLike, references: ArrayLike, weights: 
             return 1.0  # scikit-learn takes two columns for a binary score
         settings["labels"] = np.arange(table.shape[1])
         given = table
+    elif metric.settings is MACRO:  # the mean over the labels that occur, as macro F1; a resample may lack some
+        counted = np.asarray(references) if weights is None else np.asarray(references)[np.asarray(weights) > 0]
+        settings["labels"] = np.unique(counted)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a label that is predicted and does not occur; undefined values
         value = float(getattr(metrics, metric.function)(references, given, sample_weight=weights, **settings))

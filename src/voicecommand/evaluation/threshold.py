@@ -92,11 +92,13 @@ class Rule:
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Answers to rows of train, each by a model that was not fitted on it: float64 and bool `[n]`, groups `[n]`."""
+    """Answers to rows of train, each by a model that was not fitted on it: float64 and bool `[n]`, groups `[n]`, and
+    whether all of them are synthetic speech."""
 
     confidence: NDArray[np.float64]
     is_right: NDArray[np.bool_]
     groups: Sequence[str | None] | None = None
+    is_synthetic: bool = False
 
 
 def keep_share(scores: ArrayLike, keep: float, least: float = 0.0) -> float:
@@ -129,7 +131,8 @@ def choose_threshold(
     Args:
         inside: the in-scope split to set it on.
         outside: the out-of-scope split, which only `false_accepts` needs.
-        held_out: of an estimator: more in-scope examples, which train holds.
+        held_out: of an estimator: more in-scope examples, which train holds; not used if they are synthetic speech and
+            the split is of people.
 
     Returns:
         threshold; rule (keep or false_accepts) and asked, its value; splits (names), examples and errors (wrong
@@ -151,7 +154,7 @@ def choose_threshold(
             raise InputError(f"{rule}: needs requests with labels of the model; name another split")
         used, splits, groups = inside, [inside.split], inside.groups
         scores, is_right = confidence(inside.probabilities), inside.predicted == inside.label_ids
-        if held_out is not None:
+        if held_out is not None and held_out.is_synthetic == inside.is_synthetic:
             splits = ["train (held out in turn)", *splits]
             scores = np.concatenate([held_out.confidence, scores])
             is_right = np.concatenate([held_out.is_right, is_right])

@@ -161,7 +161,8 @@ def _out_of_fold(
 ) -> NDArray[np.float64]:
     """Scores `[n, labels]` of each example from features and a classifier that were not fitted on its fold.
 
-    They are NaN if the other folds lack a label.
+    They are NaN for the examples of a label that has one group only, which every fold needs, and if the other folds
+    lack a label nevertheless.
     """
     from sklearn.base import clone
     from sklearn.model_selection import StratifiedGroupKFold
@@ -170,13 +171,18 @@ def _out_of_fold(
     counts = np.bincount(labels)
     count = len(counts)
     scores = np.full((len(labels), count), np.nan)
-    folds = min(FOLDS, len(np.unique(groups)), int(counts.max()))
+    pairs = np.unique(np.stack([labels, np.unique(groups, return_inverse=True)[1]]), axis=1)
+    is_rare = (np.bincount(pairs[0], minlength=count) < 2)[labels]
+    rare, often = np.flatnonzero(is_rare), np.flatnonzero(~is_rare)
+    folds = min(FOLDS, len(np.unique(groups[often])), int(counts.max()))
     if folds < 2:
         return scores
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # on labels with fewer examples than folds
-        splits = list(StratifiedGroupKFold(folds, shuffle=True, random_state=seed).split(matrix, labels, groups))
-    for fit, held in splits:
+        divide = StratifiedGroupKFold(folds, shuffle=True, random_state=seed).split
+        splits = [(often[fit], often[held]) for fit, held in divide(often, labels[often], groups[often])]
+    for kept, held in splits:
+        fit = np.sort(np.concatenate([rare, kept]))
         if len(np.unique(labels[fit])) < count:
             continue
         refitted = features.refit(matrix, fit)

@@ -67,6 +67,6 @@ def seen_tokens(train: Dataset, processor: PreTrainedTokenizerBase) -> Tensor:
     """Sorted ids of the tokens in train and of the padding, int64 `[seen]`."""
     import torch
 
-    column = train.data.column("input_ids").combine_chunks()
-    ids = np.unique(column.flatten().to_numpy(zero_copy_only=False))
+    column = train.with_format("arrow")["input_ids"][:]  # of the selected rows only, which `train.data` is not
+    ids = np.unique(column.combine_chunks().flatten().to_numpy(zero_copy_only=False))
     return torch.from_numpy(np.union1d(ids, [processor.pad_token_id]).astype(np.int64))

@@ -42,7 +42,8 @@ def report_warnings(metrics: dict[str, Any], run: dict[str, Any]) -> list[str]:
     set_on = (metrics["rejection"] or {}).get("set_on")
     found += [f"{text[0].upper()}{text[1:]}." for text in threshold_warnings(set_on)]
     if metrics["main_split"] == "validation":
-        found.append("No test split was read: the figures are of validation, which also chose the model.")
+        chose = " and also chose the checkpoint" if (run.get("training") or {}).get("best_step") is not None else ""
+        found.append(f"No test split was read: the figures are of validation, which set the threshold{chose}.")
     what = "texts were cut at the longest length"
     if is_speech(run):
         what = (

@@ -25,7 +25,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Generic, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, ClassVar, Generic, Self, TypeAlias, TypeVar
 
 import numpy as np
 import torch
@@ -267,6 +267,10 @@ class Task(ABC, Generic[ModelT, ProcessorT]):
     def learn(self, rows: Dataset) -> Vocabulary:
         """The vocabulary of the training rows; called before the processor is loaded."""
         return Vocabulary()
+
+    def settle(self, train: Encoded, vocabulary: Vocabulary) -> Self:
+        """The task with its `auto` settings decided by all rows of train, so that every fold has the same model."""
+        return self
 
     def load_processor(self, vocabulary: Vocabulary) -> ProcessorT | None:
         """The processor of the model's inputs; None for a model without one."""

@@ -228,8 +228,8 @@ def say_unused_rule(directory: Path, rule: Rule) -> None:
     set_on = read_settings(directory).set_on
     if rule.is_given and (set_on is None or (set_on["rule"], set_on["asked"]) != (rule.name, rule.asked)):
         logger.warning(
-            "%s is not used, because the run is finished; python recipes/evaluate.py run=%s split=validation %s"
-            " save=true moves its threshold",
+            "%s is not used, because the run is finished; python recipes/evaluate.py run=%s data=NAME %s save=true"
+            " moves its threshold on the data that you name, and overwrite=true trains again",
             rule, shlex.quote(str(directory)), rule,
         )  # fmt: skip
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -175,24 +175,35 @@ class TextClassification(LabelNetwork, _TextTask):
         train_seen_rows(prepared, seen_tokens(train.rows, processor))
         return prepared
 
+    def settle(self, train: Encoded, vocabulary: Vocabulary) -> Self:
+        """`head_start=auto` is fitted if the checkpoint is pretrained and train has few examples of each label."""
+        from voicecommand.models import head_start
+
+        if self.head_start != "auto":
+            return self
+        few = self.pretrained and head_start.has_few(len(train), len(vocabulary.labels))
+        if few:
+            logger.info("model.head_start=fitted: train has fewer than %d examples a label", head_start.FEW)
+        return replace(self, head_start="fitted" if few else "random")
+
     def _start_head(self, model: PreTrainedModel, train: Encoded, processor: PreTrainedTokenizerBase) -> None:
         """Fit a new head to the features of the frozen network, if `head_start` or the number of rows says so."""
         from voicecommand.models import head_start
+        from voicecommand.run.device import find_device
         from voicecommand.tasks.predicting import Answerer
 
         labels = np.asarray(train.rows["labels"][:])
         names = tuple((model.config.id2label or {}).values())
-        few = head_start.has_few(len(labels), len(names))
-        if self.head_start == "random" or (self.head_start == "auto" and not (few and self.pretrained)):
+        if self.settle(train, Vocabulary(labels=names)).head_start == "random":
             return
+        model.to(find_device()).eval()  # type: ignore[arg-type]
         weights = class_weights(self.class_weights, labels, names)
         added = head_start.add_mean_layer(model)
         answerer = Answerer(self, model, processor, Vocabulary(labels=names))
         if head_start.fit_head(model, labels, weights, lambda: answerer.respond(train)):
             logger.info(
-                "head: starts as logistic regression on the frozen network's features%s%s",
+                "head: starts as logistic regression on the frozen network's features%s",
                 ", the mean over tokens that one more layer makes" if added else "",
-                f" (train has fewer than {head_start.FEW} examples a label)" if self.head_start == "auto" else "",
             )
 
     def build_collator(

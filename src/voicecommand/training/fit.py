@@ -180,8 +180,9 @@ def fit(
         "steps": steps,
         "peak_memory_mb": round(machine.peak_memory_mb(), 1),
         "epochs": trainer.state.epoch,
-        "best_step": trainer.state.best_global_step,
-        "best_objective": trainer.state.best_metric,
+        # Trainer names the best step also where the last one is kept
+        "best_step": trainer.state.best_global_step if args.load_best_model_at_end else None,
+        "best_objective": trainer.state.best_metric if args.load_best_model_at_end else None,
     }
     import torch
 

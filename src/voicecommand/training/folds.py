@@ -19,6 +19,7 @@ import numpy as np
 
 from voicecommand import files
 from voicecommand.columns import CROSS_VALIDATION, HELD_OUT_IN
+from voicecommand.errors import InputError
 from voicecommand.evaluation.base import Answers
 from voicecommand.run import checkpoints, processes
 from voicecommand.tasks import saved
@@ -56,11 +57,16 @@ def cross_validate(
         args: as the configuration has them; each fold has the length that its own rows need.
 
     Raises:
+        InputError: a task with a teacher.
         Stopped, NonFiniteLoss: as in `fit.fit`; the folds before are kept.
     """
     train = dataset["train"]
     if HELD_OUT_IN not in train.column_names:
         return []
+    if getattr(task, "teacher", None):
+        raise InputError(
+            "data.split.folds: not with model.teacher, which may know the rows that are held out; leave one of them out"
+        )
     held_out_in = train[HELD_OUT_IN][:]
     parts: list[Answers] = []
     names = sorted({*held_out_in} - {""}, key=int)
@@ -89,6 +95,7 @@ def cross_validate(
         if processes.RANK == 0:
             files.write_json(directory / "figures.json", {"train": len(kept), "held_out": len(held), **figures})
         logger.info("fold %s of %d: %s", name, len(names), ", ".join(f"{k} {v:.4f}" for k, v in figures.items()))
+    fit.seed_everything(seed)  # the fit of all rows begins as if no fold had been fitted before, also after a resume
     return [_pool(parts)]
 
 

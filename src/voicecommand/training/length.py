@@ -98,13 +98,16 @@ def _strategy(name: str) -> IntervalStrategy:
     return IntervalStrategy(name)
 
 
-def advise_on_length(history: Sequence[Mapping[str, float]], args: TrainingArguments | None) -> list[str]:
+def advise_on_length(
+    history: Sequence[Mapping[str, float]], args: TrainingArguments | None, validation: int
+) -> list[str]:
     """A sentence if validation still improved late in the training, with what to set; otherwise nothing.
 
     Args:
         history: the log of Trainer.
+        validation: rows of that split; fewer than `CHOOSE_FROM` show no such thing.
     """
-    if args is None:
+    if args is None or validation < CHOOSE_FROM:
         return []
     name = str(args.metric_for_best_model).removeprefix("eval_")
     found = [(row["step"], row[f"eval_{name}"]) for row in history if f"eval_{name}" in row]
