@@ -51,9 +51,8 @@ METHODS = {
     "bert": Method(("model=bert",), (1, 5, 10, 50), 5),
     "bert lora": Method(("model=bert", "tuning=lora"), (1, 5, 10, 50), 5),
 }
-RECIPE = (
-    1  # raised by one when a change of the code, not of a setting, may change what bert gives: all is measured again
-)
+# Raised by one when a change of the code, not of a setting, may change what bert gives: all is measured again.
+RECIPE = 1
 QUIET = (
     "training.report_to=none",
     "training.disable_tqdm=true",

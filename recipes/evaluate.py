@@ -41,6 +41,8 @@ def main(config):
     data = fingerprint.describe_data(given.name, dataset, {}, columns.known)
     if given.is_own:
         fingerprint.warn_of_changes(records.read_data(run)[0], data)
+    else:
+        fingerprint.add(data, "trained_on", fingerprint.count_train_rows(run, dataset))
     answered = {split: model.answer_split(rows, split) for split, rows in dataset.items()}
     answers = [answers for answers, _ in answered.values()]
     metrics = evaluate(evaluators, answers, model.threshold, model.set_on, rule, move_on=config.split)

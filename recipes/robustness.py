@@ -38,6 +38,8 @@ def main(config):
     data = fingerprint.describe_data(given.name, dataset, {}, columns.known)
     if given.is_own:
         fingerprint.warn_of_changes(records.read_data(run)[0], data)
+    else:
+        fingerprint.add(data, "trained_on", fingerprint.count_train_rows(run, dataset))
 
     rows = dataset[config.split]
     commands, ids = saved.read_commands(rows, model.task), rows["id"][:]

@@ -102,6 +102,7 @@ def train(config, run, rule):
             metrics["advice"] = advise_on_labels(metrics, encoded["train"].references.get("label", []))
             metrics["advice"] += length.advise_on_length(trained.history, final, rows["validation"])
             fingerprint.add(data, "unknown", unknown.count(task, trained.model, encoded))
+            fingerprint.write_train_rows(run.directory, dataset["train"])
             record = identity.record(config, args) | {"example": example}
             metrics |= records.write_record(run, record, task.describe(), data, trained.figures, trained.history)
             saved.write_threshold(run.directory / "model", metrics["rejection"], data)

@@ -59,8 +59,13 @@ def describe_unread(path: str) -> str | None:
 
 
 def find_converted(path: str) -> str | None:
-    """The recording beside `path` that has its name but an ending that is read, as `conversion` makes it; or None."""
+    """The recording beside `path` that has its name but an ending that is read, as `conversion` makes it; or None.
+
+    Two recordings with one name and other endings, such as a.m4a and a.amr, can't both be made into it: then None.
+    """
     stem = os.path.splitext(path)[0]
+    if sum(os.path.isfile(stem + ending) for ending in (*RAW_ENDINGS, *OTHER_ENDINGS)) > 1:
+        return None
     return next((stem + ending for ending in AUDIO_ENDINGS if os.path.isfile(stem + ending)), None)
 
 

@@ -81,6 +81,9 @@ def load_whole(config: DictConfig, split: str, columns: tuple[str, ...]) -> Data
         dataset = objects.build(OmegaConf.create({"data": data}).data, columns=columns)
         if split in dataset:
             return dataset
+        if len(dataset) == 1 and (only := next(iter(dataset))) in MADE and split in MADE:
+            logger.info("the file's own name says %s; its %s rows are %s", only, f"{len(dataset[only]):,}", split)
+            return type(dataset)({split: dataset[only]})
         if split in MADE and "train" in dataset and not {*MADE} & {*dataset}:
             rows = dataset.pop("train")
             logger.info("the data has no splits: all its %s rows are %s", f"{len(rows):,}", split)

@@ -99,7 +99,7 @@ def check_overrides(name: str, overrides: list[str], multirun: bool = False) -> 
             raise InputError(f"{text}: several values need -m; if it is one value, quote it: '{key}=\"{value}\"'")
         if key in list_groups() and not override.is_sweep_override() and not isinstance(override.value(), str | int):
             raise InputError(f"{text}: give one name; {list_options(key)}")
-        if key == "data" and _is_path(str(override.value())):
+        if key == "data" and not override.is_sweep_override() and _is_path(str(override.value())):
             path = str(override.value())
             raise InputError(f"{text}: no such data set; for your own data write {_own_data(path)}")
         if key in ELSEWHERE:

@@ -8,13 +8,15 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from voicecommand import files
 from voicecommand.columns import GROUP_COLUMNS, HELD_OUT_IN
 from voicecommand.errors import InputError
 
 if TYPE_CHECKING:
-    from datasets import DatasetDict
+    from datasets import Dataset, DatasetDict
 
 logger = logging.getLogger(__name__)
+TRAIN_ROWS = "train_rows.json"
 ALWAYS = ("content", "text", "label", *GROUP_COLUMNS)
 # Audio is represented by `content`, the sha256 of its file; names of rows and files are not content.
 NEVER = ("audio", "id", "origin")
@@ -55,6 +57,36 @@ def fingerprint(dataset: DatasetDict, columns: Iterable[str] = ()) -> dict[str, 
 def _feed(digest: hashlib._Hash, values: Iterable[str]) -> None:
     encoded = [value.encode("utf-8") for value in values]
     digest.update(b"".join([b"%d:%b" % (len(value), value) for value in encoded]) + b"\n")
+
+
+def write_train_rows(directory: Path, train: Dataset) -> None:
+    """Write the hashes of the rows that a run is trained on into its directory, to recognise them in other data."""
+    files.write_json(directory / TRAIN_ROWS, sorted(set(_hash_rows(train))), indent=None)
+
+
+def count_train_rows(run: Path, dataset: DatasetDict) -> dict[str, int]:
+    """Split -> the number of its rows that the run was trained on, whatever file they are in; logged where there are
+    some. Empty for a run that does not say what it was trained on."""
+    try:
+        known = set(files.read_json(run / TRAIN_ROWS))
+    except (OSError, ValueError, TypeError):
+        return {}
+    counts = {name: sum(row in known for row in _hash_rows(rows)) for name, rows in dataset.items()}
+    for name, count in counts.items():
+        if count:
+            logger.warning(
+                "%s: the model was trained on %d of these %d rows, so its figures are too good",
+                name,
+                count,
+                len(dataset[name]),
+            )
+    return counts
+
+
+def _hash_rows(rows: Dataset) -> list[str]:
+    """The first 16 digits of the sha256 of each recording's file, or of each text."""
+    column = "content" if "content" in rows.column_names else "text"
+    return [hashlib.sha256(value.encode("utf-8")).hexdigest()[:16] for value in rows[column][:]]
 
 
 def describe_data(

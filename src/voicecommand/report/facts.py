@@ -53,6 +53,9 @@ def report_warnings(metrics: dict[str, Any], run: dict[str, Any]) -> list[str]:
     for name, split in ((run.get("data") or {}).get("splits") or {}).items():
         if split.get("truncated"):
             found.append(f"{name}: {split['truncated']:,} of {split['rows']:,} {what}.")
+        if split.get("trained_on"):
+            known = f"{split['trained_on']:,} of {split['rows']:,} examples"
+            found.append(f"{name}: the model was trained on {known}, so its figures are too good.")
         unknown = split.get("unknown") or {}
         if unknown and unknown["count"] > UNKNOWN_SHARE * unknown["of"]:
             share = f"{unknown['count']:,} of {unknown['of']:,} {unknown['unit']}"

@@ -123,8 +123,6 @@ class Run:
                 with self._signals():
                     yield self
                 self._write_status("finished", 0)
-                if not self.keep_checkpoints:
-                    checkpoints.tidy(self.directory)
             except BaseException as error:
                 if isinstance(error, InputError) and (is_new or aside):
                     self._remove(aside)
@@ -138,6 +136,8 @@ class Run:
                 if handler is not None:
                     logging.getLogger().removeHandler(handler)
                     handler.close()
+            if not self.keep_checkpoints:  # here, where a signal can't make an interrupted run of a finished one
+                checkpoints.tidy(self.directory)
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:

@@ -159,12 +159,13 @@ def _has_blanks(records: list[_Record]) -> bool:
 
 
 def _looks_like_rows(record: _Record, lines: list[str], form: _Format, header: _Record) -> bool:
-    """Whether a record of several lines would be several rows, if its quotes were characters."""
+    """Whether a record of several lines would be several rows, if its quotes were characters: a line before its last is
+    a whole row. The last line of a cell of several lines, with the cells after it, always looks like one. In a file of
+    one column every line is a row."""
     columns = len(header.cells)
-    if record.first == record.last or columns < 2:
+    if record.first == record.last:
         return False
-    whole = [form.count(line) == columns for line in lines[record.first - 1 : record.last]]
-    return all(whole) or any(whole[1:-1])
+    return columns == 1 or any(form.count(line) == columns for line in lines[record.first - 1 : record.last - 1])
 
 
 def _explain(lines: list[str], form: _Format, first: int, last: int, reason: str) -> tuple[int, str, str]:

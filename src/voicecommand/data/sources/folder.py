@@ -141,7 +141,7 @@ def _find_splits(path: str, splits: Mapping[str, str | None] | None) -> dict[str
 
 def _find_metadata(folder: str) -> str | None:
     _, files = _list(folder)
-    found = [os.path.join(folder, name) for name in files if name in METADATA]
+    found = [os.path.join(folder, name) for name in files if name.lower() in METADATA]
     if len(found) > 1:
         raise InputError(f"{found[0]} and {found[1]} both name recordings: keep one of them")
     return found[0] if found else None

@@ -6,7 +6,7 @@ import json
 import logging
 from typing import Any
 
-from voicecommand.columns import OUT_OF_SCOPE, find_splits
+from voicecommand.columns import OUT_OF_SCOPE, find_splits, split_of
 from voicecommand.data.sources.encoding import read_text
 from voicecommand.data.table import Table, quote
 from voicecommand.errors import InputError
@@ -67,6 +67,9 @@ def read_splits(file: str) -> dict[str, Table]:
         return {"train": _to_table(file, content)}
     fields = content if isinstance(content, dict) else {}
     lists = {name: rows for name, rows in fields.items() if isinstance(rows, list)}
+    for name, rows in fields.items():
+        if split_of(name) and not isinstance(rows, list):
+            raise InputError(f"{file}/{name}: a list of rows is needed, and there is {type(rows).__name__}")
     splits = find_splits(lists, file)
     if not splits:
         there = f"an object of {quote(content)}" if isinstance(content, dict) else repr(content)[:40]

@@ -18,7 +18,8 @@ OTHERS = ("synonym", "regex", "lookup")
 # The deepest node that is read is the text of an example in a list: 7. Deeper ones belong to other sections.
 MAX_DEPTH = 32
 # [text](entity), [text](entity:value), [text]{"entity": ...}, [text][{"entity": ...}, ...], as Rasa's own parser.
-ENTITY = re.compile(r"\[(?P<text>[^\]]+?)\](?:\([^)]+?\)|\{[^}]+?\}|\[\{.*?\}\])")
+# No part can match an opening bracket, so that a text of many brackets is read in one pass.
+ENTITY = re.compile(r"\[(?P<text>[^\[\]]+)\](?:\([^()\[\]]+\)|\{[^{}]+\}|\[\{[^\[\]]*\}\])")
 
 
 class _Loader(yaml.SafeLoader):
@@ -71,9 +72,10 @@ def read_nlu(file: str) -> Table:
             passed_over[kind] += 1
         else:
             _read_intent(file, fields, table)
-    entities = sum(len(ENTITY.findall(cells["text"])) for _, cells in table.rows)
+    entities = 0
     for _, cells in table.rows:
-        cells["text"] = ENTITY.sub(lambda match: match["text"], cells["text"])
+        cells["text"], count = ENTITY.subn(lambda match: match["text"], cells["text"])
+        entities += count
     others = [f"{count} {kind}" for kind, count in passed_over.items()] + [n for n in sections if n != "version"]
     if entities:
         logger.info("%s: %s annotations of entities became their plain text", file, f"{entities:,}")
@@ -90,6 +92,9 @@ def _fields(file: str, node: yaml.Node | None, bad: list[str]) -> dict[str, yaml
     """The fields of a mapping; empty for another node."""
     fields: dict[str, yaml.Node] = {}
     for key, value in node.value if isinstance(node, yaml.MappingNode) else ():
+        if not isinstance(key, yaml.ScalarNode):
+            bad.append(f"{file}:{_line(key)}: a key that is no word")
+            continue
         if key.value in fields:
             bad.append(f"{file}:{_line(key)}: `{key.value}:` is there twice")
         fields[str(key.value)] = value
