@@ -102,6 +102,22 @@ def test_a_cell_of_several_lines_that_do_not_look_like_rows_is_read_and_named(ca
     assert "a.csv: rows with a cell of several lines: 2, a.csv:2, a.csv:4" in caplog.text
 
 
+@pytest.mark.parametrize(
+    ("content", "columns"),
+    [
+        ('text,label\n"hello,greet\nset 5,5",size\nstop,halt\n', ("text", "label")),
+        ('text,label\n"hello,greet\none,two,greet\nset it to 5",size\nstop,halt\n', ("text", "label")),
+        ('text\n"how are, you\nbye\nstop it 5"\nnext\n', ("text",)),
+    ],
+)
+def test_a_quote_that_takes_in_the_whole_row_it_begins_in_is_refused_too(
+    content: str, columns: tuple[str, ...]
+) -> None:
+    Path("a.csv").write_text(content)
+    with pytest.raises(InputError, match=r"^a\.csv:2: "):
+        load("a.csv", columns)
+
+
 def test_a_row_with_unquoted_commas_is_told_to_quote_them() -> None:
     message = refusal("a.csv", "text,label\nturn on, please,on\noff,off\n")
     assert "a.csv:2: 3 cells where the header has 2 (a cell that holds ',' needs quotes around it)" in message

@@ -90,6 +90,7 @@ BAD_YAML = {
     "another YAML": ("a: [1\n", r"a\.yml:2: not YAML that can be read"),
     "a control character": ("nlu: \x01\n", r"a\.yml: not YAML that can be read: unacceptable character"),
     "an alias": ("a: &a [x, x]\nb: &b [*a, *a]\nnlu: *b\n", r"a\.yml:2: .*an alias"),
+    "a key that is a list": (HEAD + "? [a]\n: b\n", r"a\.yml:5: a key that is no word"),
     "an object of Python": (
         "nlu: !!python/object/apply:os.system [touch bad]\n",
         r"a\.yml:1: an item without `intent:`",
@@ -97,6 +98,15 @@ BAD_YAML = {
     "nested flow": ("nlu: " + "[" * 500 + "]" * 500, r"a\.yml:1: .*nested deeper than 32 levels"),
     "nested blocks": ("".join(" " * i + "a:\n" for i in range(2000)), r"a\.yml:32: .*nested deeper"),
 }
+
+
+def test_a_text_of_many_brackets_is_read_at_once() -> None:
+    import time
+
+    start = time.perf_counter()
+    for brackets in ("[" * 50_000, "[a][{" * 10_000):
+        assert load("a.yml", HEAD + f"    - {brackets}\n")["train"][1][1] == brackets
+    assert time.perf_counter() - start < 10, "the time grows with the square of the length"
 
 
 @pytest.mark.parametrize("case", BAD_YAML)

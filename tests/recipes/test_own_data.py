@@ -140,6 +140,16 @@ def test_another_file_is_measured_whole_unless_it_has_splits_or_is_told_how(plac
     assert code == 2 and "split=tset: no such split" in output
 
 
+def test_rows_of_training_are_recognised_in_another_file_and_counted(place: Path, capfd: Any) -> None:
+    shutil.copy("a.csv", "copy.csv")
+    code, output = run_and_read(capfd, "evaluate", f"run={run_of(place)}", "data=file", "data.path=copy.csv")
+    assert code == 0, output
+    record = read_json(evaluated(place)[-1], "run.json")["data"]["splits"]["test"]
+    assert 0 < record["trained_on"] < record["rows"], "its own test rows are among them"
+    assert f"test: the model was trained on {record['trained_on']} of these {record['rows']} rows" in output
+    assert "so its figures are too good" in (evaluated(place)[-1] / "report.html").read_text()
+
+
 def test_each_content_of_a_file_keeps_its_own_report(place: Path, capfd: Any) -> None:
     for folder, rows in (("x", ROWS[:20]), ("y", ROWS[:30]), ("x", ROWS[:20])):
         write(place / folder / "new.csv", rows)
