@@ -98,6 +98,21 @@ def test_more_speakers_leave_the_first_ones_as_they_are(fake: Path) -> None:
     assert draw_speakers(50, find_engines())[:20] == draw_speakers(20, find_engines())
 
 
+def test_answers_to_synthetic_speech_are_known_by_the_names_of_its_speakers() -> None:
+    from datasets import Dataset
+
+    from voicecommand.tasks.base import Encoded, Vocabulary
+    from voicecommand.tasks.predicting import Answered, collect_answers
+
+    voices = [Voice(name, "gmw/en-GB x") for name in ENGINES]
+    made = [data_speakers.Speaker(voice, 40, 150).name for voice in voices]
+    for speakers, expected in ((made, True), ([*made[:-1], "anna-p40"], False), (["c119"] * 3, False)):
+        rows = {"id": list("abc"), "origin": list("abc"), "audio": [[0]] * 3, "speaker": speakers}
+        answered = Answered({"probabilities": np.ones((3, 1))}, None, 0, "")
+        found = collect_answers(Dataset.from_dict(rows), "validation", Encoded({}), answered, Vocabulary(("on",)))
+        assert found.is_synthetic == expected
+
+
 def test_variants_that_are_one_person_count_as_one_voice() -> None:
     timbres = {
         Voice("espeak", name, variant).timbre for name in ("a", "b") for variant in ("steph", "steph2", "f1", "f2")
