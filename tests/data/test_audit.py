@@ -129,8 +129,8 @@ CASES: dict[str, tuple[dict[str, Rows], list[tuple[str, str, str]]]] = {
             (
                 "warning",
                 "rare_label",
-                "1 of 3 labels have fewer than 5 train rows, where 3 is usual: 'stop' (1); bring more, or the model "
-                "will hardly know them (train.csv:8)",
+                "1 of 3 labels have fewer than 5 train rows, where 3 is usual: 'stop' (1); bring more, or let them "
+                "count more by model.class_weights=auto (train.csv:8)",
             )
         ],
     ),

@@ -80,7 +80,7 @@ def _find_uneven(train: AuditedSplit, counts: Mapping[str, int]) -> list[Problem
         rows = [row for row, label in enumerate(train.columns["label"]) if label in rare]
         message = (
             f"{len(rare):,} of {len(counts):,} labels have fewer than {FEW_ROWS} train rows, where {usual:g} is usual:"
-            f" {_names(rare, counts)}; bring more, or the model will hardly know them"
+            f" {_names(rare, counts)}; bring more, or let them count more by model.class_weights=auto"
         )
         problems.append(Problem("warning", "rare_label", message, name_rows(train, rows)))
     most, least = max(counts, key=counts.__getitem__, default=""), min(counts, key=counts.__getitem__, default="")
