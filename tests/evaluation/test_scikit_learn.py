@@ -11,7 +11,13 @@ from voicecommand.errors import InputError
 from voicecommand.evaluation import intervals
 from voicecommand.evaluation.base import Answers
 from voicecommand.evaluation.classification import Classification
-from voicecommand.evaluation.scikit_learn import METRICS, ScikitLearn, append_metrics, directions_of
+from voicecommand.evaluation.scikit_learn import (
+    METRICS,
+    ScikitLearn,
+    append_metrics,
+    compute_metric,
+    directions_of,
+)
 from voicecommand.evaluation.splits import evaluate
 from voicecommand.report import terminal
 
@@ -67,6 +73,12 @@ def test_they_follow_the_figures_of_the_task_on_every_output() -> None:
     value = found["splits"]["test"]["cohen_kappa"]["value"]
     assert f"cohen kappa {value:.3g} (" in said and "balanced accuracy" in said
     assert directions_of(["zero_one_loss", "cohen_kappa"]) == {"zero_one_loss": False, "cohen_kappa": True}
+
+
+def test_a_label_that_only_answers_have_does_not_count_in_a_mean_over_labels() -> None:
+    references = np.repeat([0, 1], 10)
+    given = np.where(np.arange(20) == 0, 2, references)
+    assert compute_metric("recall", given, references) == pytest.approx(0.95)
 
 
 def test_an_unknown_name_gives_the_list_and_a_known_figure_is_not_asked_for_twice() -> None:

@@ -104,6 +104,13 @@ def test_rows_of_train_that_were_held_out_count_beside_validation() -> None:
     assert found["splits"][-1] == "validation" and "held out" in found["splits"][0]
 
 
+def test_synthetic_rows_of_train_set_no_threshold_for_recordings_of_people() -> None:
+    people = answers_of("validation", np.linspace(0.4, 0.7, 40))
+    made = HeldOut(np.linspace(0.95, 1.0, 480), np.ones(480, bool), is_synthetic=True)
+    alone, both = (threshold.choose_threshold(Rule(), people, None, held) for held in (None, made))
+    assert both["threshold"] == alone["threshold"] and both["examples"] == 40 and both["splits"] == ["validation"]
+
+
 def test_too_few_examples_and_too_few_errors_are_said() -> None:
     few = threshold.choose_threshold(Rule(), answers_of("validation", np.linspace(0.6, 1, 12), wrong=1), None)
     assert "12 examples are too few" in few["note"] and "at least 19" in few["note"]

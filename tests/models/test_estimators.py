@@ -129,6 +129,16 @@ def test_a_label_with_a_single_example_is_learned_too() -> None:
     assert np.isfinite(estimator.temperature)
 
 
+def test_labels_with_one_example_keep_no_others_from_being_held_out() -> None:
+    labels = [*np.repeat(["a", "b", "c"], 20), "once", "single", "rare", "lone", "sole"]
+    rows = {"text": [f"{label} word {i % 7}" for i, label in enumerate(labels)], "label": labels}
+    rows |= {"id": [str(i) for i in range(len(labels))], "origin": rows["text"]}
+    model, _, _ = fit(TfidfSvm(), rows)
+    assert model.held_out is not None
+    known = ~np.isnan(model.held_out[:, 0])
+    assert known.tolist() == [label in "abc" for label in labels]
+
+
 def test_one_example_of_each_label_is_enough_to_fit() -> None:
     rows = rows_of(["off"]).from_dict({"text": ["turn off", "turn on"], "label": ["off", "on"], "origin": ["a", "b"]})
     estimator, encoded, _ = fit(TfidfSvm(), rows)

@@ -48,6 +48,17 @@ def moving(model: nn.Module) -> set[str]:
     return {name for name, parameter in model.named_parameters() if parameter.requires_grad}
 
 
+def test_only_the_tokens_of_the_rows_that_train_are_seen(checkpoints: dict[str, Path]) -> None:
+    from datasets import Dataset
+
+    from voicecommand.models.tokens import seen_tokens
+
+    task = TextClassification(checkpoint=str(checkpoints["bert_uncased"]))
+    processor = task.load_processor(Vocabulary())
+    rows = Dataset.from_dict({"input_ids": [[5, 6], [7, 8], [9]]}).select([0, 2])
+    assert seen_tokens(rows, processor).tolist() == sorted({5, 6, 9, processor.pad_token_id})
+
+
 def under(model: nn.Module, *parts: str) -> set[str]:
     return {name for name, _ in model.named_parameters() if name.startswith(tuple(f"{p}." for p in parts))}
 
