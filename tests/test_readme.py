@@ -128,7 +128,7 @@ def cut_short(command: str, two_layers: Path) -> str:
     """The same command with two optimizer steps; models that are not networks have none to cut.
 
     The main job and the one on a file have the weights that `model=bert` names. The others of text have a network of
-    two layers, since the commands measure 2,400 rows each.
+    two layers, since the commands measure 2,400 rows each, or train one network for each fold.
     """
     if not command.startswith("make train") or "_svm" in command:
         return command
@@ -136,7 +136,7 @@ def cut_short(command: str, two_layers: Path) -> str:
     if not given:
         return f"{command} ARGS=training.max_steps=2"
     added = [] if "training=smoke" in command else ["training.max_steps=2"]
-    if "data=" not in command:
+    if "data=" not in command or "folds=" in command:
         added.append(f"model.checkpoint={two_layers}")
     return command.replace(given[0], f'ARGS="{" ".join([given[1], *added])}"')
 

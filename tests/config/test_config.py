@@ -632,6 +632,7 @@ def report():
 atexit.register(report)
 sys.argv = sys.argv[1:]
 if sys.argv:
+    sys.path.insert(0, sys.argv[0].rpartition("/")[0])  # as python does for a program
     runpy.run_path(sys.argv[0], run_name="__main__")
 else:
     import hydra.main, omegaconf, hydra._internal.hydra
