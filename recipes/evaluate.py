@@ -60,7 +60,7 @@ def main(config):
     unknown.log(counts)
     for split, (_, found) in answered.items():
         fit.log_truncated(split, found.truncated, len(dataset[split]), found.limit)
-        data["splits"][split]["truncated"] = found.truncated
+    fingerprint.add(data, "truncated", {split: found.truncated for split, (_, found) in answered.items()})
     fingerprint.add(data, "unknown", unknown.describe(counts))
     records.write_evaluation_record(directory, run, data, identity.command())
     path = page.write_report(directory, blocks, run)

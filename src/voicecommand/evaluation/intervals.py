@@ -88,9 +88,8 @@ def weighted_with_interval(
             weights = generator.multinomial(count, np.full(count, 1 / count))[cells[2]] * sizes
         drawn = weights > 0
         values.append(function(cells[1, drawn], cells[0, drawn], weights[drawn]))
-    tail = (1 - LEVEL) / 2
-    low, high = np.quantile(values, [tail, 1 - tail])
-    return _figure(value, float(low), float(high), method, names)
+    low, high = _percentiles(values, LEVEL)
+    return _figure(value, low, high, method, names)
 
 
 def _resampled(
@@ -138,6 +137,13 @@ def wilson(successes: int, n: int, level: float = LEVEL) -> tuple[float, float]:
     return float(interval.low), float(interval.high)
 
 
+def _percentiles(values: ArrayLike, level: float) -> tuple[float, float]:
+    """The middle `level` of resampled values (Efron 1979)."""
+    tail = (1 - level) / 2
+    low, high = np.quantile(np.asarray(values), [tail, 1 - tail])
+    return float(low), float(high)
+
+
 def macro_f1_bootstrap(
     predictions: ArrayLike,
     references: ArrayLike,
@@ -174,9 +180,7 @@ def macro_f1_bootstrap(
     for start in range(0, resamples, chunk):
         weights = generator.multinomial(draws, chances, size=min(chunk, resamples - start)).astype(np.float64)
         values.append(macro_f1_of_counts(*np.rint(weights @ table)))
-    tail = (1 - level) / 2
-    low, high = np.quantile(np.concatenate(values), [tail, 1 - tail])
-    return float(low), float(high)
+    return _percentiles(np.concatenate(values), level)
 
 
 def ratio_bootstrap(
@@ -200,9 +204,7 @@ def ratio_bootstrap(
         sums = generator.multinomial(n, np.full(n, 1 / n), size=min(chunk, resamples - start)) @ table
         drawn = sums[sums[:, 1] > 0]  # a resample may hold no unit at all
         ratios.append(drawn[:, 0] / drawn[:, 1])
-    tail = (1 - level) / 2
-    low, high = np.quantile(np.concatenate(ratios), [tail, 1 - tail])
-    return float(low), float(high)
+    return _percentiles(np.concatenate(ratios), level)
 
 
 def crossed_bootstrap(
@@ -229,6 +231,4 @@ def crossed_bootstrap(
     generator = np.random.default_rng(seed)
     drawn = [generator.multinomial(n, np.full(n, 1 / n), size=resamples).astype(np.float64) for n in sizes]
     total, found = (np.einsum("rl,rl->r", drawn[0] @ table, drawn[1]) for table in (sums, counts))
-    tail = (1 - level) / 2
-    low, high = np.quantile(total[found > 0] / found[found > 0], [tail, 1 - tail])
-    return float(low), float(high)
+    return _percentiles(total[found > 0] / found[found > 0], level)

@@ -227,7 +227,7 @@ class LabelEstimator(LabelTask["Estimator", ProcessorT], EstimatorTask["Estimato
         return fit_estimator(features, train.rows, labels, len(vocabulary.labels), self.C, weights, known, seed)
 
     def held_out(self, model: Estimator, train: Encoded) -> HeldOut | None:
-        from voicecommand.data.synthesis.speakers import is_synthetic
+        from voicecommand.data.synthesis.speakers import are_synthetic
         from voicecommand.evaluation.threshold import HeldOut
 
         if model.held_out is None or not (known := ~np.isnan(model.held_out[:, 0])).any():
@@ -235,8 +235,7 @@ class LabelEstimator(LabelTask["Estimator", ProcessorT], EstimatorTask["Estimato
         probabilities, groups = to_probabilities(model.held_out[known]), _groups_of_rows(train)
         is_right = probabilities.argmax(axis=1) == np.asarray(train.rows["labels"][:])[known]
         chosen = None if groups is None else [groups[row] for row in np.flatnonzero(known)]
-        speakers = train.rows["speaker"][:] if "speaker" in column_names(train.rows) else []
-        made = self.columns.reads == "audio" and bool(speakers) and all(map(is_synthetic, speakers))
+        made = self.columns.reads == "audio" and are_synthetic(train.rows)
         return HeldOut(probabilities.max(axis=1), is_right, chosen, made)
 
     def respond(self, model: Estimator, rows: Rows) -> NDArray[np.floating]:

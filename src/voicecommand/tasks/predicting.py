@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from voicecommand.audio.clips import SAMPLING_RATE
 from voicecommand.columns import GROUP_COLUMNS
-from voicecommand.data.synthesis.speakers import is_synthetic
+from voicecommand.data.synthesis.speakers import are_synthetic
 from voicecommand.evaluation.base import Answers
 from voicecommand.tasks.base import (
     Batch,
@@ -186,5 +186,5 @@ def collect_answers(rows: Dataset, split: str, encoded: Encoded, answered: Answe
         groups=rows[group][:] if group else None,
         group_column=group,
         seconds=[length / SAMPLING_RATE for length in rows["length"][:]] if "length" in names else None,
-        is_synthetic="audio" in names and "speaker" in names and all(map(is_synthetic, rows["speaker"][:])),
+        is_synthetic="audio" in names and are_synthetic(rows),
     )

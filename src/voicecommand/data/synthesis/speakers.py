@@ -17,12 +17,15 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from voicecommand import files
 from voicecommand.data.synthesis.engines import ENGINES, Engine, FreshEspeak, Utterance, Voice, find_engines
 from voicecommand.data.table import nearest, quote, refuse
 from voicecommand.errors import InputError, RunError
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 logger = logging.getLogger(__name__)
 VERSION = "1"  # of how speech is made: change it when the same utterance gives other audio
@@ -59,6 +62,12 @@ class Speaker:
 def is_synthetic(speaker: str) -> bool:
     """Whether a value of the column `speaker` is the name of a `Speaker`."""
     return re.fullmatch(rf"({'|'.join(ENGINES)})-\S+-p\d+-r\d+", speaker) is not None
+
+
+def are_synthetic(rows: Dataset | Mapping[str, Sequence]) -> bool:
+    """Whether rows have the column `speaker`, and every value of it names a `Speaker`."""
+    names = rows if isinstance(rows, Mapping) else rows.column_names
+    return "speaker" in names and all(map(is_synthetic, rows["speaker"][:]))
 
 
 def below(limit: int, *key: object) -> int:
