@@ -48,7 +48,7 @@ class Method:
 METHODS = {
     "tfidf_svm": Method(("model=tfidf_svm",), (1, 2, 5, 10, 20, 50), 10),
     "bert_svm": Method(("model=bert_svm",), (1, 2, 5, 10, 20, 50), 10),
-    "bert": Method(("model=bert",), (1, 5, 10, 50), 5),
+    "bert": Method(("model=bert",), (1, 5, 10, 20, 50), 5),
     "bert lora": Method(("model=bert", "tuning=lora"), (1, 5, 10, 50), 5),
 }
 # Raised by one when a change of the code, not of a setting, may change what bert gives: all is measured again.
