@@ -57,8 +57,9 @@ def train(config, run, rule):
     from voicecommand.evaluation.scikit_learn import append_metrics, directions_of
     from voicecommand.evaluation.splits import build_blocks, evaluate
     from voicecommand.report import clips, page, written
-    from voicecommand.run import processes, records
+    from voicecommand.run import inputs, processes, records
     from voicecommand.tasks import saved
+    from voicecommand.tasks.teacher import hash_base
     from voicecommand.training import fit, folds, length, save, unknown
 
     processes.set_threads(config.threads)
@@ -66,6 +67,7 @@ def train(config, run, rule):
     task, tuning, augmentation = (objects.build(config.get(group)) for group in ("model", "tuning", "augment"))
     evaluators = append_metrics(task.evaluators, config.metrics)
     args = arguments.build_training_arguments(config, run.directory, task.objectives | directions_of(config.metrics))
+    args = length.keep_batch(args, run.began_on)
     dataset = objects.load_data(config, task.columns.needed)
     rule.check(dataset, "validation")
     fit.check_targets(dataset, task.columns)
@@ -84,7 +86,10 @@ def train(config, run, rule):
     name = identity.data_name(config.choices.data, config.data)
     data = fingerprint.describe_data(name, dataset, truncated, task.columns.known)
 
-    with run.open(objects.to_yaml(config), data["fingerprint"]):
+    content = fingerprint.describe_rows(dataset, data["columns"])
+    began_with = inputs.describe(identity.settings(config), content, hash_base(task))
+
+    with run.open(objects.to_yaml(config), began_with):
         settings = {"run": run, "tuning": tuning, "augmentation": augmentation, "seed": config.seed}
         answers = folds.cross_validate(task, processor, vocabulary, dataset, encoded, args=args, **settings)
         trained = fit.fit(

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from voicecommand.run import manifest
+
 ROOT = Path(__file__).parents[1]
 # of the tiny text checkpoints, see the fixture `checkpoints`
 FAMILIES = ("bert_cased", "bert_uncased", "roberta", "distilbert", "modernbert", "gpt2")
@@ -70,12 +72,13 @@ def find_run(runs: Path) -> Path:
 CHECKPOINT = ("trainer_state.json", "optimizer.pt", "scheduler.pt", "model.safetensors", "rng_state.pth")
 
 
-def write_checkpoint(path: Path, without: str = "") -> None:
-    """The files of a complete checkpoint, or all but one, with nothing in them."""
+def write_checkpoint(path: Path, **facts: object) -> None:
+    """A checkpoint that is whole, with nothing in its files."""
     path.mkdir(parents=True)
     for name in CHECKPOINT:
-        if name != without:
-            (path / name).write_text("x")
+        (path / name).write_text("x")
+    step = {"step": int(path.name.rpartition("-")[2]), "best_step": None, "resumable": True}
+    manifest.write(path, step | facts)
 
 
 def read_json(directory: Path, name: str) -> Any:

@@ -24,9 +24,17 @@ class MissingColumn(InputError):
 
 
 class NonFiniteLoss(RunError):
-    """The loss became NaN or infinite; the weights after that are useless."""
+    """The loss or a gradient became NaN or infinite; the weights after that are useless.
+
+    Args:
+        examples: the numbers of the rows of train in the batch.
+    """
 
     exit_code = 3
+
+    def __init__(self, message: str, examples: tuple[int, ...] = ()) -> None:
+        super().__init__(message)
+        self.examples = examples
 
 
 class StorageError(RunError):

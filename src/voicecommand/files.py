@@ -102,6 +102,11 @@ def compact_json(metrics: dict[str, Any]) -> str:
     return re.sub(r"\[\n[\d,\s]+\]", lambda found: re.sub(r"\s+", " ", found[0]), text) + "\n"
 
 
+def staging_of(directory: Path) -> Path:
+    """The folder in which `staged` collects what will be `directory`."""
+    return directory.with_name(f"{directory.name}.part")
+
+
 @contextlib.contextmanager
 def staged(directory: Path, many: bool = False) -> Iterator[Path]:
     """A new folder `NAME.part` beside `directory`, which replaces it when the block ends without an error.
@@ -117,7 +122,7 @@ def staged(directory: Path, many: bool = False) -> Iterator[Path]:
         StorageError: the directory can't be replaced; then the old one is still there. Errors of the block pass
             through.
     """
-    staging, old = directory.with_name(f"{directory.name}.part"), directory.with_name(f".{directory.name}.old")
+    staging, old = staging_of(directory), directory.with_name(f".{directory.name}.old")
     with _storage_errors(directory):
         if old.exists() and not directory.exists():
             os.replace(old, directory)

@@ -453,7 +453,7 @@ def test_an_interrupted_fitted_model_goes_on_as_its_message_says(
     (tmp_path / "a.csv").write_text(GOOD)
     Place(tmp_path, FILE, monkeypatch).leave_status(state="interrupted", world_size=1)
     assert run_recipe("train", *FILE, "resume=true") == 0
-    assert "no complete checkpoint to resume from: training starts at step 0" in capfd.readouterr().err
+    assert "fitted in one step has nothing to resume: it is fitted again" in capfd.readouterr().err
     (status,) = tmp_path.glob("runs/file-a/*/status.json")
     assert json.loads(status.read_text())["state"] == "finished"
 

@@ -18,9 +18,9 @@ from typing import Any
 
 import pytest
 
-from support import CHECKPOINT, write_checkpoint
+from support import write_checkpoint
 from voicecommand.errors import InputError, NonFiniteLoss, Stopped, StorageError
-from voicecommand.run import checkpoints, device, exits, finished, processes, records
+from voicecommand.run import checkpoints, device, exits, finished, manifest, processes, records
 from voicecommand.run import directory as run_directory
 from voicecommand.run.directory import is_locked
 
@@ -45,13 +45,14 @@ def leave(directory: Path, state: str, **more: Any) -> None:
 def test_a_run_is_marked_from_start_to_end(directory: Path) -> None:
     run = run_directory.Run(directory)
     assert not directory.exists(), "nothing is written before the run is opened"
-    with run.open("seed: 1\n", "1a2b"):
-        assert status(directory) == {"state": "running", "exit_code": None, "world_size": 1, "fingerprint": "1a2b"}
+    with run.open("seed: 1\n", {"base": {"model.safetensors": "1a2b"}}):
+        assert status(directory) == {"state": "running", "exit_code": None, "world_size": 1}
+        assert json.loads((directory / "inputs.json").read_text())["base"] == {"model.safetensors": "1a2b"}
         assert run_directory.is_locked(directory)
         logging.getLogger("voicecommand").warning("a line for the log")
     end = status(directory)
     assert abs(time.time() - datetime.fromisoformat(end.pop("ended")).timestamp()) < 60
-    assert end == {"state": "finished", "exit_code": 0, "world_size": 1, "fingerprint": "1a2b"}
+    assert end == {"state": "finished", "exit_code": 0, "world_size": 1}
     assert not run_directory.is_locked(directory)
     assert (directory / "config.yaml").read_text() == "seed: 1\n"
     assert "WARNING voicecommand: a line for the log" in (directory / "log.txt").read_text()
@@ -208,8 +209,7 @@ def test_errors_leave_as_one_line_with_their_code(
 def test_what_ended_without_a_checkpoint_blocks_nothing(directory: Path, caplog: pytest.LogCaptureFixture) -> None:
     with pytest.raises(StorageError), run_directory.Run(directory).open(""):
         raise StorageError("full")
-    for name in ("optimizer.pt", "scheduler.pt"):  # as save_only_model=true leaves it
-        write_checkpoint(directory / "checkpoints" / f"checkpoint-{name}-{len(name)}", without=name)
+    write_checkpoint(directory / "checkpoints" / "checkpoint-1", resumable=False)  # of save_only_model=true
     with caplog.at_level("INFO"), run_directory.Run(directory).open(""):
         assert not (directory / "checkpoints").exists()
     assert "a run that ended without a checkpoint starts again" in caplog.text
@@ -223,7 +223,8 @@ def test_resume_is_promised_only_where_something_was_saved(directory: Path) -> N
     assert "resume=true" not in str(caught.value)
     stage = directory / "checkpoints" / "head"
     stage.mkdir(parents=True)
-    (stage / "stage.safetensors").touch()
+    (stage / "finished").mkdir()
+    manifest.write(stage / "finished", {"stage": "head"})
     with pytest.raises(InputError, match="resume=true continues it"):
         run_directory.Run(directory)
 
@@ -234,19 +235,6 @@ def test_a_finished_fold_is_something_to_continue_from(directory: Path) -> None:
     assert not checkpoints.can_resume(directory)
     (directory / "folds/1/model").mkdir()
     assert checkpoints.can_resume(directory)
-
-
-def test_a_run_is_not_continued_on_other_data(directory: Path) -> None:
-    with pytest.raises(Stopped), run_directory.Run(directory).open("", "then"):
-        write_checkpoint(directory / "checkpoints" / "checkpoint-1")
-        raise KeyboardInterrupt
-    before = status(directory)
-    resumed = run_directory.Run(directory, resume=True)
-    with pytest.raises(InputError, match="has changed since this run began; overwrite=true"), resumed.open("", "now"):
-        raise AssertionError("it went on")
-    assert status(directory) == before
-    with run_directory.Run(directory, resume=True).open("", "then"):
-        pass
 
 
 @pytest.mark.parametrize("keep", [False, True])
@@ -314,19 +302,6 @@ def test_the_marker_survives_what_is_not_json(directory: Path) -> None:
     for content in ("", "[1]", "{"):
         (directory / "status.json").write_text(content)
         assert run_directory.read_status(directory) == {}
-
-
-# --- checkpoints ---
-
-
-def test_the_newest_complete_checkpoint_is_found(tmp_path: Path) -> None:
-    assert checkpoints.find_newest(tmp_path / "nowhere") is None
-    for step in (9, 10):
-        write_checkpoint(tmp_path / f"checkpoint-{step}")
-    for step, part in enumerate(CHECKPOINT, 20):
-        write_checkpoint(tmp_path / f"checkpoint-{step}", without=part)
-    write_checkpoint(tmp_path / "checkpoint-99-copy")
-    assert checkpoints.find_newest(tmp_path) == tmp_path / "checkpoint-10"
 
 
 def test_a_lock_is_only_looked_at(directory: Path) -> None:

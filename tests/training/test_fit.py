@@ -117,7 +117,7 @@ def test_two_stages_train_one_after_the_other_and_a_finished_one_is_not_trained_
     assert len(first) < len(both), "the head first, then all"
 
     def fail(run: Any) -> None:
-        if (tmp_path / "resumed/checkpoints/head/stage.safetensors").is_file():
+        if (tmp_path / "resumed/checkpoints/head/finished").is_dir():
             run.stop_requested = True
 
     from voicecommand.errors import Stopped

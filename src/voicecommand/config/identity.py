@@ -22,7 +22,9 @@ from voicecommand.run.directory import Run
 logger = logging.getLogger(__name__)
 NAME_LENGTH = 40  # characters of a file's name in a run's
 # Settings that can't change a weight, and so are not part of a run's identity.
-NOT_IDENTITY = {"resume", "overwrite", "runs", "choices", "num_proc", "keep_checkpoints", "reject", "metrics"}
+NOT_IDENTITY = {
+    "resume", "resume_allow", "overwrite", "runs", "choices", "num_proc", "keep_checkpoints", "reject", "metrics",
+}  # fmt: skip
 NOT_IDENTITY_TRAINING = re.compile(
     r"disable_tqdm|log_level.*|log_on_each_node|logging_(first_step|steps|strategy)|report_to|run_name|project"
     r"|trackio_.*|push_to_hub|hub_.*|save_total_limit|dataloader_(num_workers|pin_memory|prefetch_factor"
@@ -77,14 +79,24 @@ def first_directory(config: DictConfig) -> Path:
 
 
 def _hashed_name(config: DictConfig, content: dict[str, Any]) -> str:
+    digest = hashlib.sha256(json.dumps(_identity(content), sort_keys=True).encode()).hexdigest()[:8]
+    name = "-".join(str(config.choices[group]) for group in ("model", "tuning") if group in config.choices)
+    return f"{name}-s{config.seed}-{digest}"
+
+
+def _identity(content: dict[str, Any]) -> Any:
+    """The part of a configuration that can change a weight, in the form that is hashed."""
     identity = {k: v for k, v in content.items() if k not in NOT_IDENTITY and v not in (None, {})}
     if "training" in identity:
         kept = {k: v for k, v in identity["training"].items() if not NOT_IDENTITY_TRAINING.fullmatch(k)}
         identity["training"] = _with_objective(kept)
+    return _to_hash(identity)
 
-    digest = hashlib.sha256(json.dumps(_to_hash(identity), sort_keys=True).encode()).hexdigest()[:8]
-    name = "-".join(str(config.choices[group]) for group in ("model", "tuning") if group in config.choices)
-    return f"{name}-s{config.seed}-{digest}"
+
+def settings(config: DictConfig) -> dict[str, Any]:
+    """The settings that can change a weight, without those of the data, which says itself what it is."""
+    found: dict[str, Any] = _identity(plain(config)) | {"data": None}
+    return found
 
 
 def data_name(choice: str, data: Mapping[str, Any]) -> str:
@@ -150,7 +162,7 @@ def open_run(config: DictConfig) -> Run:
     directory, first = run_directory(config), first_directory(config)
     if first.is_dir() and not directory.exists():
         directory = first
-    return Run(directory, config.resume, config.overwrite, config.keep_checkpoints)
+    return Run(directory, config.resume, config.overwrite, config.keep_checkpoints, config.resume_allow)
 
 
 def log_plan(config: DictConfig, run: Run) -> None:

@@ -83,7 +83,8 @@ class TrainSchema:
     reject: RejectSchema = dataclasses.field(default_factory=RejectSchema)
     metrics: list[str] = dataclasses.field(default_factory=list)
     runs: str = "runs"
-    resume: bool = False
+    resume: Any = False  # true, false or auto
+    resume_allow: list[str] = dataclasses.field(default_factory=list)
     overwrite: bool = False
     keep_checkpoints: bool = False
     data: Any = None

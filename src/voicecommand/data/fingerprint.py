@@ -36,13 +36,10 @@ def fingerprint(dataset: DatasetDict, columns: Iterable[str] = ()) -> dict[str, 
         every library version. Each value is hashed with its length, so that no separator makes two data sets equal.
     """
     columns = tuple(columns)
-    asked = sorted({*columns} - {*ALWAYS, *NEVER})
     splits = {}
     for name in sorted(dataset):
         rows = dataset[name]
-        names = [column for column in (*ALWAYS, *asked) if column in rows.column_names]
-        if "content" in names and "text" in names and "text" not in columns:
-            names.remove("text")
+        names = _columns_of(rows, columns)
         digest = hashlib.sha256()
         _feed(digest, names)
         for values in zip(*(rows[column][:] for column in names), strict=True):
@@ -52,6 +49,39 @@ def fingerprint(dataset: DatasetDict, columns: Iterable[str] = ()) -> dict[str, 
     for name, part in splits.items():
         _feed(whole, (name, str(part["rows"]), str(part["sha256"])))
     return {"fingerprint": whole.hexdigest(), "splits": {name: splits[name] for name in dataset}}
+
+
+def describe_rows(dataset: DatasetDict, columns: Iterable[str] = ()) -> dict[str, dict[str, Any]]:
+    """What tells in words how data has changed, for each split: `rows`, a hash of each of the `columns`, a hash of the
+    rows in any order (`sorted`), and the names of the `labels`.
+
+    Args:
+        dataset, columns: as for `fingerprint`.
+    """
+    found = {}
+    for name, rows in dataset.items():
+        kept = _columns_of(rows, tuple(columns))
+        values = [rows[column][:] for column in kept]
+        hashes = {column: _hash_values(column_values) for column, column_values in zip(kept, values, strict=True)}
+        each = sorted(_hash_values(row) for row in zip(*values, strict=True))
+        labels = sorted(set(values[kept.index("label")])) if "label" in kept else []
+        found[name] = {"rows": len(rows), "columns": hashes, "sorted": _hash_values(each), "labels": labels}
+    return found
+
+
+def _columns_of(rows: Dataset, columns: tuple[str, ...]) -> list[str]:
+    """The columns of a split that are part of its content."""
+    asked = sorted({*columns} - {*ALWAYS, *NEVER})
+    names = [column for column in (*ALWAYS, *asked) if column in rows.column_names]
+    if "content" in names and "text" in names and "text" not in columns:
+        names.remove("text")
+    return names
+
+
+def _hash_values(values: Iterable[str]) -> str:
+    digest = hashlib.sha256()
+    _feed(digest, values)
+    return digest.hexdigest()[:16]
 
 
 def _feed(digest: hashlib._Hash, values: Iterable[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import importlib.util
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,23 @@ def load_pretrained(loader: Any, checkpoint: str, revision: str | None, instead:
             raise InputError(f"{at}: not a usable checkpoint: {reason}") from error
         lacking = "the hub cannot be reached, and the checkpoint is not in the cache"
         raise InputError(f"{at}: {lacking}; {CACHE}, or {instead}") from error
+
+
+def hash_checkpoint(checkpoint: str, revision: str | None) -> dict[str, str]:
+    """What identifies the content of a checkpoint: file -> SHA-256 of one on this machine, or the commit of the hub's
+    in the cache; {} if it is not there."""
+    where = Path(resolve_checkpoint(checkpoint))
+    if where.is_dir():
+        found = {}
+        for path in sorted(where.rglob("*")):
+            if path.is_file() and not any(part.startswith(".") for part in path.relative_to(where).parts):
+                with path.open("rb") as file:
+                    found[str(path.relative_to(where))] = hashlib.file_digest(file, "sha256").hexdigest()[:16]
+        return found
+    from huggingface_hub import try_to_load_from_cache
+
+    cached = try_to_load_from_cache(checkpoint, "config.json", revision=revision)
+    return {"commit": Path(cached).parent.name} if isinstance(cached, str) else {}
 
 
 @functools.cache

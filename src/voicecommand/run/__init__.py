@@ -3,6 +3,7 @@
 directory    the run directory: lock, status, signals
 finished     finished runs by name: the newest, a directory, a pattern
 checkpoints  what a run can be continued from
+inputs       what a run began with: data, base checkpoint, settings, machine
 manifest     the files of a folder by size and hash
 records      run.json, history.json, the threshold
 logs         terminal and log.txt

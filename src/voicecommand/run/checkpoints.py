@@ -1,37 +1,128 @@
-"""What a run can be continued from. Nothing here imports torch."""
+"""What a run can be continued from: only what is exactly as it was written. Nothing here imports torch."""
 
 from __future__ import annotations
 
+import logging
 import shutil
 from pathlib import Path
+from typing import Any, NamedTuple
 
-# The files that resuming exactly needs; Trainer writes trainer_state.json last.
-COMPLETE = ("trainer_state.json", "optimizer.pt", "scheduler.pt")
-WEIGHTS = ("model.safetensors", "adapter_model.safetensors", "model.safetensors.index.json")
+from voicecommand.run import manifest
+from voicecommand.run.manifest import Damaged
+
+logger = logging.getLogger(__name__)
 FOLDER = "checkpoints"  # of a run directory; a stage with a name has a folder of its own in it
 FOLDS = "folds"  # each with its own checkpoints and, when it is finished, its model
-STAGE = "stage.safetensors"  # the weights of a finished stage
+STAGE = "finished"  # the folder of a finished stage's weights
+OLDER = ("trainer_state.json", "optimizer.pt", "scheduler.pt")  # of a checkpoint made before December 2026
+DAMAGED = ".damaged"  # added to the name of a checkpoint that was skipped
 
 
-def find_newest(directory: Path) -> Path | None:
-    """The complete checkpoint of the highest step under `directory`, or None."""
-    found = []
-    for path in directory.glob("checkpoint-*"):
-        number = path.name.removeprefix("checkpoint-")
-        whole = all((path / name).is_file() for name in COMPLETE) and any((path / name).is_file() for name in WEIGHTS)
-        if number.isdigit() and whole and any(path.glob("rng_state*.pth")):
-            found.append((int(number), path))
-    return max(found)[1] if found else None
+class Found(NamedTuple):
+    """The newest checkpoint that verifies.
+
+    Attributes:
+        path: None if there is none.
+        facts: of its manifest.
+        skipped: the newer ones that do not verify, and why: "checkpoint-40: optimizer.pt is missing".
+    """
+
+    path: Path | None
+    facts: dict[str, Any]
+    skipped: list[str]
+
+
+def find_newest(directory: Path, is_older: bool = False) -> Found:
+    """Verify the checkpoints under `directory`, the newest first, until one is whole.
+
+    Args:
+        is_older: whether the run began before December 2026; its checkpoints without a manifest count as whole if they
+            have the files that resuming needs.
+    """
+    skipped: list[str] = []
+    for path in reversed(list_checkpoints(directory)):
+        try:
+            if is_older and not manifest.has_manifest(path) and all((path / name).is_file() for name in OLDER):
+                logger.warning("%s: written by an older version, so that it can't be verified", path)
+                return Found(path, {"step": _step_of(path)}, skipped)
+            return Found(path, verify(path), skipped)
+        except Damaged as error:
+            skipped.append(f"{path.name}: {error}")
+    return Found(None, {}, skipped)
+
+
+def verify(path: Path) -> dict[str, Any]:
+    """The facts of a checkpoint that is whole, as is the best one that it refers to.
+
+    Raises:
+        Damaged: the message names the file.
+    """
+    facts = manifest.verify(path)
+    if facts.get("step") != _step_of(path):
+        raise Damaged(f"it was saved at step {facts.get('step')}")
+    if not facts.get("resumable"):
+        raise Damaged("it has the model only (training.save_only_model=true)")
+    best = facts.get("best_step")
+    if best not in (None, facts["step"]):
+        try:
+            manifest.verify(path.with_name(f"checkpoint-{best}"))
+        except Damaged as error:
+            raise Damaged(f"the best checkpoint so far, checkpoint-{best}: {error}") from error
+    return facts
+
+
+def list_checkpoints(directory: Path) -> list[Path]:
+    """The checkpoints under `directory`, whole or not, the oldest first."""
+    found = [path for path in directory.glob("checkpoint-*") if path.is_dir() and _step_of(path) is not None]
+    return sorted(found, key=lambda path: _step_of(path) or 0)
+
+
+def _step_of(path: Path) -> int | None:
+    number = path.name.removeprefix("checkpoint-")
+    return int(number) if number.isdecimal() else None
+
+
+def set_aside(directory: Path, skipped: list[str]) -> None:
+    """Rename the checkpoints that were skipped, so that they are neither resumed from nor counted again, and remove
+    what a killed process was writing."""
+    for path in directory.glob("checkpoint-*.part"):
+        shutil.rmtree(path, ignore_errors=True)
+    for line in skipped:
+        path = directory / line.partition(":")[0]
+        aside = path.with_name(path.name + DAMAGED)
+        shutil.rmtree(aside, ignore_errors=True)
+        path.rename(aside)
+
+
+def rotate(directory: Path, keep: int | None, best: Path | None) -> None:
+    """Remove the oldest checkpoints until `keep` are left; never the newest or the best one. None or 0 keeps all."""
+    found = list_checkpoints(directory)
+    surplus = len(found) - keep if keep else 0
+    for path in [path for path in found[:-1] if path != best][: max(0, surplus)]:
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def can_resume(run: Path) -> bool:
-    """Whether the run directory has a complete checkpoint, a finished stage or a finished fold, so that resume=true
-    saves work."""
+    """Whether the run directory has a checkpoint, a finished stage or a finished fold, so that resume=true saves work.
+
+    This looks for manifests only; `find_newest` verifies.
+    """
     folds = list((run / FOLDS).glob("*"))
     folders = [place / FOLDER for place in (run, *folds)]
     stages = [*folders, *(path for folder in folders for path in folder.glob("*") if path.is_dir())]
     is_saved = any((fold / "model").is_dir() for fold in folds)
-    return is_saved or any(find_newest(stage) or (stage / STAGE).is_file() for stage in stages)
+    saved = [path for stage in stages for path in (*list_checkpoints(stage), stage / STAGE)]
+    return is_saved or any(map(_promises, saved))
+
+
+def _promises(path: Path) -> bool:
+    """Whether a checkpoint says of itself that a run can go on from it; a damaged manifest does not say."""
+    if not manifest.has_manifest(path):
+        return all((path / name).is_file() for name in OLDER)
+    try:
+        return bool(manifest.read(path).get("resumable", True))
+    except Damaged:
+        return True
 
 
 def tidy(run: Path) -> None:

@@ -10,20 +10,20 @@ import shutil
 import signal
 import time
 import types
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from voicecommand import files
 from voicecommand.errors import InputError, RunError, Stopped, StorageError
-from voicecommand.run import checkpoints, processes
+from voicecommand.run import checkpoints, inputs, processes
 from voicecommand.run.exits import is_storage_error
 from voicecommand.run.logs import early_records
 
 logger = logging.getLogger(__name__)
 # What a run writes before it has any work to lose.
-FIRST_FILES = {".lock", "config.yaml", "log.txt", "status.json"}
+FIRST_FILES = {".lock", "config.yaml", "inputs.json", "log.txt", "status.json"}
 
 
 class Run:
@@ -31,11 +31,15 @@ class Run:
 
     Args:
         directory: of the run.
-        resume: continue from the newest complete checkpoint.
+        resume: true continues from the newest checkpoint that verifies; auto also starts a run that is not there.
         overwrite: rename an existing directory and start again.
         keep_checkpoints: of a run that finishes; otherwise only its model is kept.
+        allowed: what may differ in a resumed run: `world_size`.
 
     Attributes:
+        resume: whether there is something to continue, and it was asked for.
+        began_on: the number of processes that the run began on.
+        facts: digests of what the run began with, for the manifests of its checkpoints.
         is_finished: the run is already finished.
         stop_requested: a signal asked to stop after the current step.
         can_save: whether training is in progress, so that a signal can wait for the end of a step; set by training.
@@ -47,10 +51,16 @@ class Run:
     """
 
     def __init__(
-        self, directory: Path, resume: bool = False, overwrite: bool = False, keep_checkpoints: bool = False
+        self,
+        directory: Path,
+        resume: bool | str = False,
+        overwrite: bool = False,
+        keep_checkpoints: bool = False,
+        allowed: Sequence[str] = (),
     ) -> None:
-        self.directory, self.resume, self.overwrite = directory, resume, overwrite
-        self.keep_checkpoints, self.fingerprint = keep_checkpoints, ""
+        self.directory, self.asked, self.overwrite = directory, resume, overwrite
+        self.keep_checkpoints, self.allowed = keep_checkpoints, tuple(allowed)
+        self.inputs: dict[str, Any] = {}
         self.started = time.time()
         self.stop_requested = self.can_save = False
         self.startup_seconds: float | None = None
@@ -58,38 +68,61 @@ class Run:
         if verdict["error"]:
             raise InputError(verdict["error"])
         self.is_finished: bool = verdict["state"] == "finished" and not overwrite
+        self.resume: bool = verdict["resume"]
+        self.began_on: int = verdict["began_on"]
 
-    def _inspect(self) -> dict[str, str]:
-        status = read_status(self.directory)
+    def _inspect(self) -> dict[str, Any]:
+        status, where = read_status(self.directory), self.directory
         state = status.get("state", "absent")
-        where, world_size = self.directory, status.get("world_size", processes.WORLD_SIZE)
+        if state == "absent" and self._has_run():
+            state = "unknown"
+            logger.warning("%s: status.json is missing or damaged", where)
+        auto, now = self.asked == "auto", processes.WORLD_SIZE
+        resume = self.asked is True or (auto and state not in ("absent", "finished") and checkpoints.can_resume(where))
+        last, began_on = self._world_sizes(status) if resume else (now, now)
         error = ""
-        if self.resume and self.overwrite:
-            error = "resume=true and overwrite=true: give one of them"
-        elif self.directory.exists() and not self.directory.is_dir():
+        if self.asked not in (True, False, "auto"):
+            error = f"resume={self.asked}: give true, false or auto"
+        elif unknown := sorted({*self.allowed} - {"world_size"}):
+            error = f"resume_allow=[{','.join(unknown)}]: give [world_size] or []"
+        elif self.asked and self.overwrite:
+            error = f"resume={str(self.asked).lower()} and overwrite=true: give one of them"
+        elif where.exists() and not where.is_dir():
             error = f"{where}: is a file, not a run directory; move it or give runs=DIR"
-        elif is_locked(self.directory):
+        elif is_locked(where):
             error = f"{where}: in use by another process; wait for it or change the configuration"
         elif self.overwrite or state == "finished":
             pass
-        elif self.resume and state == "absent":
+        elif resume and state == "absent":
             error = f"resume=true: there is no run at {where}; leave resume out to start one"
-        elif self.resume and world_size != processes.WORLD_SIZE:
-            now = f"and these are {processes.WORLD_SIZE}; resume it on {world_size}"
-            error = f"{where}: ran on {world_size} processes, {now}"
-        elif not self.resume and self._holds_something(state):
+        elif resume and last != now and "world_size" not in self.allowed:
+            error = (
+                f"{where}: ran on {last} processes, and these are {now}; resume it on {last}, or give"
+                " resume_allow=[world_size], which keeps the global batch, but not every digit"
+            )
+        elif not resume and not auto and self._holds_something(state):
             error = f"{where}: holds a run that did not finish; resume=true continues it, overwrite=true starts again"
-        return {"state": state, "error": error}
+        return {"state": state, "error": error, "resume": resume, "began_on": began_on}
+
+    def _has_run(self) -> bool:
+        """Whether the directory has what only a run leaves there."""
+        return (self.directory / "config.yaml").is_file() or (self.directory / checkpoints.FOLDER).is_dir()
+
+    def _world_sizes(self, status: dict[str, Any]) -> tuple[int, int]:
+        """The number of processes of the run when it ended, and when it began; of a lost record, the present one."""
+        then = inputs.read(self.directory)
+        last = status.get("world_size", then.get("world_size", processes.WORLD_SIZE))
+        return last, then.get("world_size", last)
 
     def _holds_something(self, state: str) -> bool:
         """Whether starting again would lose work, or files that are not of a run."""
         if checkpoints.can_resume(self.directory):
             return True
         names = {path.name for path in self.directory.glob("*")}
-        return state == "absent" and not names <= FIRST_FILES
+        return state in ("absent", "unknown") and not names <= FIRST_FILES
 
     @contextlib.contextmanager
-    def open(self, config_text: str, fingerprint: str = "") -> Iterator[Run]:
+    def open(self, config_text: str, began_with: Mapping[str, Any] | None = None) -> Iterator[Run]:
         """Hold the directory's lock, write log.txt, and write how the run ended to status.json.
 
         If bad input ends the run, a new directory is removed again. What an unfinished run left that can't be continued
@@ -97,10 +130,11 @@ class Run:
 
         Args:
             config_text: the content of config.yaml.
-            fingerprint: of the data, which a resumed run must have again.
+            began_with: see `voicecommand.run.inputs`; a resumed run must have the same. Only rank 0 reads it.
 
         Raises:
-            InputError: another process has taken the directory in the meantime, or the data of a resumed run changed.
+            InputError: another process has taken the directory in the meantime, or what a resumed run began with has
+                changed.
             Stopped: a signal came.
             StorageError: the directory can't be written.
         """
@@ -112,12 +146,13 @@ class Run:
         aside = self._move_aside() if self.overwrite and not is_new else None
         with self._locked():
             handler: logging.Handler | None = None
-            self._check_data(fingerprint)
+            self._check_inputs(dict(began_with or {}))
             try:
                 if not (is_new or aside or self.resume) and read_status(self.directory):
                     logger.info("%s: a run that ended without a checkpoint starts again", self.directory)
                     checkpoints.remove(self.directory)
                 files.write_text(self.directory / "config.yaml", config_text)
+                inputs.write(self.directory, self.inputs)
                 self._write_status("running", None)
                 handler = self._log_file()
                 with self._signals():
@@ -179,13 +214,30 @@ class Run:
             return StorageError(f"{self.directory}: {' '.join(str(error).split())}")
         return error
 
-    def _check_data(self, fingerprint: str) -> None:
-        """Refuse to continue a run on other data than it began with; a run of November 2026 does not say."""
-        self.fingerprint, then = fingerprint, read_status(self.directory).get("fingerprint")
-        if self.resume and then and fingerprint != then:
+    def _check_inputs(self, now: dict[str, Any]) -> None:
+        """Refuse to continue a run with other inputs than it began with, and say where the machine differs."""
+        then = inputs.read(self.directory)
+        is_older = self.resume and not (self.directory / inputs.FILE).exists()
+        self.inputs = now | {"world_size": self.began_on, "is_older": then.get("is_older", is_older)}
+        if not self.resume:
+            return
+        if changes := inputs.find_changes(then, now):
             raise InputError(
-                f"{self.directory}: the data has changed since this run began; overwrite=true trains again on all of it"
+                f"{self.directory}: what this run began with has changed ({'; '.join(changes)}): undo that to resume"
+                " it, or overwrite=true trains again"
             )
+        if changes := inputs.find_machine_changes(then, now):
+            logger.warning("since this run began: %s; the last digits of its result may differ", ", ".join(changes))
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What the manifest of each checkpoint says of the run."""
+        return inputs.digests(self.inputs) | {"world_size": processes.WORLD_SIZE}
+
+    @property
+    def is_older(self) -> bool:
+        """Whether the run began before December 2026, when checkpoints had no manifest."""
+        return bool(self.inputs.get("is_older"))
 
     def _way_on(self) -> str:
         if checkpoints.can_resume(self.directory):
@@ -206,8 +258,6 @@ class Run:
         content = {"state": state, "exit_code": code, "world_size": processes.WORLD_SIZE, **more}
         if code is not None:
             content["ended"] = datetime.now(UTC).isoformat(timespec="milliseconds")
-        if self.fingerprint:
-            content["fingerprint"] = self.fingerprint
         files.write_json(self.directory / "status.json", content)
 
     def _log_file(self) -> logging.Handler:

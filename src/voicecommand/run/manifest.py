@@ -67,7 +67,9 @@ def verify(directory: Path) -> dict[str, Any]:
     """
     content = _read(directory)
     present = {
-        str(path.relative_to(directory)) for path in directory.rglob("*") if not path.is_dir() and path.name != NAME
+        str(path.relative_to(directory))
+        for path in directory.rglob("*")
+        if not path.is_dir() and path != directory / NAME
     }
     for name, entry in content["files"].items():
         path = directory / name

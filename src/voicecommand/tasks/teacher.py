@@ -10,7 +10,7 @@ import numpy as np
 
 from voicecommand.errors import InputError
 from voicecommand.run.finished import choose_run
-from voicecommand.tasks.base import NetworkTask
+from voicecommand.tasks.base import NetworkTask, Task
 
 logger = logging.getLogger(__name__)
 
@@ -57,3 +57,15 @@ def load_teacher(run: str, label_names: list[str]) -> Any:
         return teacher.probabilities(list(waveforms))
 
     return answer
+
+
+def hash_base(task: Task) -> dict[str, str]:
+    """What training starts from: file of the base checkpoint and of the teacher -> hash; {} from scratch."""
+    from voicecommand.models.pretrained import hash_checkpoint
+    from voicecommand.tasks import saved
+
+    settings: dict[str, Any] = dict(task.describe())
+    checkpoint, teacher = settings.get("checkpoint"), settings.get("teacher")
+    found = hash_checkpoint(checkpoint, settings.get("revision")) if checkpoint else {}
+    taught = hash_checkpoint(str(saved.find_model(teacher)), None) if teacher else {}
+    return found | {f"teacher/{name}": digest for name, digest in taught.items()}

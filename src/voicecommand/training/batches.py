@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch.utils.data import Sampler
 
-from voicecommand.tasks.base import Encoded, Row
+from voicecommand.tasks.base import Batch, Collator, Encoded, Row
 
 # Examples are sorted by length within windows of this many global batches: wide enough that batches need hardly any
 # padding, narrow enough that batches differ from epoch to epoch.
@@ -106,3 +107,13 @@ class TrainingExamples(torch.utils.data.Dataset):
 
     def __getitem__(self, index: int) -> Row:
         return self.__getitems__([index])[0]
+
+
+@dataclass(frozen=True)
+class Numbered:
+    """A collator of training rows that adds `example` int64 `[rows]`, the numbers of the rows, to the batch."""
+
+    collate: Collator
+
+    def __call__(self, rows: Sequence[Row]) -> Batch:
+        return self.collate(rows) | {"example": torch.tensor([row["example"] for row in rows])}

@@ -1,16 +1,64 @@
-"""One more checkpoint when a signal comes."""
+"""What a checkpoint needs beside the weights: the state of callbacks, and one more save when a signal comes."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import torch
-from transformers import TrainerCallback
+from transformers import EarlyStoppingCallback, TrainerCallback
+from transformers.trainer_callback import ExportableState
 
 if TYPE_CHECKING:
     from transformers import TrainerControl, TrainerState, TrainingArguments
 
     from voicecommand.run.directory import Run
+
+
+LOSSES = "losses"  # beside the states of callbacks in trainer_state.json: the sums behind the logged loss
+
+
+class EpochBoundary(TrainerCallback):
+    """Whether training is between two epochs.
+
+    Attributes:
+        reached: the steps of the epoch are over.
+        save: a checkpoint is due when the epoch has been evaluated.
+    """
+
+    reached = save = False
+
+    def on_epoch_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
+    ) -> None:
+        self.reached = self.save = False
+
+    def on_epoch_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
+    ) -> None:
+        self.reached = True
+
+
+def collect_states(callbacks: Sequence[TrainerCallback]) -> dict[str, Any]:
+    """Class -> the state of each callback that has one."""
+    return {type(one).__name__: one.state() for one in callbacks if isinstance(one, ExportableState)}
+
+
+def restore_states(callbacks: Sequence[TrainerCallback], states: Mapping[str, Any]) -> None:
+    """Set the attributes of callbacks to those of `collect_states`; their settings stay those of this run."""
+    for one in callbacks:
+        state = states.get(type(one).__name__)
+        if isinstance(one, ExportableState) and state is not None:
+            for name, value in state["attributes"].items():
+                setattr(one, name, value)
+
+
+def is_out_of_patience(callbacks: Sequence[TrainerCallback]) -> bool:
+    """Whether early stopping has ended the training."""
+    return any(
+        isinstance(one, EarlyStoppingCallback) and one.early_stopping_patience_counter >= one.early_stopping_patience
+        for one in callbacks
+    )
 
 
 class StopOnSignal(TrainerCallback):

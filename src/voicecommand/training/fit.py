@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, cast
 
 from voicecommand import files
 from voicecommand.data.audit import findings
-from voicecommand.errors import InputError
+from voicecommand.errors import InputError, NonFiniteLoss
 from voicecommand.run import checkpoints as run_checkpoints
-from voicecommand.run import device, machine, processes
+from voicecommand.run import device, inputs, machine, manifest, processes
 from voicecommand.tasks.base import Columns, Draws, Encoded, EstimatorTask, NetworkTask, Stage, Task, Vocabulary
 from voicecommand.tasks.predicting import Answerer, collect_answers
 from voicecommand.training import checkpoints, progress, unknown
@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     Validate = Callable[[nn.Module], dict[str, float]]  # network -> figures of the validation split
 
 logger = logging.getLogger(__name__)
+WEIGHTS = "weights.safetensors"  # of a finished stage
+SHOWN_ROWS = 3
 
 
 def seed_everything(seed: int) -> None:
@@ -158,15 +160,17 @@ def fit(
             task, prepared, processor, vocabulary, stage,
             args=_arguments_of(stage, args), tuning=tuning, augmentation=augmentation, seed=seed,
             validation=validation, validate=validate, callbacks=callbacks, unprepared=network,
+            facts=run.facts | {"stage": stage.name},
         )  # fmt: skip
         progress.show_progress(trainer)
         log_parameters(*count_parameters(trainer.model), count_unseen(trainer.model))
         if _is_done(stage, trainer):
             continue
-        newest = run_checkpoints.find_newest(Path(str(trainer.args.output_dir))) if run.resume else None
-        if run.resume and newest is None:
-            logger.warning("no complete checkpoint to resume from: training starts at step 0")
-        output = trainer.train(resume_from_checkpoint=str(newest) if newest else None)
+        newest = _find_checkpoint(run, Path(str(trainer.args.output_dir))) if run.resume else None
+        try:
+            output = trainer.train(resume_from_checkpoint=newest)
+        except NonFiniteLoss as error:
+            raise _explain(error, dataset["train"], trainer) from error
         run.check_stop()
         steps += output.global_step
         _save_stage(stage, trainer)
@@ -195,7 +199,7 @@ def _fit_estimator(
     task: EstimatorTask, features: Features, vocabulary: Vocabulary, train: Encoded, run: Run, seed: int
 ) -> Trained:
     if run.resume:
-        logger.warning("no complete checkpoint to resume from: training starts at step 0")
+        logger.info("a model that is fitted in one step has nothing to resume: it is fitted again")
     start = time.perf_counter()
     model = task.fit(features, train, vocabulary, seed)
     seconds = time.perf_counter() - start
@@ -263,10 +267,12 @@ def build_trainer(
     validate: Validate = _measure_nothing,
     callbacks: list[TrainerCallback] | None = None,
     unprepared: PreTrainedModel | None = None,
+    facts: Mapping[str, object] | None = None,
 ) -> CommandTrainer:
     """The Trainer of one stage.
 
     Args:
+        facts: what the manifest of each checkpoint says of the run.
         model: as `task.prepare` left it.
         unprepared: the network as it was loaded, for the configuration of its inputs; None takes `model`.
 
@@ -305,7 +311,47 @@ def build_trainer(
         to_inputs=task.build_inputs(plain, processor, augmenter),
         step_loss=step_loss,
         validate=validate,
+        facts=facts,
     )
+
+
+def _find_checkpoint(run: Run, folder: Path) -> str | None:
+    """The newest checkpoint that verifies, on all ranks the same; those that do not are set aside, with a warning.
+
+    Raises:
+        InputError: it is of a run with other data, another base checkpoint or other settings.
+    """
+
+    def find() -> tuple[str | None, int, list[str], list[str]]:
+        found = run_checkpoints.find_newest(folder, run.is_older)
+        then, now = found.facts, run.facts
+        changed = [words for part, words in inputs.PARTS.items() if part in then and then[part] != now.get(part)]
+        run_checkpoints.set_aside(folder, found.skipped)
+        path = None if found.path is None else str(found.path)
+        return path, then.get("step", 0), found.skipped, changed
+
+    path, step, skipped, changed = processes.agree(find)
+    for line in skipped:
+        logger.warning("%s; it is skipped, and now has the ending %s", line, run_checkpoints.DAMAGED)
+    if changed:
+        raise InputError(
+            f"{path}: {' and '.join(changed)} of this run were others when it was saved; overwrite=true trains again"
+        )
+    if path is None:
+        logger.warning("there is no whole checkpoint to resume from: training starts at step 0")
+    else:
+        logger.info("training goes on after step %d (%s)", step, path)
+    return path
+
+
+def _explain(error: NonFiniteLoss, train: Dataset, trainer: CommandTrainer) -> NonFiniteLoss:
+    """The error with the rows of the batch, and what can be gone on from."""
+    named = [train[i]["origin"] for i in error.examples[:SHOWN_ROWS]] if "origin" in train.column_names else []
+    more = f" and {len(error.examples) - len(named)} more" if len(error.examples) > len(named) else ""
+    rows = f"; the rows of the batch: {', '.join(named)}{more}" if named else ""
+    saved = run_checkpoints.list_checkpoints(Path(str(trainer.args.output_dir)))
+    last = f"; {saved[-1].name} is the last one saved: resume=true repeats what came after it" if saved else ""
+    return NonFiniteLoss(f"{error}{rows}{last}", error.examples)
 
 
 def _build_callbacks(run: Run, args: TrainingArguments, early_stopping: int | None) -> list[TrainerCallback]:
@@ -340,9 +386,10 @@ def _is_done(stage: Stage, trainer: CommandTrainer) -> bool:
     """Whether an earlier process has finished this stage; then its weights are loaded."""
     from safetensors.torch import load_file
 
-    if not stage.name or not _finished_weights(trainer).is_file():
+    folder = _finished(trainer)
+    if not stage.name or not processes.agree(lambda: _is_whole(folder)):
         return False
-    trainer.model.load_state_dict(load_file(_finished_weights(trainer)))
+    trainer.model.load_state_dict(load_file(folder / WEIGHTS))
     logger.info("stage %s is finished already: its weights are loaded", stage.name)
     return True
 
@@ -356,12 +403,25 @@ def _save_stage(stage: Stage, trainer: CommandTrainer) -> None:
     if processes.RANK == 0:
         weights = trainer.accelerator.unwrap_model(trainer.model).state_dict()
         whole = {name: tensor.contiguous().clone() for name, tensor in weights.items()}  # safetensors refuses tied ones
-        files.write_bytes(_finished_weights(trainer), save(whole))
+        with files.staged(_finished(trainer)) as staging:
+            (staging / WEIGHTS).write_bytes(save(whole))
+            manifest.write(staging, {"stage": stage.name})
     processes.wait_for_all()
 
 
-def _finished_weights(trainer: CommandTrainer) -> Path:
+def _finished(trainer: CommandTrainer) -> Path:
     return Path(str(trainer.args.output_dir)) / run_checkpoints.STAGE
+
+
+def _is_whole(folder: Path) -> bool:
+    if not folder.is_dir():
+        return False
+    try:
+        manifest.verify(folder)
+    except manifest.Damaged as error:
+        logger.warning("%s: %s; this stage is trained again", folder, error)
+        return False
+    return True
 
 
 def log_parameters(total: int, trainable: int, unseen: int = 0) -> None:

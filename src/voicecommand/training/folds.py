@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from datasets import DatasetDict
 
 from voicecommand import files
 from voicecommand.columns import CROSS_VALIDATION, HELD_OUT_IN
@@ -28,7 +29,6 @@ from voicecommand.tasks.predicting import collect_answers
 from voicecommand.training import fit, length, save
 
 if TYPE_CHECKING:
-    from datasets import DatasetDict
     from transformers import TrainingArguments
 
     from voicecommand.audio.augmentation import Augmentation
@@ -81,7 +81,8 @@ def cross_validate(
             logger.info("fold %s of %d: %d rows to train on, %d held out", name, len(names), len(kept), len(held))
             fit.seed_everything(seed)
             trained = fit.fit(
-                task, task.load_model(vocabulary, processor), processor, vocabulary, dataset,
+                task, task.load_model(vocabulary, processor), processor, vocabulary,
+                DatasetDict({**dataset, "train": train.select(kept)}),
                 {"train": encoded["train"].select(kept)}, run=run, args=_arguments_of(directory, args, len(kept)),
                 tuning=tuning, augmentation=augmentation, seed=seed,
             )  # fmt: skip

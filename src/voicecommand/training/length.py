@@ -13,6 +13,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from voicecommand.errors import InputError
 from voicecommand.evaluation.words import name_in_words
 
 if TYPE_CHECKING:
@@ -26,6 +27,32 @@ CHOOSE_FROM = 100
 EVALUATIONS = 10  # of a training whose epochs were increased; early stopping counts these
 LATE = 0.75  # of the training; what validation gains after it shows whether more steps would help
 GAIN = {"loss": 0.02, "other": 0.005}  # the least gain that counts: a share of the loss, points of another figure
+
+
+def keep_batch(args: TrainingArguments | None, began_on: int) -> TrainingArguments | None:
+    """The arguments of a run that began on another number of processes: accumulation keeps the global batch.
+
+    Raises:
+        InputError: no accumulation does.
+    """
+    if args is None or began_on == args.world_size:
+        return args
+    before = args.gradient_accumulation_steps
+    steps, rest = divmod(before * began_on, args.world_size)
+    if rest:
+        raise InputError(
+            f"resume_allow=[world_size]: the run began on {began_on} processes with"
+            f" training.gradient_accumulation_steps={before}, and no accumulation keeps the global batch on"
+            f" {args.world_size}; give a number of processes that divides {before * began_on}"
+        )
+    args = copy.copy(args)
+    args.gradient_accumulation_steps = steps
+    logger.warning(
+        "the run began on %d processes and goes on on %d: gradient_accumulation_steps is %d instead of %d, so that"
+        " the global batch stays the same; the last digits of the result may differ",
+        began_on, args.world_size, steps, before,
+    )  # fmt: skip
+    return args
 
 
 def follow_data(

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
-import math
+import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from transformers import Trainer
-from transformers.trainer_utils import speed_metrics
+from transformers.trainer_utils import SaveStrategy, speed_metrics
 
+from voicecommand import files
 from voicecommand.audio.windows import take_draws
-from voicecommand.errors import InputError, NonFiniteLoss
-from voicecommand.tasks.base import Batch, Encoded, NetworkTask
-from voicecommand.training.batches import GroupedBatches, TrainingExamples
+from voicecommand.errors import InputError
+from voicecommand.run import checkpoints as run_checkpoints
+from voicecommand.run import manifest, processes
+from voicecommand.tasks.base import Batch, Collator, Encoded, NetworkTask
+from voicecommand.training import checkpoints
+from voicecommand.training.batches import GroupedBatches, Numbered, TrainingExamples
+from voicecommand.training.finite import FiniteWatch
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -35,10 +41,11 @@ class CommandTrainer(Trainer):
         to_inputs: batch -> the network's inputs on the device, and the waveforms or None.
         step_loss: the loss of a step, from the losses of the heads.
         validate: network -> figures of the validation split by name, with `loss` if there is one.
+        facts: what the manifest of each checkpoint says of the run.
         train_dataset, eval_dataset: `Encoded`.
 
     Raises:
-        NonFiniteLoss: the loss of a step is NaN or infinite.
+        NonFiniteLoss: the loss or the gradient of a step is NaN or infinite; no such weights are saved.
         InputError: `dataloader_drop_last` leaves nothing to train on.
     """
 
@@ -54,6 +61,7 @@ class CommandTrainer(Trainer):
         to_inputs: nn.Module,
         step_loss: StepLoss,
         validate: Callable[[nn.Module], dict[str, float]],
+        facts: Mapping[str, Any] | None = None,
         **of_trainer: Any,
     ) -> None:
         super().__init__(**of_trainer)
@@ -64,6 +72,11 @@ class CommandTrainer(Trainer):
         self.to_inputs = to_inputs.to(self.args.device)
         self.args.logging_nan_inf_filter = False  # training_step stops at such a loss; it saves two syncs a step
         self._parameters_of_flops: int | None = None
+        self.facts = dict(facts or {})
+        self.watch = FiniteWatch(self.args.learning_rate, self.args.device)
+        self._boundary = checkpoints.EpochBoundary()
+        self._saved_losses: tuple[list[float], float, int] | None = None
+        self.add_callback(self._boundary)
 
     def get_train_dataloader(self) -> DataLoader:
         args, encoded = self.args, self.train_dataset
@@ -86,7 +99,7 @@ class CommandTrainer(Trainer):
         loader: DataLoader = DataLoader(
             TrainingExamples(encoded, batches),
             batch_sampler=batches,
-            collate_fn=self.data_collator,
+            collate_fn=Numbered(cast("Collator", self.data_collator)),
             num_workers=args.dataloader_num_workers,
             pin_memory=args.dataloader_pin_memory and torch.cuda.is_available(),
             persistent_workers=args.dataloader_persistent_workers,
@@ -167,15 +180,18 @@ class CommandTrainer(Trainer):
     def training_step(  # type: ignore[override]
         self, model: nn.Module, inputs: Batch, num_items_in_batch: Mapping[str, Tensor] | None = None
     ) -> Tensor:
+        self.watch.begin(self.state.global_step + 1, inputs.pop("example").tolist())
         loss: Tensor = super().training_step(model, inputs, num_items_in_batch)  # type: ignore[arg-type]
         # every rank checks the losses of all, so that they stop together
-        value = self.accelerator.gather(loss).sum().item() if self.args.world_size > 1 else loss.item()
-        if not math.isfinite(value):
-            raise NonFiniteLoss(
-                f"step {self.state.global_step + 1}: the loss is {value}; lower training.learning_rate"
-                f" (now {self.args.learning_rate}), or try precision=fp32"
-            )
+        self.watch.check("loss", self.accelerator.gather(loss).sum() if self.args.world_size > 1 else loss)
         return loss
+
+    def _get_grad_norm(self, model: nn.Module, grad_norm: Tensor | float | None = None) -> Tensor | float:
+        """The norm of the gradient, which is the same on all ranks, before the optimizer uses it."""
+        norm: Tensor | float = super()._get_grad_norm(model, grad_norm)
+        if self.accelerator.scaler is None:  # the scaler of fp16 skips steps with an infinite gradient, and goes on
+            self.watch.check("gradient", norm)
+        return norm
 
     def floating_point_ops(self, inputs: Batch) -> int:
         """Like the stock method, which counts the parameters again for each batch (3 ms for a BERT of 6 layers)."""
@@ -183,3 +199,120 @@ class CommandTrainer(Trainer):
             self._parameters_of_flops = self.model.num_parameters(exclude_embeddings=True)
         first = inputs.get(self.model.main_input_name)
         return 0 if first is None else 6 * first.numel() * self._parameters_of_flops
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        if "train_loss" in logs:  # the mean over all steps; Trainer divides by the steps since a resume
+            logs["train_loss"] = self._total_loss_scalar / max(1, self.state.global_step)
+        super().log(logs, start_time)
+
+    # Checkpoints. Trainer writes them in place, forgets the state of callbacks and of the logged loss, and evaluates
+    # once more when a training stops in the middle of an epoch.
+
+    def _run_epoch(self, **of_epoch: Any) -> None:  # type: ignore[override]
+        state = self.state
+        if state.global_step >= state.max_steps or checkpoints.is_out_of_patience(self.callback_handler.callbacks):
+            self.control.should_training_stop = True  # resumed from the last step
+            return
+        self._restore_losses()
+        super()._run_epoch(**of_epoch)
+
+    def _maybe_log_save_evaluate(self, *of_step: Any, **named: Any) -> None:
+        """Called after each step, and once more when an epoch ends or training stops in the middle of it.
+
+        The last step saves in the second call, after the evaluation of the epoch: a run that is resumed from that
+        checkpoint goes on with the next epoch. If a signal stops training in the middle of an epoch, the second call
+        only saves.
+        """
+        control, state = self.control, self.state
+        is_natural = state.epoch == int(state.epoch or 0) or state.global_step >= state.max_steps
+        if control.should_log or control.should_evaluate or control.should_save:
+            self.watch.flush()
+        if not self._boundary.reached:
+            is_last = is_natural or control.should_training_stop
+            held = is_last and control.should_save and self.args.save_strategy != SaveStrategy.BEST
+            if held:
+                control.should_save = False
+            super()._maybe_log_save_evaluate(*of_step, **named)
+            self._boundary.save = held
+            return
+        control.should_save = control.should_save or self._boundary.save
+        if (
+            control.should_training_stop
+            and not is_natural
+            and not checkpoints.is_out_of_patience(self.callback_handler.callbacks)
+        ):
+            control.should_log = control.should_evaluate = False
+        super()._maybe_log_save_evaluate(*of_step, **named)
+
+    def _save_checkpoint(self, model: nn.Module, trial: object) -> None:
+        """Write checkpoint-N beside its place, with a manifest; when all ranks have written, move it there and remove
+        old ones.
+
+        Raises:
+            NonFiniteLoss: a weight is NaN or infinite.
+            StorageError: it can't be written; the checkpoints before are as they were.
+        """
+        args = self.args
+        state: Any = self.state  # its stateful_callbacks is a dictionary by now, whatever its type says
+        self.watch.flush()
+        self.watch.check_weights(self.model)
+        self.store_flos()
+        folder = Path(str(args.output_dir))
+        place = folder / f"checkpoint-{state.global_step}"
+        state.best_model_checkpoint = self._best_place(folder)
+        losses = self.accelerator.gather(self._tr_loss[None]).tolist()
+        with contextlib.ExitStack() as stack:
+            staging = files.staging_of(place)
+            if args.should_save:
+                stack.enter_context(files.staged(place))
+            processes.wait_for_all()
+            self.save_model(str(staging), _internal_call=True)
+            if not args.save_only_model:
+                self._save_optimizer_and_scheduler(str(staging))
+                self._save_scaler(str(staging))
+                self._save_rng_state(str(staging))
+            if args.should_save:
+                state.stateful_callbacks = checkpoints.collect_states(self.callback_handler.callbacks) | {
+                    checkpoints.LOSSES: [losses, self._total_loss_scalar, self._globalstep_last_logged]
+                }
+                state.save_to_json(str(staging / "trainer_state.json"))
+            processes.wait_for_all()
+            if args.should_save:
+                best_step = state.best_global_step if state.best_model_checkpoint else None
+                own = {"step": state.global_step, "best_step": best_step, "resumable": not args.save_only_model}
+                manifest.write(staging, self.facts | own)
+        processes.wait_for_all()
+        if args.should_save:
+            best = state.best_model_checkpoint
+            run_checkpoints.rotate(folder, args.save_total_limit, None if best is None else Path(best))
+
+    def _best_place(self, folder: Path) -> str | None:
+        """The checkpoint of the best step so far, also when that is saved now; None if it was not saved."""
+        best = self.state.best_global_step
+        if self.args.save_strategy == SaveStrategy.NO or not best:
+            return None
+        place = folder / f"checkpoint-{best}"
+        return str(place) if best == self.state.global_step or place.is_dir() else None
+
+    def _init_training_state(self, *of_training: Any) -> tuple[int, int]:
+        """Restore the state, also where the run directory has moved since."""
+        found: tuple[int, int] = super()._init_training_state(*of_training)
+        self.state.best_model_checkpoint = self._best_place(Path(str(self.args.output_dir)))
+        states: Any = self.state.stateful_callbacks
+        self._saved_losses = states.pop(checkpoints.LOSSES, None)
+        return found
+
+    def _load_callback_state(self) -> None:
+        """Restore the counters of callbacks in place, such as the patience of early stopping."""
+        states: Any = self.state.stateful_callbacks
+        checkpoints.restore_states(self.callback_handler.callbacks, states)
+
+    def _restore_losses(self) -> None:
+        """Restore the sums behind the logged loss, where a resumed training begins."""
+        if self._saved_losses is None:
+            return
+        losses, self._total_loss_scalar, self._globalstep_last_logged = self._saved_losses
+        same_world = len(losses) == self.args.world_size
+        own = losses[self.args.process_index] if same_world else sum(losses) / len(losses)
+        self._tr_loss = torch.tensor(own, device=self.args.device)
+        self._saved_losses = None

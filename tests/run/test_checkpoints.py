@@ -1,0 +1,122 @@
+"""Which checkpoint a run goes on from: the newest that is exactly as it was written."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from support import CHECKPOINT, write_checkpoint
+from voicecommand.run import checkpoints, manifest
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for step in (9, 10, 20):
+        write_checkpoint(tmp_path / f"checkpoint-{step}")
+    return tmp_path
+
+
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def edit_facts(path: Path) -> None:
+    content = json.loads((path / "manifest.json").read_text())
+    content["facts"]["step"] = 30
+    (path / "manifest.json").write_text(json.dumps(content))
+
+
+def test_the_newest_checkpoint_that_verifies_is_found(folder: Path) -> None:
+    assert checkpoints.find_newest(folder / "nowhere") == (None, {}, [])
+    write_checkpoint(folder / "checkpoint-7" / "checkpoint-99")
+    (folder / "checkpoint-30.part").mkdir()
+    found = checkpoints.find_newest(folder)
+    assert found.path == folder / "checkpoint-20" and found.facts["step"] == 20 and found.skipped == []
+
+
+@pytest.mark.parametrize("name", [*CHECKPOINT, "manifest.json"])
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [(Path.unlink, "{} is missing"), (flip, "{} "), (lambda path: path.write_text(""), "{} ")],
+    ids=["missing", "flipped", "empty"],
+)
+def test_damage_to_any_file_is_named_and_the_one_before_is_taken(
+    name: str, damage: Callable[[Path], object], reason: str, folder: Path
+) -> None:
+    damage(folder / "checkpoint-20" / name)
+    found = checkpoints.find_newest(folder)
+    assert found.path == folder / "checkpoint-10"
+    assert len(found.skipped) == 1 and found.skipped[0].startswith(f"checkpoint-20: {reason.format(name)}")
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        (lambda path: (path / "extra.pt").touch(), "extra.pt was not there when the folder was written"),
+        (edit_facts, "manifest.json has changed since it was written"),
+        (lambda path: (path / "manifest.json").write_text("[" * 100_000), "manifest.json is not valid JSON"),
+        (lambda path: (path / "manifest.json").write_text('{"format": 9}'), "a format that this version does not know"),
+        (lambda path: [shutil.rmtree(path), shutil.copytree(path.with_name("checkpoint-9"), path)], "saved at step 9"),
+    ],
+    ids=["added", "facts", "deep", "format", "another step"],
+)
+def test_a_checkpoint_that_is_not_as_it_was_written_is_skipped(
+    damage: Callable[[Path], object], reason: str, folder: Path
+) -> None:
+    damage(folder / "checkpoint-20")
+    found = checkpoints.find_newest(folder)
+    assert found.path == folder / "checkpoint-10" and reason in found.skipped[0]
+
+
+def test_a_checkpoint_is_only_as_good_as_the_best_one_that_it_refers_to(folder: Path) -> None:
+    write_checkpoint(folder / "checkpoint-30", best_step=20)
+    write_checkpoint(folder / "checkpoint-40", resumable=False)
+    assert checkpoints.find_newest(folder).path == folder / "checkpoint-30"
+    flip(folder / "checkpoint-20" / "model.safetensors")
+    found = checkpoints.find_newest(folder)
+    assert found.path == folder / "checkpoint-10"
+    assert [line.partition(":")[0] for line in found.skipped] == ["checkpoint-40", "checkpoint-30", "checkpoint-20"]
+    assert "the best checkpoint so far, checkpoint-20: model.safetensors has changed" in found.skipped[1]
+
+
+def test_what_was_skipped_is_set_aside_and_what_was_half_written_is_removed(folder: Path) -> None:
+    flip(folder / "checkpoint-20" / "optimizer.pt")
+    (folder / "checkpoint-25.part").mkdir()
+    checkpoints.set_aside(folder, checkpoints.find_newest(folder).skipped)
+    assert sorted(path.name for path in folder.iterdir()) == ["checkpoint-10", "checkpoint-20.damaged", "checkpoint-9"]
+    assert [path.name for path in checkpoints.list_checkpoints(folder)] == ["checkpoint-9", "checkpoint-10"]
+
+
+def test_rotation_keeps_the_newest_and_the_best(folder: Path) -> None:
+    checkpoints.rotate(folder, None, None)
+    assert len(checkpoints.list_checkpoints(folder)) == 3
+    checkpoints.rotate(folder, 2, folder / "checkpoint-9")
+    assert [path.name for path in checkpoints.list_checkpoints(folder)] == ["checkpoint-9", "checkpoint-20"]
+    checkpoints.rotate(folder, 1, folder / "checkpoint-9")
+    assert [path.name for path in checkpoints.list_checkpoints(folder)] == ["checkpoint-9", "checkpoint-20"]
+
+
+def test_checkpoints_of_an_older_version_count_only_in_a_run_of_that_version(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (folder / "checkpoint-20" / "manifest.json").unlink()
+    assert checkpoints.find_newest(folder).path == folder / "checkpoint-10"
+    assert checkpoints.find_newest(folder, is_older=True).path == folder / "checkpoint-20"
+    assert "written by an older version, so that it can't be verified" in caplog.text
+
+
+def test_a_file_is_hashed_again_only_when_it_has_changed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = folder / "checkpoint-20"
+    manifest.verify(place)
+    with monkeypatch.context() as patch:
+        patch.setattr(manifest.hashlib, "file_digest", None)
+        assert manifest.verify(place)["step"] == 20
+    (place / "optimizer.pt").write_text("y")
+    with pytest.raises(manifest.Damaged, match=r"optimizer\.pt has changed"):
+        manifest.verify(place)
