@@ -60,7 +60,7 @@ def train(config, run, rule):
     from voicecommand.run import inputs, processes, records
     from voicecommand.tasks import saved
     from voicecommand.tasks.teacher import hash_base
-    from voicecommand.training import fit, folds, length, save, unknown
+    from voicecommand.training import finite, fit, folds, length, save, unknown
 
     processes.set_threads(config.threads)
     fit.seed_everything(config.seed)
@@ -106,6 +106,7 @@ def train(config, run, rule):
             metrics = evaluate(evaluators, answers, rule=rule, held_out=trained.held_out)
             metrics["advice"] = advise_on_labels(metrics, encoded["train"].references.get("label", []))
             metrics["advice"] += length.advise_on_length(trained.history, final, rows["validation"])
+            metrics["advice"] += finite.advise_on_chance(trained.history, encoded["train"].references.get("label", []))
             fingerprint.add(data, "unknown", unknown.count(task, trained.model, encoded))
             fingerprint.write_train_rows(run.directory, dataset["train"])
             record = identity.record(config, args) | {"example": example}

@@ -222,3 +222,47 @@ def evaluate_labels(splits: Any, threshold: float | None = None) -> dict[str, An
     from voicecommand.evaluation.splits import evaluate
 
     return evaluate([Classification()], splits, threshold)
+
+
+TRAINER_LABELS = ("off", "on", "play")
+
+
+def rows_of(count: int) -> Any:
+    import numpy as np
+    from datasets import Dataset
+
+    draws = np.random.default_rng(1)
+    words = ["turn", "the", "kitchen", "lights", "music", "please", "anna", "timer"]
+    labels = draws.integers(0, 3, size=count)
+    first = ["please stop the", "turn on", "play"]
+    texts = [f"{first[y]} {' '.join(draws.choice(words, draws.integers(1, 12)))}" for y in labels]
+    return Dataset.from_dict(
+        {
+            "id": [str(i) for i in range(count)],
+            "origin": [f"rows:{i}" for i in range(count)],
+            "text": texts,
+            "label": [TRAINER_LABELS[y] for y in labels],
+            "template": [f"t{i % 9}" for i in range(count)],
+        }
+    )
+
+
+def build_trainer(
+    checkpoint: Path, output: Path, task: dict[str, Any] | None = None, tuning: Any = None, **arguments: Any
+) -> Any:
+    """A CommandTrainer on 53 training and 21 validation examples."""
+    from datasets import DatasetDict
+    from transformers import TrainingArguments, set_seed
+
+    from voicecommand.tasks.text_classification import TextClassification
+
+    set_seed(0)
+    way = TextClassification(checkpoint=str(checkpoint), **(task or {}))
+    dataset = DatasetDict(train=rows_of(53), validation=rows_of(21))
+    settings = {
+        "per_device_train_batch_size": 16, "per_device_eval_batch_size": 8, "num_train_epochs": 2,
+        "learning_rate": 1e-2, "logging_steps": 1, "report_to": "none", "use_cpu": True, "disable_tqdm": True,
+        "save_strategy": "no", "seed": 3,
+    }  # fmt: skip
+    args = TrainingArguments(output_dir=str(output), **(settings | arguments))
+    return build_parts(way, dataset, args, tuning, labels=list(TRAINER_LABELS)).trainer

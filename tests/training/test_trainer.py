@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from support import build_parts
+from support import TRAINER_LABELS, build_trainer, rows_of
 from voicecommand.errors import NonFiniteLoss
 from voicecommand.models.tuning import Full, Head, Lora
 from voicecommand.tasks.base import Vocabulary
@@ -21,7 +21,7 @@ from voicecommand.tasks.text_classification import TextClassification
 from voicecommand.training.batches import GroupedBatches, Uncounted
 
 LENGTHS = np.random.default_rng(0).integers(3, 30, size=203)
-LABELS = ["off", "on", "play"]
+LABELS = list(TRAINER_LABELS)
 
 
 def epoch_of(split: tuple[int, int, int], rank: int, epoch: int = 0, **settings: Any) -> list[list[int]]:
@@ -85,44 +85,6 @@ def test_a_rank_without_an_example_gets_one_that_does_not_count() -> None:
 # ---- training on a tiny checkpoint ----
 
 
-def rows_of(count: int) -> Any:
-    from datasets import Dataset
-
-    draws = np.random.default_rng(1)
-    words = ["turn", "the", "kitchen", "lights", "music", "please", "anna", "timer"]
-    labels = draws.integers(0, 3, size=count)
-    first = ["please stop the", "turn on", "play"]
-    texts = [f"{first[y]} {' '.join(draws.choice(words, draws.integers(1, 12)))}" for y in labels]
-    return Dataset.from_dict(
-        {
-            "id": [str(i) for i in range(count)],
-            "origin": [f"rows:{i}" for i in range(count)],
-            "text": texts,
-            "label": [LABELS[y] for y in labels],
-            "template": [f"t{i % 9}" for i in range(count)],
-        }
-    )
-
-
-def build(
-    checkpoint: Path, output: Path, task: dict[str, Any] | None = None, tuning: Any = None, **arguments: Any
-) -> Any:
-    """A CommandTrainer on 53 training and 21 validation examples."""
-    from datasets import DatasetDict
-    from transformers import TrainingArguments, set_seed
-
-    set_seed(0)
-    way = TextClassification(checkpoint=str(checkpoint), **(task or {}))
-    dataset = DatasetDict(train=rows_of(53), validation=rows_of(21))
-    settings = {
-        "per_device_train_batch_size": 16, "per_device_eval_batch_size": 8, "num_train_epochs": 2,
-        "learning_rate": 1e-2, "logging_steps": 1, "report_to": "none", "use_cpu": True, "disable_tqdm": True,
-        "save_strategy": "no", "seed": 3,
-    }  # fmt: skip
-    args = TrainingArguments(output_dir=str(output), **(settings | arguments))
-    return build_parts(way, dataset, args, tuning, labels=LABELS).trainer
-
-
 def losses_of(trainer: Any) -> list[float]:
     return [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
 
@@ -151,9 +113,11 @@ def test_accumulation_changes_no_loss(
     settings = settings | {"learning_rate": 1e-3}
     checkpoint = checkpoints["bert_uncased"]
     # 53 = 4 x 12 + 5, and the last five make micro-batches of four and one
-    whole = build(checkpoint, tmp_path, task, **settings, per_device_train_batch_size=12)
+    whole = build_trainer(checkpoint, tmp_path, task, **settings, per_device_train_batch_size=12)
     whole.train()
-    thirds = build(checkpoint, tmp_path, task, **settings, per_device_train_batch_size=4, gradient_accumulation_steps=3)
+    thirds = build_trainer(
+        checkpoint, tmp_path, task, **settings, per_device_train_batch_size=4, gradient_accumulation_steps=3
+    )
     thirds.train()
     assert len(losses_of(whole)) == 10
     assert losses_of(thirds) == pytest.approx(losses_of(whole), abs=1e-4)
@@ -189,7 +153,7 @@ def test_ranks_make_the_loss_and_the_gradient_of_one_process(
     kind: str, checkpoints: dict[str, Path], tmp_path: Path
 ) -> None:
     task, settings = LOSSES[kind]
-    step = TwoRanks(build(checkpoints["bert_uncased"], tmp_path, task, **settings))
+    step = TwoRanks(build_trainer(checkpoints["bert_uncased"], tmp_path, task, **settings))
     batch = list(range(16))
     loss, gradient = step.loss_and_gradient([batch])
     for shares in ([batch[:8], batch[8:]], [batch[:11], batch[11:]], [batch[:8], batch[8:], [Uncounted(0)]]):
@@ -199,7 +163,7 @@ def test_ranks_make_the_loss_and_the_gradient_of_one_process(
 
 
 def test_weights_and_smoothing_are_one_loss_as_worked_out_by_hand(checkpoints: dict[str, Path], tmp_path: Path) -> None:
-    trainer = build(
+    trainer = build_trainer(
         checkpoints["bert_uncased"], tmp_path, {"class_weights": {"off": 1.0, "on": 3.0, "play": 2.0}},
         label_smoothing_factor=0.3,
     )  # fmt: skip
@@ -226,7 +190,7 @@ def test_weights_and_smoothing_are_one_loss_as_worked_out_by_hand(checkpoints: d
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(checkpoints: dict[str, Path], tmp_path: Path) -> None:
-    trainer = build(checkpoints["bert_uncased"], tmp_path)
+    trainer = build_trainer(checkpoints["bert_uncased"], tmp_path)
     with torch.no_grad():
         trainer.model.classifier.weight.fill_(float("nan"))
     with pytest.raises(NonFiniteLoss, match=r"step 1: the loss is nan; lower training\.learning_rate"):
@@ -244,7 +208,7 @@ def test_resuming_inside_an_epoch_gives_the_weights_of_an_uninterrupted_run(
     checkpoint = checkpoints["bert_uncased"]
 
     def noisy(path: Path) -> Any:  # dropout, so that the state of the random generator counts
-        trainer = build(checkpoint, path, tuning=tuning, **settings)
+        trainer = build_trainer(checkpoint, path, tuning=tuning, **settings)
         for module in trainer.model.modules():
             if isinstance(module, torch.nn.Dropout):
                 module.p = 0.2
@@ -262,7 +226,7 @@ def test_resuming_inside_an_epoch_gives_the_weights_of_an_uninterrupted_run(
 
 
 def test_evaluation_answers_in_the_order_of_the_split(checkpoints: dict[str, Path], tmp_path: Path) -> None:
-    trainer = build(checkpoints["bert_uncased"], tmp_path)
+    trainer = build_trainer(checkpoints["bert_uncased"], tmp_path)
     trainer.train()
     split = trainer.eval_dataset
     logits, losses = [], []
@@ -286,7 +250,7 @@ def test_evaluation_answers_in_the_order_of_the_split(checkpoints: dict[str, Pat
 def test_evaluation_takes_the_longest_first_and_pads_little(
     checkpoints: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    trainer, widths = build(checkpoints["bert_uncased"], tmp_path), []
+    trainer, widths = build_trainer(checkpoints["bert_uncased"], tmp_path), []
     respond = TextClassification.respond
 
     def seen(self: Any, model: Any, to_inputs: Any, batch: Any) -> Any:
@@ -303,7 +267,7 @@ def test_an_evaluation_draws_as_often_as_that_of_the_stock_trainer(
     checkpoints: dict[str, Path], tmp_path: Path
 ) -> None:
     """Dropout after it depends on the global generator, and so do the figures of every published run."""
-    trainer = build(checkpoints["bert_uncased"], tmp_path)
+    trainer = build_trainer(checkpoints["bert_uncased"], tmp_path)
     torch.manual_seed(7)
     next(iter(torch.utils.data.DataLoader([0])))
     expected = torch.get_rng_state()
@@ -316,7 +280,7 @@ def test_an_evaluation_draws_as_often_as_that_of_the_stock_trainer(
 def test_the_best_checkpoint_is_the_model_after_training(
     tuning: Any, checkpoints: dict[str, Path], tmp_path: Path
 ) -> None:
-    trainer = build(
+    trainer = build_trainer(
         checkpoints["bert_uncased"], tmp_path, tuning=tuning, save_strategy="epoch", eval_strategy="epoch",
         load_best_model_at_end=True, metric_for_best_model="macro_f1", num_train_epochs=6, save_total_limit=1,
     )  # fmt: skip

@@ -1,15 +1,19 @@
-"""A training stops at the first NaN or infinity, before anything of it is saved."""
+"""A training stops at the first NaN or infinity, before anything of it is saved; one that ended at chance is named."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from voicecommand.errors import NonFiniteLoss
+
+AT_CHANCE = 0.95  # of the loss of guessing: a logged loss above it shows no learning
 
 
 @dataclass
@@ -107,3 +111,31 @@ class FiniteWatch:
             f"lower training.learning_rate (now {self.learning_rate:g}), try precision=fp32, or look for such numbers"
             " in the data"
         )
+
+
+def advise_on_chance(history: Sequence[Mapping[str, float]], labels: Sequence[str]) -> list[str]:
+    """A sentence if the training loss ended where guessing has it, as after a divergence that stayed finite.
+
+    Args:
+        history: the log of Trainer.
+        labels: of the rows of train; their entropy is the loss of guessing. Without labels nothing is said.
+    """
+    found = [(row["step"], row["loss"]) for row in history if "loss" in row]
+    counts = np.array(list(Counter(labels).values()), dtype=float)
+    if not found or len(counts) < 2:
+        return []
+    shares = counts / counts.sum()
+    chance = float(-(shares * np.log(shares)).sum())
+    step, least = min(found, key=lambda entry: entry[1])
+    last = found[-1][1]
+    if last < AT_CHANCE * chance:
+        return []
+    if least < AT_CHANCE * chance:
+        return [
+            f"the training diverged: its loss was {least:.3f} at step {step:.0f} and ended at {last:.3f}, no better"
+            f" than guessing ({chance:.3f}); lower training.learning_rate"
+        ]
+    return [
+        f"the training loss ended at {last:.3f}, no better than guessing ({chance:.3f}): the network learnt nothing;"
+        " lower training.learning_rate, or give it more steps"
+    ]

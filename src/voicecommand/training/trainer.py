@@ -229,11 +229,10 @@ class CommandTrainer(Trainer):
             self.watch.flush()
         if not self._boundary.reached:
             is_last = is_natural or control.should_training_stop
-            held = is_last and control.should_save and self.args.save_strategy != SaveStrategy.BEST
-            if held:
+            self._boundary.save = is_last and control.should_save
+            if self._boundary.save:
                 control.should_save = False
             super()._maybe_log_save_evaluate(*of_step, **named)
-            self._boundary.save = held
             return
         control.should_save = control.should_save or self._boundary.save
         if (
@@ -243,6 +242,10 @@ class CommandTrainer(Trainer):
         ):
             control.should_log = control.should_evaluate = False
         super()._maybe_log_save_evaluate(*of_step, **named)
+        place = Path(str(self.args.output_dir)) / f"checkpoint-{state.global_step}"
+        if self._boundary.save and not place.is_dir():  # save_strategy=best found no better figure
+            model, trial = of_step[2:4]
+            self._save_checkpoint(model, trial)
 
     def _save_checkpoint(self, model: nn.Module, trial: object) -> None:
         """Write checkpoint-N beside its place, with a manifest; when all ranks have written, move it there and remove
@@ -306,6 +309,10 @@ class CommandTrainer(Trainer):
         """Restore the counters of callbacks in place, such as the patience of early stopping."""
         states: Any = self.state.stateful_callbacks
         checkpoints.restore_states(self.callback_handler.callbacks, states)
+
+    def _finalize_training(self, *of_training: Any) -> Any:
+        self._restore_losses()  # where nothing was left to train
+        return super()._finalize_training(*of_training)
 
     def _restore_losses(self) -> None:
         """Restore the sums behind the logged loss, where a resumed training begins."""

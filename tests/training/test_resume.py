@@ -1,0 +1,157 @@
+"""A training that was stopped or killed goes on bit for bit: the weights, the log, and where it ends."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import EarlyStoppingCallback, TrainerCallback
+
+from support import build_trainer
+from voicecommand.errors import NonFiniteLoss
+from voicecommand.models.tuning import Lora
+from voicecommand.run import checkpoints as run_checkpoints
+from voicecommand.training.checkpoints import StopOnSignal
+from voicecommand.training.finite import FiniteWatch, advise_on_chance
+
+TIMES = ("runtime", "per_second", "total_flos")
+# 53 rows in batches of 16: epochs of 4 steps
+EPOCHS = {"save_strategy": "epoch", "eval_strategy": "epoch", "num_train_epochs": 3, "logging_steps": 3}
+BEST = {"load_best_model_at_end": True, "metric_for_best_model": "macro_f1", "greater_is_better": True}
+STEPS = {"save_strategy": "steps", "save_steps": 2, "eval_strategy": "steps", "eval_steps": 2, "num_train_epochs": 2}
+
+
+class Signal(TrainerCallback):
+    """What a signal during the given step does, which counts from 1."""
+
+    def __init__(self, run: Any, step: int) -> None:
+        self.run, self.step = run, step
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if state.global_step == self.step - 1:
+            self.run.stop_requested = True
+
+
+def trainer_of(
+    checkpoint: Path, output: Path, stop_in: int = 0, patience: int | None = None, tuning: Any = None, **settings: Any
+) -> Any:
+    """With dropout, so that the state of the random generator counts."""
+    torch.manual_seed(3)
+    run = SimpleNamespace(stop_requested=False, can_save=False)
+    trainer = build_trainer(checkpoint, output, tuning=tuning, **settings)
+    trainer.add_callback(StopOnSignal(run))
+    trainer.add_callback(Signal(run, stop_in))
+    if patience is not None:
+        trainer.add_callback(EarlyStoppingCallback(patience))
+    for module in trainer.model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.2
+    return trainer
+
+
+def result_of(trainer: Any) -> dict[str, Any]:
+    history = [{k: v for k, v in row.items() if not any(t in k for t in TIMES)} for row in trainer.state.log_history]
+    state = trainer.state
+    return {"history": history, "step": state.global_step, "best": (state.best_global_step, state.best_metric)}
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        pytest.param(EPOCHS | BEST, id="epochs, the best is kept"),
+        pytest.param(EPOCHS | BEST | {"patience": 1, "learning_rate": 1e-9}, id="out of patience"),
+        pytest.param(EPOCHS | {"max_steps": 6}, id="the last step is inside an epoch"),
+        pytest.param(
+            STEPS | BEST | {"per_device_train_batch_size": 8, "gradient_accumulation_steps": 2, "logging_steps": 5},
+            id="steps, accumulation",
+        ),
+        pytest.param(STEPS | {"tuning": Lora(r=2)}, id="LoRA"),
+        pytest.param(EPOCHS | {"save_strategy": "steps", "save_steps": 4}, id="saved by steps, evaluated by epochs"),
+        pytest.param(STEPS | BEST | {"save_strategy": "best"}, id="the best only"),
+    ],
+)
+def test_a_training_that_a_signal_stopped_goes_on_as_if_nothing_had_happened(
+    settings: dict[str, Any], checkpoints: dict[str, Path], tmp_path: Path
+) -> None:
+    checkpoint = checkpoints["bert_uncased"]
+    whole = trainer_of(checkpoint, tmp_path / "whole", **settings)
+    whole.train()
+    expected, last = result_of(whole), whole.state.global_step
+    assert last >= 6
+    for step in (2, 4, 6, last):  # `make chaos` tries every step
+        place = tmp_path / f"stopped-{step}"
+        trainer_of(checkpoint, place, stop_in=step, **settings).train()
+        found = run_checkpoints.find_newest(place)
+        assert found.path == place / f"checkpoint-{step}" and not found.skipped
+        resumed = trainer_of(checkpoint, place, **settings)
+        resumed.train(resume_from_checkpoint=str(found.path))
+        assert result_of(resumed) == expected, f"stopped in step {step}"
+        for name, tensor in whole.model.state_dict().items():
+            assert torch.equal(resumed.model.state_dict()[name], tensor), f"{name}, stopped in step {step}"
+
+
+def test_nothing_half_written_or_old_is_left(checkpoints: dict[str, Path], tmp_path: Path) -> None:
+    settings = EPOCHS | {"save_total_limit": 2}
+    trainer_of(checkpoints["bert_uncased"], tmp_path, **settings).train()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint-12", "checkpoint-8"]
+    facts = run_checkpoints.verify(tmp_path / "checkpoint-12")
+    assert facts["step"] == 12 and facts["resumable"]
+
+
+def test_weights_that_are_not_finite_are_never_saved(checkpoints: dict[str, Path], tmp_path: Path) -> None:
+    class Spoil(TrainerCallback):
+        """A NaN in one gradient of step 6, while the loss stays finite."""
+
+        def on_step_begin(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
+            if state.global_step == 5:
+                weight = model.classifier.weight
+                handle = weight.register_hook(lambda gradient: (handle.remove(), gradient * float("nan"))[1])
+
+    trainer = trainer_of(checkpoints["bert_uncased"], tmp_path, **EPOCHS)
+    trainer.add_callback(Spoil())
+    with pytest.raises(NonFiniteLoss, match=r"step 6: the gradient is nan; lower training\.learning_rate") as caught:
+        trainer.train()
+    assert len(caught.value.examples) == 16
+    (path,) = tmp_path.iterdir()
+    assert path.name == "checkpoint-4"
+    assert all(tensor.isfinite().all() for tensor in load_file(path / "model.safetensors").values())
+    with torch.no_grad():
+        trainer.model.classifier.weight[0, 0] = float("inf")
+    with pytest.raises(NonFiniteLoss, match=r"NaN or infinity in classifier\.weight"):
+        trainer._save_checkpoint(trainer.model, None)
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-4"]
+
+
+def test_a_gpu_is_not_waited_for_and_the_figure_is_checked_a_step_later() -> None:
+    watch = FiniteWatch(1e-3, torch.device("cpu"), late=True)
+    watch.begin(1, [4, 7])
+    watch.begin(1, [5])
+    watch.check("loss", torch.tensor(float("inf")))
+    watch.check("gradient", torch.tensor(1.0))
+    watch.begin(2, [1])
+    with pytest.raises(NonFiniteLoss, match="step 1: the loss is inf") as caught:
+        watch.check("loss", torch.tensor(1.0))
+    assert caught.value.examples == (4, 7, 5)
+    watch.check("loss", torch.tensor(float("nan")))
+    with pytest.raises(NonFiniteLoss, match="step 2: the loss is nan"):
+        watch.flush()
+    watch.flush()
+
+
+def test_a_training_that_ended_at_chance_is_named() -> None:
+    def advise(*losses: float, labels: Sequence[str] = ("on", "off") * 20) -> str:
+        rows = [{"step": 10 * i, "loss": loss, "grad_norm": 1.0} for i, loss in enumerate(losses, 1)]
+        return " ".join(advise_on_chance([*rows, {"step": 99, "train_loss": 1.0}], labels))
+
+    assert advise(0.6, 0.2, 0.1) == ""
+    assert "diverged: its loss was 0.200 at step 20 and ended at 0.700, no better than guessing (0.693)" in advise(
+        0.6, 0.2, 3e4, 0.7
+    )
+    assert "ended at 0.690, no better than guessing (0.693): the network learnt nothing" in advise(0.7, 0.69)
+    assert advise(0.7, 0.69, labels=["on"] * 9) == advise() == advise(5.0, labels=[]) == ""
+    assert "(0.325)" in advise(0.7, 0.5, labels=["on"] * 9 + ["off"])
