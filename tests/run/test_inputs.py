@@ -126,3 +126,17 @@ def test_another_number_of_processes_is_allowed_by_name(tmp_path: Path) -> None:
     with run.open("", began_with()):
         pass
     assert json.loads((place / "inputs.json").read_text())["world_size"] == 2, "the global batch is that of two"
+
+
+def test_a_run_that_is_not_there_names_the_setting_of_the_unfinished_one_beside_it(tmp_path: Path) -> None:
+    leave_interrupted(tmp_path / "bert-s1-aaaa", began_with())
+    other = began_with(configuration={"seed": 7, "training": {"learning_rate": 0.5}})
+    leave_interrupted(tmp_path / "bert-s7-bbbb", other)
+    with run_directory.Run(tmp_path / "bert-s2-dddd").open("", began_with()):
+        pass
+    asked = {"seed": 1, "training": {"learning_rate": 2e-4}}
+    with pytest.raises(InputError, match="there is no run at") as caught:
+        run_directory.Run(tmp_path / "bert-s1-cccc", resume=True, settings=asked)
+    assert "bert-s1-aaaa has other settings: training.learning_rate was 0.0001 and is 0.0002;" in str(caught.value)
+    with pytest.raises(InputError, match=r"there is no run at .*/nowhere/x; leave resume out to start one"):
+        run_directory.Run(tmp_path / "nowhere/x", resume=True, settings=asked)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from transformers import TrainingArguments
 
+from voicecommand.errors import InputError
 from voicecommand.training import length
 
 
@@ -103,3 +105,23 @@ def test_a_run_that_still_improves_at_its_end_says_what_to_set(
     assert bool(found) == advised
     if advised:
         assert found[0].endswith("training.num_train_epochs=4") and f"{values[-1]:.3f}" in found[0]
+
+
+@pytest.mark.parametrize(
+    ("size", "steps", "began_on", "now", "expected"),
+    [(32, 1, 2, 1, (32, 2)), (32, 1, 1, 2, (16, 1)), (8, 3, 2, 4, (6, 2)), (6, 1, 3, 2, (3, 3)), (5, 1, 1, 1, (5, 1))],
+)
+def test_a_run_on_another_number_of_processes_keeps_its_global_batch(
+    size: int, steps: int, began_on: int, now: int, expected: tuple[int, int], tmp_path: Path
+) -> None:
+    args = arguments(tmp_path, per_device_train_batch_size=size, gradient_accumulation_steps=steps)
+    given = SimpleNamespace(**vars(args), world_size=now)
+    kept = length.keep_batch(given, began_on)  # type: ignore[arg-type]
+    assert kept is not None and (kept.per_device_train_batch_size, kept.gradient_accumulation_steps) == expected
+    assert expected[0] * expected[1] * now == size * steps * began_on
+
+
+def test_a_global_batch_that_the_processes_cannot_share_is_refused(tmp_path: Path) -> None:
+    given = SimpleNamespace(**vars(arguments(tmp_path, per_device_train_batch_size=5)), world_size=2)
+    with pytest.raises(InputError, match="a global batch of 5, which 2 can't share; give a number of processes that"):
+        length.keep_batch(given, 1)  # type: ignore[arg-type]

@@ -162,7 +162,9 @@ def open_run(config: DictConfig) -> Run:
     directory, first = run_directory(config), first_directory(config)
     if first.is_dir() and not directory.exists():
         directory = first
-    return Run(directory, config.resume, config.overwrite, config.keep_checkpoints, config.resume_allow)
+    return Run(
+        directory, config.resume, config.overwrite, config.keep_checkpoints, config.resume_allow, settings(config)
+    )
 
 
 def log_plan(config: DictConfig, run: Run) -> None:

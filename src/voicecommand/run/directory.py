@@ -24,6 +24,7 @@ from voicecommand.run.logs import early_records
 logger = logging.getLogger(__name__)
 # What a run writes before it has any work to lose.
 FIRST_FILES = {".lock", "config.yaml", "inputs.json", "log.txt", "status.json"}
+SHOWN_SETTINGS = 3
 
 
 class Run:
@@ -35,6 +36,7 @@ class Run:
         overwrite: rename an existing directory and start again.
         keep_checkpoints: of a run that finishes; otherwise only its model is kept.
         allowed: what may differ in a resumed run: `world_size`.
+        settings: of the run that decide the weights, to name those that an unfinished run beside it has otherwise.
 
     Attributes:
         resume: whether there is something to continue, and it was asked for.
@@ -57,9 +59,10 @@ class Run:
         overwrite: bool = False,
         keep_checkpoints: bool = False,
         allowed: Sequence[str] = (),
+        settings: Mapping[str, Any] | None = None,
     ) -> None:
         self.directory, self.asked, self.overwrite = directory, resume, overwrite
-        self.keep_checkpoints, self.allowed = keep_checkpoints, tuple(allowed)
+        self.keep_checkpoints, self.allowed, self.settings = keep_checkpoints, tuple(allowed), settings or {}
         self.inputs: dict[str, Any] = {}
         self.started = time.time()
         self.stop_requested = self.can_save = False
@@ -94,7 +97,7 @@ class Run:
         elif self.overwrite or state == "finished":
             pass
         elif resume and state == "absent":
-            error = f"resume=true: there is no run at {where}; leave resume out to start one"
+            error = f"resume=true: there is no run at {where}{self._nearest()}; leave resume out to start one"
         elif resume and last != now and "world_size" not in self.allowed:
             error = (
                 f"{where}: ran on {last} processes, and these are {now}; resume it on {last}, or give"
@@ -103,6 +106,19 @@ class Run:
         elif not resume and not auto and self._holds_something(state):
             error = f"{where}: holds a run that did not finish; resume=true continues it, overwrite=true starts again"
         return {"state": state, "error": error, "resume": resume, "began_on": began_on}
+
+    def _nearest(self) -> str:
+        """Words on the unfinished run beside this one that has the fewest other settings; "" if there is none."""
+        found = []
+        for path in self.directory.parent.glob("*/" + inputs.FILE):
+            then = inputs.read(path.parent).get("configuration")
+            if isinstance(then, dict) and read_status(path.parent).get("state") != "finished":
+                found.append((inputs.find_setting_changes(then, self.settings), path.parent))
+        if not found:
+            return ""
+        changes, path = min(found, key=lambda one: (len(one[0]), one[1]))
+        more = f" and {len(changes) - SHOWN_SETTINGS} more" if len(changes) > SHOWN_SETTINGS else ""
+        return f", and {path} has other settings: {'; '.join(changes[:SHOWN_SETTINGS])}{more}"
 
     def _has_run(self) -> bool:
         """Whether the directory has what only a run leaves there."""

@@ -30,27 +30,31 @@ GAIN = {"loss": 0.02, "other": 0.005}  # the least gain that counts: a share of 
 
 
 def keep_batch(args: TrainingArguments | None, began_on: int) -> TrainingArguments | None:
-    """The arguments of a run that began on another number of processes: accumulation keeps the global batch.
+    """The arguments of a run that began on another number of processes: more accumulation, or smaller batches of each
+    process, keep the global batch.
 
     Raises:
-        InputError: no accumulation does.
+        InputError: the global batch can't be divided among the processes.
     """
     if args is None or began_on == args.world_size:
         return args
-    before = args.gradient_accumulation_steps
-    steps, rest = divmod(before * began_on, args.world_size)
+    size, steps = args.per_device_train_batch_size, args.gradient_accumulation_steps
+    whole = size * steps * began_on
+    share, rest = divmod(whole, args.world_size)
     if rest:
         raise InputError(
-            f"resume_allow=[world_size]: the run began on {began_on} processes with"
-            f" training.gradient_accumulation_steps={before}, and no accumulation keeps the global batch on"
-            f" {args.world_size}; give a number of processes that divides {before * began_on}"
+            f"resume_allow=[world_size]: the run began on {began_on} processes with a global batch of {whole}, which"
+            f" {args.world_size} can't share; give a number of processes that divides {whole}"
         )
     args = copy.copy(args)
-    args.gradient_accumulation_steps = steps
+    args.gradient_accumulation_steps = next(n for n in range(1, share + 1) if share % n == 0 and share // n <= size)
+    args.per_device_train_batch_size = share // args.gradient_accumulation_steps
     logger.warning(
-        "the run began on %d processes and goes on on %d: gradient_accumulation_steps is %d instead of %d, so that"
-        " the global batch stays the same; the last digits of the result may differ",
-        began_on, args.world_size, steps, before,
+        "the run began on %d processes and goes on on %d: per_device_train_batch_size is %d instead of %d and"
+        " gradient_accumulation_steps %d instead of %d, so that the global batch stays %d; the last digits of the"
+        " result may differ",
+        began_on, args.world_size, args.per_device_train_batch_size, size, args.gradient_accumulation_steps, steps,
+        whole,
     )  # fmt: skip
     return args
 
