@@ -69,6 +69,11 @@ def open_whole(path: Path, flush: bool = True) -> Iterator[BinaryIO]:
             _flush_directory(path.parent)
 
 
+def is_half_written(path: Path) -> bool:
+    """Whether `open_whole` was writing this file when its process was killed."""
+    return path.name.startswith(".") and path.name.endswith(".part")
+
+
 def write_bytes(path: Path, content: bytes, flush: bool = True) -> None:
     """Write the whole content to `path`, or raise StorageError and leave it unchanged; see `open_whole`."""
     with open_whole(path, flush) as file:

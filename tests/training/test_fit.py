@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -138,3 +139,21 @@ def test_the_log_says_which_parameters_of_a_full_tuning_do_not_move(
         train(TextClassification(checkpoint=str(checkpoints["bert_uncased"])), tmp_path / "run", max_steps=2)
     line = next(record.getMessage() for record in caplog.records if record.getMessage().startswith("parameters "))
     assert "are of tokens that do not occur in train, and stay unchanged" in line
+
+
+def test_a_gradient_that_is_not_finite_names_the_rows_and_the_last_checkpoint(
+    checkpoints: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from voicecommand.errors import NonFiniteLoss
+    from voicecommand.training.trainer import CommandTrainer
+
+    def spoil(self: Any, model: Any, grad_norm: Any = None) -> Any:
+        return float("nan") if self.state.global_step == 3 else grad_norm
+
+    monkeypatch.setattr("transformers.Trainer._get_grad_norm", spoil)
+    assert CommandTrainer._get_grad_norm is not spoil
+    with pytest.raises(NonFiniteLoss, match="step 4: the gradient is nan") as caught:
+        train(TextClassification(checkpoint=str(checkpoints["bert_uncased"])), tmp_path / "run")
+    assert re.search(
+        r"; the rows of the batch: \d+, \d+, \d+ and 5 more; checkpoint-2 is the last one", str(caught.value)
+    )

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from transformers import EarlyStoppingCallback, TrainerCallback
 
 from support import build_trainer
-from voicecommand.errors import NonFiniteLoss
+from voicecommand.errors import NonFiniteLoss, StorageError
 from voicecommand.models.tuning import Lora
 from voicecommand.run import checkpoints as run_checkpoints
 from voicecommand.training.checkpoints import StopOnSignal
@@ -155,3 +155,17 @@ def test_a_training_that_ended_at_chance_is_named() -> None:
     assert "ended at 0.690, no better than guessing (0.693): the network learnt nothing" in advise(0.7, 0.69)
     assert advise(0.7, 0.69, labels=["on"] * 9) == advise() == advise(5.0, labels=[]) == ""
     assert "(0.325)" in advise(0.7, 0.5, labels=["on"] * 9 + ["off"])
+
+
+def test_a_best_checkpoint_that_was_damaged_is_not_the_result(checkpoints: dict[str, Path], tmp_path: Path) -> None:
+    class Damage(TrainerCallback):
+        def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            if state.global_step == 4:
+                (tmp_path / "checkpoint-4" / "model.safetensors").write_bytes(b"")
+
+    settings = EPOCHS | BEST | {"learning_rate": 1e-9}  # the first is the best
+    trainer = trainer_of(checkpoints["bert_uncased"], tmp_path, **settings)
+    trainer.add_callback(Damage())
+    with pytest.raises(StorageError, match=r"checkpoint-4: model\.safetensors has 0 bytes, not \d+; resume=true"):
+        trainer.train()
+    assert run_checkpoints.find_newest(tmp_path).path is None, "the others refer to it"

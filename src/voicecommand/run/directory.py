@@ -134,7 +134,7 @@ class Run:
         """Whether starting again would lose work, or files that are not of a run."""
         if checkpoints.can_resume(self.directory):
             return True
-        names = {path.name for path in self.directory.glob("*")}
+        names = {path.name for path in self.directory.glob("*") if not files.is_half_written(path)}
         return state in ("absent", "unknown") and not names <= FIRST_FILES
 
     @contextlib.contextmanager

@@ -17,7 +17,7 @@ from transformers.trainer_utils import SaveStrategy, speed_metrics
 
 from voicecommand import files
 from voicecommand.audio.windows import take_draws
-from voicecommand.errors import InputError
+from voicecommand.errors import InputError, StorageError
 from voicecommand.run import checkpoints as run_checkpoints
 from voicecommand.run import manifest, processes
 from voicecommand.tasks.base import Batch, Collator, Encoded, NetworkTask
@@ -296,6 +296,19 @@ class CommandTrainer(Trainer):
             return None
         place = folder / f"checkpoint-{best}"
         return str(place) if best == self.state.global_step or place.is_dir() else None
+
+    def _load_best_model(self) -> None:
+        """Load the best checkpoint, if it is still as it was written.
+
+        Raises:
+            StorageError: it is not.
+        """
+        best = Path(str(self.state.best_model_checkpoint))
+        try:
+            manifest.verify(best)
+        except manifest.Damaged as error:
+            raise StorageError(f"{best}: {error}; resume=true goes on from a checkpoint that is whole") from error
+        super()._load_best_model()
 
     def _init_training_state(self, *of_training: Any) -> tuple[int, int]:
         """Restore the state, also where the run directory has moved since."""
