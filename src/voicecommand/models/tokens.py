@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from voicecommand.errors import InputError
-from voicecommand.models.pretrained import load_pretrained, public_name
+from voicecommand.models.pretrained import has_vocabulary, load_pretrained, public_name
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -27,7 +27,7 @@ def load_tokenizer(checkpoint: str, revision: str | None) -> PreTrainedTokenizer
     from transformers import AutoTokenizer
 
     tokenizer = load_pretrained(AutoTokenizer, checkpoint, revision, INSTEAD)
-    if len(tokenizer) <= len(tokenizer.all_special_tokens):  # transformers makes such a one if the files are missing
+    if not has_vocabulary(tokenizer):
         raise InputError(f"model.checkpoint={checkpoint}: not a usable checkpoint: it has no tokenizer files")
     tokenizer.name_or_path = public_name(checkpoint)
     if tokenizer.pad_token is None:  # as of GPT-2; padding is masked, so any token will do

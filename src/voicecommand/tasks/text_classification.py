@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from voicecommand.errors import InputError
-from voicecommand.models.pretrained import load_pretrained, public_name
+from voicecommand.models.pretrained import load_network, load_pretrained, public_name
 from voicecommand.models.tokens import INSTEAD, check_positions, encode_texts, load_tokenizer, seen_tokens
 from voicecommand.tasks.base import Batch, Collator, Columns, Draws, Encoded, Raw, Row, Unknown, Vocabulary
 from voicecommand.tasks.classification import (
@@ -44,12 +44,13 @@ if TYPE_CHECKING:
 
 
 logger = logging.getLogger(__name__)
+LONGEST_TEXT = 100_000  # tokens
 HEAD_STARTS = ("auto", "fitted", "random")
 
 
 def _check_length(max_length: object) -> None:
-    if not isinstance(max_length, int) or max_length < 3:
-        raise InputError(f"model.max_length={max_length}: give at least 3 tokens")
+    if not isinstance(max_length, int) or not 3 <= max_length <= LONGEST_TEXT:
+        raise InputError(f"model.max_length={max_length}: give 3 to {LONGEST_TEXT:,} tokens")
 
 
 @dataclass(frozen=True)
@@ -145,7 +146,7 @@ class TextClassification(LabelNetwork, _TextTask):
 
         labels = name_labels(vocabulary.labels)
         if self.pretrained:
-            model = load_pretrained(
+            model = load_network(
                 AutoModelForSequenceClassification,
                 self.checkpoint,
                 self.revision,
@@ -298,7 +299,7 @@ class EmbeddingSvm(LabelEstimator, _TextTask):
 
         from voicecommand.models.text_features import EncoderFeatures
 
-        encoder = load_pretrained(
+        encoder = load_network(
             AutoModel, self.checkpoint, self.revision, INSTEAD, dtype=torch.float32, use_safetensors=True
         )
         check_positions(self.max_length, processor, encoder.config)
