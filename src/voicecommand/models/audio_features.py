@@ -253,7 +253,7 @@ class SpeechFeatures(AudioFeatures):
         where = directory / "encoder"
         loader = find_family(open_saved(AutoConfig, where)).load_encoder_class()
         processor = open_processor(AutoFeatureExtractor, where)
-        check_extractor(processor, "the saved model")
+        check_extractor(processor, "preprocessor_config.json")
         encoder = open_network(loader, where)
         features = cls(encoder, processor, saved["max_seconds"])
         features._take(saved, tensors)

@@ -10,6 +10,7 @@ import numpy as np
 from voicecommand.files import read_json, write_json
 from voicecommand.models.estimator import take_tensor
 from voicecommand.models.pretrained import open_network, open_processor
+from voicecommand.models.tokens import check_vocabulary
 from voicecommand.run.device import find_device
 
 if TYPE_CHECKING:
@@ -144,7 +145,9 @@ class EncoderFeatures:
         from transformers import AutoModel, AutoTokenizer
 
         where = directory / "encoder"
-        return cls(open_network(AutoModel, where), open_processor(AutoTokenizer, where))
+        encoder, processor = open_network(AutoModel, where), open_processor(AutoTokenizer, where)
+        check_vocabulary(processor, encoder)
+        return cls(encoder, processor)
 
     def width(self) -> int:
         return self.encoder.config.hidden_size

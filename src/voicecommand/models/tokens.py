@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from voicecommand.models.pretrained import has_vocabulary, load_pretrained, publ
 if TYPE_CHECKING:
     from datasets import Dataset
     from torch import Tensor
-    from transformers import PretrainedConfig
+    from transformers import PretrainedConfig, PreTrainedModel
     from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 INSTEAD = "use model=bert (its weights come as a package) or model.checkpoint=DIR with a saved copy"
@@ -45,6 +45,17 @@ def check_positions(max_length: int, processor: PreTrainedTokenizerBase, config:
     positions = getattr(config, "max_position_embeddings", None)
     if positions is not None and min(max_length, processor.model_max_length) > positions:
         raise InputError(f"model.max_length={max_length}: the checkpoint reads {positions} tokens at most")
+
+
+def check_vocabulary(processor: PreTrainedTokenizerBase, model: PreTrainedModel) -> None:
+    """Check that a saved network has a vector for each token of its tokenizer.
+
+    Raises:
+        ValueError: it has fewer.
+    """
+    vectors = cast("Tensor", model.get_input_embeddings().weight).shape[0]
+    if len(processor) > vectors:
+        raise ValueError(f"the tokenizer is another one: it has {len(processor)} tokens, the network {vectors}")
 
 
 def encode_texts(texts: list[str], processor: PreTrainedTokenizerBase, max_length: int) -> dict[str, list]:

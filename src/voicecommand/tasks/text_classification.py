@@ -19,7 +19,14 @@ from torch import Tensor, nn
 
 from voicecommand.errors import InputError
 from voicecommand.models.pretrained import load_network, load_pretrained, public_name
-from voicecommand.models.tokens import INSTEAD, check_positions, encode_texts, load_tokenizer, seen_tokens
+from voicecommand.models.tokens import (
+    INSTEAD,
+    check_positions,
+    check_vocabulary,
+    encode_texts,
+    load_tokenizer,
+    seen_tokens,
+)
 from voicecommand.tasks.base import Batch, Collator, Columns, Draws, Encoded, Raw, Row, Unknown, Vocabulary
 from voicecommand.tasks.classification import (
     LabelEstimator,
@@ -216,6 +223,12 @@ class TextClassification(LabelNetwork, _TextTask):
         self, model: PreTrainedModel, processor: PreTrainedTokenizerBase, augmenter: nn.Module | None = None
     ) -> nn.Module:
         return _Tokens()
+
+    def open(self, directory: Path, vocabulary: Vocabulary) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+        model, processor = super().open(directory, vocabulary)
+        check_vocabulary(processor, model)
+        check_positions(self.max_length, processor, model.config)
+        return model, processor
 
     def respond(self, model: nn.Module, to_inputs: nn.Module, batch: Batch) -> Raw:
         """Logits, float32 `[rows, labels]`."""
