@@ -77,7 +77,7 @@ class WordCount(NetworkTask):
         return Encoded(columns | {"words": words}, {"words": words}, cut, "longer than 64 tokens, and cut to them")
 
     def load_model(self, vocabulary, processor):
-        settings = {"num_labels": 1, "ignore_mismatched_sizes": True, "dtype": torch.float32}
+        settings = {"num_labels": 1, "dtype": torch.float32}
         return load_network(AutoModelForSequenceClassification, self.checkpoint, None, "", **settings)
 
     def build_collator(self, model, processor, draws=None):

@@ -382,7 +382,6 @@ def load_classifier(
         family.body,
         config=config,
         dtype=torch.float32,
-        ignore_mismatched_sizes=True,  # a head for other labels is replaced
     )
     family.fit_encoder(model.get_submodule(body_of(model)), model.config, max_seconds)
     model.name_or_path = model.config._name_or_path = public_name(checkpoint)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import importlib.util
+import pickle
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -77,7 +78,7 @@ def load_pretrained(loader: Any, checkpoint: str, revision: str | None, instead:
     except Exception as error:  # the files may hold anything
         if exits.is_storage_error(error):
             raise
-        reason = " ".join(str(error).split())[:200]
+        reason = say_refusal(error) or " ".join(str(error).split())[:200]
         if within_reach:
             raise InputError(f"{at}: not a usable checkpoint: {reason}") from error
         lacking = "the hub cannot be reached, and the checkpoint is not in the cache"
@@ -123,7 +124,8 @@ def _find_on_hub(name: str, revision: str | None, at: str) -> bool:
 def load_network(
     loader: Any, checkpoint: str, revision: str | None, instead: str, body: str = "", **kwargs: Any
 ) -> PreTrainedModel:
-    """As `load_pretrained`, for a network: a new head is random, but all of its body comes from the checkpoint.
+    """As `load_pretrained`, for a network: all of its body comes from the checkpoint. A head that the checkpoint lacks,
+    or has for other labels, is a new one of random weights.
 
     Args:
         loader: a class of transformers that opens networks.
@@ -132,7 +134,8 @@ def load_network(
     Raises:
         InputError: as `load_pretrained`, or tensors are missing, of another shape, NaN or infinite.
     """
-    model, found = load_pretrained(loader, checkpoint, revision, instead, output_loading_info=True, **kwargs)
+    settings = {"output_loading_info": True, "ignore_mismatched_sizes": True} | kwargs
+    model, found = load_pretrained(loader, checkpoint, revision, instead, **settings)
     body = body or model.base_model_prefix
     prefix = f"{body}." if hasattr(model, body) else ""  # a network without a head is all body
     mismatched = {entry[0] for entry in found["mismatched_keys"]}
@@ -151,7 +154,7 @@ def _check_before(where: str, revision: str | None, local_files_only: bool) -> N
     from transformers import PretrainedConfig
 
     if where and Path(where).is_dir():
-        _check_adapter(Path(where))
+        _check_files(Path(where))
     try:
         content, _ = PretrainedConfig.get_config_dict(where, revision=revision, local_files_only=local_files_only)
     except OSError:  # the loader says it better
@@ -159,10 +162,24 @@ def _check_before(where: str, revision: str | None, local_files_only: bool) -> N
     _check_config(content)
 
 
-def _check_adapter(directory: Path) -> None:
-    """Refuse an adapter in place of a network: transformers would open the network that it names, wherever that is."""
+def _check_files(directory: Path) -> None:
+    """Refuse an adapter in place of a network, for transformers would open the network that it names, wherever that is;
+    and an index of weights that names other files than safetensors of the folder."""
     if (directory / "adapter_config.json").exists():
         raise ValueError("has an adapter_config.json, so it is an adapter of another network; merge them and save that")
+    index = directory / "model.safetensors.index.json"
+    for name in set(read_json(index)["weight_map"].values()) if index.exists() else ():
+        if Path(name).name != name or not name.endswith(".safetensors"):
+            raise ValueError(f"{index.name}: {name!r} is no safetensors file of the folder")
+
+
+def say_refusal(error: Exception) -> str:
+    """What transformers refused to run, without its advice on how to run it after all; empty for another error."""
+    if isinstance(error, pickle.UnpicklingError):
+        return "its weights are a pickle with more than tensors, which could run code; give one of safetensors"
+    if "custom code" in str(error):
+        return "its type is unknown to transformers and needs code of its own, which is never run"
+    return ""
 
 
 def _check_config(content: object) -> None:
@@ -210,7 +227,7 @@ def open_saved(loader: Any, directory: Path, **kwargs: Any) -> Any:
     """
     from transformers.utils import logging
 
-    _check_adapter(directory)
+    _check_files(directory)
     _check_config(read_json(directory / "config.json"))
     shown = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
@@ -230,6 +247,7 @@ def open_network(loader: Any, directory: Path) -> PreTrainedModel:
     import torch
 
     settings = {"use_safetensors": True, "dtype": torch.float32, "output_loading_info": True}
+    settings["ignore_mismatched_sizes"] = True  # they are refused below, by name
     model, found = open_saved(loader, directory, **settings)
     _refuse_tensors("missing", found["missing_keys"])
     _refuse_tensors("unexpected", found["unexpected_keys"])

@@ -160,7 +160,6 @@ class TextClassification(LabelNetwork, _TextTask):
                 INSTEAD,
                 dtype=torch.float32,
                 use_safetensors=True,
-                ignore_mismatched_sizes=True,  # a head for other labels is replaced
                 **labels,
             )
         else:
