@@ -75,6 +75,8 @@ class StopOnSignal(TrainerCallback):
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
     ) -> TrainerControl:
+        if control.should_save or control.should_evaluate:
+            self.run.check_place()  # before Trainer makes the directory again
         if args.world_size > 1:  # a signal may reach the ranks in different steps, but all must stop in the same one
             asked = torch.tensor(float(self.run.stop_requested), device=args.device)
             torch.distributed.all_reduce(asked, op=torch.distributed.ReduceOp.MAX)
