@@ -221,7 +221,7 @@ class Run:
         if self._is_moved():
             return StorageError(self._moved)
         if is_storage_error(error):
-            return StorageError(f"{self.directory}: {say_storage_error(error)}; free the disk, then {self._way_on()}")
+            return StorageError(f"{self.directory}: {say_storage_error(error)}; free the disk; {self._way_on()}")
         return error
 
     @property

@@ -17,7 +17,7 @@ from voicecommand.run import checkpoints as run_checkpoints
 from voicecommand.run import device, inputs, machine, manifest, processes
 from voicecommand.tasks.base import Columns, Draws, Encoded, EstimatorTask, NetworkTask, Stage, Task, Vocabulary
 from voicecommand.tasks.predicting import Answerer, collect_answers
-from voicecommand.training import checkpoints, progress, unknown
+from voicecommand.training import checkpoints, progress, space, unknown
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -164,6 +164,7 @@ def fit(
         )  # fmt: skip
         progress.show_progress(trainer)
         log_parameters(*count_parameters(trainer.model), count_unseen(trainer.model))
+        space.check(run.directory, trainer.model, trainer.args)
         if _is_done(stage, trainer):
             continue
         newest = _find_checkpoint(run, Path(str(trainer.args.output_dir))) if run.resume else None
