@@ -16,6 +16,7 @@ import transformers as t
 
 import voicecommand
 from support import find_run, read_json, run_and_read
+from voicecommand import files
 from voicecommand.errors import StorageError
 from voicecommand.run.exits import is_storage_error
 from voicecommand.training import space
@@ -124,6 +125,22 @@ def test_a_full_disk_ends_in_one_line_with_the_status(
     status = read_json(find_run(tmp_path / "runs"), "status.json")
     assert (status["state"], status["exit_code"]) == ("failed", 4)
     assert not list(tmp_path.glob("runs/**/*.part"))
+
+
+def test_a_disk_without_room_for_the_status_gets_it_in_place_of_the_old_one(
+    given: tuple[str, ...], tmp_path: Path, capfd: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = files.write_json
+
+    def refuse(path: Path, content: Any, indent: int | None = 2) -> None:
+        if path.name == "run.json" or content.get("state") == "failed":
+            raise StorageError(f"cannot write {path}: No space left on device")
+        write(path, content, indent)
+
+    monkeypatch.setattr(files, "write_json", refuse)
+    code, said = run_and_read(capfd, "train", *given)
+    assert code == 4 and "run.json: No space left on device" in said
+    assert read_json(find_run(tmp_path / "runs"), "status.json")["state"] == "failed"
 
 
 @pytest.mark.parametrize("what", ["removed", "renamed"])

@@ -356,14 +356,14 @@ def _explain(error: NonFiniteLoss, train: Dataset, trainer: CommandTrainer) -> N
 
 
 def _build_callbacks(run: Run, args: TrainingArguments, early_stopping: int | None) -> list[TrainerCallback]:
-    """Stopping on a signal, and early stopping if asked for.
+    """Stopping where the directory is gone and on a signal, and early stopping if asked for.
 
     Raises:
         InputError: `early_stopping` without evaluations.
     """
     from transformers import EarlyStoppingCallback
 
-    callbacks: list[TrainerCallback] = [checkpoints.StopOnSignal(run)]
+    callbacks: list[TrainerCallback] = [checkpoints.StopWhereMoved(run), checkpoints.StopOnSignal(run)]
     if early_stopping is not None:
         if args.eval_strategy == "no" or not args.load_best_model_at_end:
             raise InputError(
