@@ -59,7 +59,7 @@ def main() -> None:
         given = stream.Stream(options.command or options.input, options.column or reads, reads)
         count, cut, limit = 0, 0, ""
         for part in given:
-            answered = model.answer([one.command for one in part])
+            answered = model.answer([one.command for one in part], [one.origin for one in part])
             count, cut, limit = count + len(part), cut + answered.truncated, answered.limit or limit
             for one, answer in zip(part, to_rows(answered), strict=True):
                 kept = {f"input_{name}" if name in answer else name: cell for name, cell in one.cells.items()}

@@ -99,7 +99,7 @@ def train(config, run, rule):
         if program.is_main_process():
             save.save(trained.model, task, processor, vocabulary, run.directory / "model")
         processes.wait_for_all()  # every rank answers with the saved model
-        answerer = saved.load(run.directory / "model")
+        answerer = saved.load(run.directory / "model", unfinished=True)
         measured = splits.choose_splits(dataset, with_test=not program.is_multirun())
         answers += [answerer.answer_split(dataset[split], split)[0] for split in measured]
         if program.is_main_process():

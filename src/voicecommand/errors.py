@@ -24,7 +24,7 @@ class MissingColumn(InputError):
 
 
 class NonFiniteLoss(RunError):
-    """The loss or a gradient became NaN or infinite; the weights after that are useless.
+    """The loss, a gradient or an answer became NaN or infinite; the weights after that are useless.
 
     Args:
         examples: the numbers of the rows of train in the batch.

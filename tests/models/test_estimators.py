@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import voicecommand
+from damage import unseal
 from support import fit_estimator
 from voicecommand.errors import InputError
 from voicecommand.models.estimator import Estimator
@@ -209,6 +210,7 @@ def test_a_damaged_or_foreign_model_is_one_line(kind: str, tmp_path: Path) -> No
     task = TfidfSvm()
     estimator, _, vocabulary = fit(task, rows_of(["call", "off", "on"]))
     save.save(estimator, task, None, vocabulary, tmp_path / "model")
+    unseal(tmp_path / "model")  # a change that somebody has made on purpose
     voicecommand.load(tmp_path)
     FOREIGN[kind](tmp_path / "model")
     with pytest.raises(InputError, match="model: does not open: ") as error:

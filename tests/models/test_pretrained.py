@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+import damage
 from voicecommand.data.sources import hub
 from voicecommand.errors import InputError
 from voicecommand.models import pretrained
+from voicecommand.tasks.base import Vocabulary
+from voicecommand.tasks.text_classification import EmbeddingSvm, TextClassification
 
 INSTEAD = "use model=bert"
 
@@ -82,3 +87,46 @@ def test_what_the_hub_does_not_have_is_said(error: str, message: str, monkeypatc
     monkeypatch.setattr(huggingface_hub.HfApi, "model_info", answer)
     with pytest.raises(InputError, match=message):
         pretrained.load_pretrained(AutoConfig, "someone/some", "abc", INSTEAD)
+
+
+def of_the_body(tensors: dict[str, Any]) -> str:
+    return next(name for name, tensor in tensors.items() if "attention" in name and tensor.ndim == 2)
+
+
+BODIES: dict[str, Any] = {
+    "missing": lambda tensors: tensors.pop(of_the_body(tensors)),
+    "of another shape": lambda tensors: tensors.update(
+        {of_the_body(tensors): tensors[of_the_body(tensors)][1:].clone()}
+    ),
+    "NaN": lambda tensors: tensors[of_the_body(tensors)].fill_(float("nan")),
+}
+
+
+@pytest.mark.parametrize("problem", BODIES)
+@pytest.mark.parametrize("kind", [TextClassification, EmbeddingSvm])
+def test_a_checkpoint_whose_body_is_not_whole_is_not_trained(
+    kind: Any, problem: str, checkpoints: dict[str, Path], tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(checkpoints["bert_uncased"], tmp_path / "checkpoint"))
+    task, vocabulary = kind(checkpoint=str(folder)), Vocabulary(labels=("off", "on"))
+    processor = task.load_processor(vocabulary)
+    damage.edit_tensors(folder, BODIES[problem])
+    with pytest.raises(InputError, match=rf"not a usable checkpoint: the weights are .*attention.*{problem}"):
+        task.load_model(vocabulary, processor)
+
+
+@pytest.mark.parametrize("family", ["bert_cased", "roberta", "distilbert", "modernbert", "gpt2"])
+def test_a_new_head_and_a_missing_pooler_are_no_damage(
+    family: str, checkpoints: dict[str, Path], tmp_path: Path
+) -> None:
+    """As in checkpoints of masked language models; the head for other labels is replaced."""
+    folder = Path(shutil.copytree(checkpoints[family], tmp_path / "checkpoint"))
+
+    def drop(tensors: dict[str, Any]) -> None:
+        for name in [name for name in tensors if "pooler." in name]:
+            del tensors[name]
+
+    damage.edit_tensors(folder, drop)
+    for labels in (("off", "on"), ("call", "off", "on")):
+        task, vocabulary = TextClassification(checkpoint=str(folder)), Vocabulary(labels=labels)
+        task.load_model(vocabulary, task.load_processor(vocabulary)).save_pretrained(folder)

@@ -179,7 +179,7 @@ CASES = [
     Case("no such strategy", (*TINY, "training.eval_strategy=often"), r"training: often is not a valid IntervalStrategy"),
     Case("no such logger", (*TINY, "training.report_to=pigeon"), r"training\.report_to=pigeon: not installed"),
     Case("length of letters", (*TINY, "model.max_length=many"), r"model\.max_length=many: is not of type int"),
-    Case("length too small", (*TINY, "model.max_length=2"), r"model\.max_length=2: give at least 3 tokens"),
+    Case("length too small", (*TINY, "model.max_length=2"), r"model\.max_length=2: give 3 to 100,000 tokens"),
     Case("no threads", (*FILE, "threads=0"), r"threads=0: give at least 1"),
     Case("no patience", ("early_stopping=0",), r"early_stopping=0: give at least 1"),
     Case("unknown precision", (*TINY, "precision=fp33"), r"precision=fp33: give auto, fp32, bf16 or fp16"),

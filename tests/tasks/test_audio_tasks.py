@@ -6,6 +6,7 @@ import functools
 import json
 import logging
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 import torch
 import transformers as t
 
+import damage
 import voicecommand
 from support import LAUNCH, build_parts, find_run, fit_estimator, run_and_read, start_training
 from voicecommand.audio import clips as audio_clips
@@ -29,7 +31,13 @@ from voicecommand.models.front import build_front, build_windows
 from voicecommand.models.tuning import Full, Head, LastLayers, Lora
 from voicecommand.run import device
 from voicecommand.tasks import saved
-from voicecommand.tasks.audio_classification import AudioClassification, BCResNet, MfccSvm, measure_padding
+from voicecommand.tasks.audio_classification import (
+    AudioClassification,
+    BCResNet,
+    MfccSvm,
+    SpeechEmbeddingSvm,
+    measure_padding,
+)
 from voicecommand.tasks.base import Draws, Vocabulary
 from voicecommand.tasks.predicting import Answerer
 from voicecommand.tasks.teacher import load_teacher
@@ -245,6 +253,24 @@ def test_lengths_that_whisper_cannot_have_are_refused(
     with pytest.raises(InputError, match=line):
         task = AudioClassification(checkpoint=str(speech_checkpoints["whisper"]), **settings)
         task.load_model(VOCABULARY, task.load_processor(VOCABULARY))
+
+
+@pytest.mark.parametrize("family", ["whisper", "wav2vec2", "hubert", "wavlm", "data2vec"])
+def test_a_checkpoint_whose_encoder_is_not_whole_is_not_trained(
+    family: str, speech_checkpoints: dict[str, Path], tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(speech_checkpoints[family], tmp_path / family))
+
+    def drop(tensors: dict[str, Any]) -> None:
+        del tensors[
+            next(name for name in tensors if ("decoder" not in name and "layers.1.fc1" in name) or "1.feed" in name)
+        ]
+
+    damage.edit_tensors(folder, drop)
+    for kind in (AudioClassification, SpeechEmbeddingSvm):
+        task, vocabulary = kind(checkpoint=str(folder), max_seconds=1), Vocabulary(labels=("off", "on"))
+        with pytest.raises(InputError, match=r"not a usable checkpoint: the weights are not whole: .* missing"):
+            task.load_model(vocabulary, task.load_processor(vocabulary))
 
 
 def test_a_text_checkpoint_is_not_a_model_for_audio(checkpoints: dict[str, Path]) -> None:

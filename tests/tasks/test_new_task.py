@@ -26,7 +26,7 @@ from transformers import AutoModelForSequenceClassification
 
 from voicecommand.evaluation.blocks import Table
 from voicecommand.evaluation.intervals import ratio_with_interval
-from voicecommand.models.pretrained import load_pretrained
+from voicecommand.models.pretrained import load_network
 from voicecommand.models.tokens import encode_texts, load_tokenizer
 from voicecommand.tasks.base import Columns, Encoded, Loss, NetworkTask
 
@@ -77,8 +77,8 @@ class WordCount(NetworkTask):
         return Encoded(columns | {"words": words}, {"words": words}, cut, "longer than 64 tokens, and cut to them")
 
     def load_model(self, vocabulary, processor):
-        settings = {"num_labels": 1, "ignore_mismatched_sizes": True, "dtype": torch.float32}
-        return load_pretrained(AutoModelForSequenceClassification, self.checkpoint, None, "", **settings)
+        settings = {"num_labels": 1, "dtype": torch.float32}
+        return load_network(AutoModelForSequenceClassification, self.checkpoint, None, "", **settings)
 
     def build_collator(self, model, processor, draws=None):
         def collate(rows):

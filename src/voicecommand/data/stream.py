@@ -30,10 +30,12 @@ class Given:
     Args:
         command: the text, or int16 `[samples]` at 16 kHz of the audio file.
         cells: all fields of its row or object; of a plain line `{column: line}`.
+        origin: the file and the line or row that it is from; of a command line, what was given.
     """
 
     command: str | NDArray[np.int16]
     cells: dict[str, object]
+    origin: str
 
 
 class Stream:
@@ -134,10 +136,10 @@ class Stream:
         check_kind(text, self.reads, before)
         if self.reads == "audio":
             name = f"{before}{text if text.isprintable() else repr(text)}"
-            return Given(to_int16(read_audio(text, name=name).waveform), cells)
+            return Given(to_int16(read_audio(text, name=name).waveform), cells, where or name)
         if text.lower().endswith(FILES) and Path(text).is_file():
             raise InputError(f"{before}{text}: is a file; give --input {text}")
-        return Given(text, cells)
+        return Given(text, cells, where or repr(text))
 
 
 def check_kind(command: str, reads: str, before: str) -> None:

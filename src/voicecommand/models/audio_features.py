@@ -15,7 +15,8 @@ from voicecommand.audio.clips import SAMPLING_RATE, Clips, to_float
 from voicecommand.audio.windows import cut_windows
 from voicecommand.errors import InputError
 from voicecommand.files import cache_directory, read_json, write_json
-from voicecommand.models.pretrained import open_saved
+from voicecommand.models.estimator import take_tensor
+from voicecommand.models.pretrained import open_network, open_processor, open_saved
 from voicecommand.models.vector_cache import hash_json, read_vectors, write_vectors
 from voicecommand.run.device import find_device
 
@@ -109,9 +110,10 @@ class AudioFeatures:
         if saved["version"] != self.version:
             found = f"version {saved['version']}, this code has {self.version}"
             raise ValueError(f"features.json: {found}: train the model again")
-        self.mean, self.deviation = tensors["feature_mean"], tensors["feature_deviation"]
-        if self.mean.shape != (self.width(),) or self.deviation.shape != (self.width(),):
-            raise ValueError(f"estimator.safetensors: the number of features is not {self.width()}")
+        self.mean = take_tensor(tensors, "feature_mean", (self.width(),))
+        self.deviation = take_tensor(tensors, "feature_deviation", (self.width(),))
+        if not (self.deviation > 0).all():
+            raise ValueError("estimator.safetensors: feature_deviation is not above 0")
 
 
 class MfccFeatures(AudioFeatures):
@@ -243,16 +245,16 @@ class SpeechFeatures(AudioFeatures):
 
     @classmethod
     def load(cls, directory: Path, tensors: dict[str, np.ndarray]) -> SpeechFeatures:
-        import torch
         from transformers import AutoConfig, AutoFeatureExtractor
 
-        from voicecommand.models.families import find_family
+        from voicecommand.models.families import check_extractor, find_family
 
         saved = read_json(directory / "features.json")
         where = directory / "encoder"
         loader = find_family(open_saved(AutoConfig, where)).load_encoder_class()
-        processor = open_saved(AutoFeatureExtractor, where)
-        encoder = open_saved(loader, where, use_safetensors=True, dtype=torch.float32)
+        processor = open_processor(AutoFeatureExtractor, where)
+        check_extractor(processor, "preprocessor_config.json")
+        encoder = open_network(loader, where)
         features = cls(encoder, processor, saved["max_seconds"])
         features._take(saved, tensors)
         return features

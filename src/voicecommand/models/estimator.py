@@ -101,21 +101,41 @@ class Estimator:
         from safetensors.numpy import load_file
 
         tensors = load_file(directory / "estimator.safetensors")
-        features = load_features(directory, tensors)
+        features = load_features(directory, tensors)  # takes its own out
         kind = read_json(directory / "features.json")["kind"]
         if kind != features.kind:
             raise ValueError(f"features.json: kind {kind!r} is not {features.kind}")
-        estimator = cls(features, tensors["coefficients"], tensors["intercepts"], float(tensors["temperature"][0]))
-        wanted = (labels, features.width())
-        if estimator.coefficients.shape != wanted or estimator.intercepts.shape != wanted[:1]:
-            raise ValueError(f"estimator.safetensors: not a classifier of {wanted[0]} labels and {wanted[1]} features")
-        return estimator
+        coefficients = take_tensor(tensors, "coefficients", (labels, features.width()))
+        intercepts = take_tensor(tensors, "intercepts", (labels,))
+        temperature = float(take_tensor(tensors, "temperature", (1,))[0])
+        if temperature <= 0:
+            raise ValueError(f"estimator.safetensors: the temperature is {temperature}, not above 0")
+        if tensors:
+            raise ValueError(f"estimator.safetensors: {min(tensors)} is unexpected")
+        return cls(features, coefficients, intercepts, temperature)
 
     def count_parameters(self) -> tuple[int, int]:
         """The number of (all, fitted here) parameters."""
         classifier = self.coefficients.size + self.intercepts.size
         total, fitted = self.features.parameters()
         return classifier + total, classifier + fitted
+
+
+def take_tensor(tensors: dict[str, NDArray], name: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """Take the tensor `name` out of those of estimator.safetensors.
+
+    Raises:
+        ValueError: it is missing, of another shape or type, NaN or infinite.
+    """
+    tensor = tensors.pop(name, None)
+    if tensor is None:
+        raise ValueError(f"estimator.safetensors: {name} is missing")
+    if tensor.shape != shape or tensor.dtype != np.float32:
+        found = f"{tensor.dtype} {list(tensor.shape)}"
+        raise ValueError(f"estimator.safetensors: {name} is {found}, not float32 {list(shape)}")
+    if not np.isfinite(tensor).all():
+        raise ValueError(f"estimator.safetensors: {name} is NaN or infinite")
+    return tensor
 
 
 def fit_estimator(

@@ -18,7 +18,7 @@ from voicecommand.audio.clips import SAMPLING_RATE
 from voicecommand.audio.effects import mask_spectrogram
 from voicecommand.audio.features import Inputs, PlainInputs, WaveformInputs, WhisperInputs
 from voicecommand.errors import InputError
-from voicecommand.models.pretrained import load_pretrained, public_name
+from voicecommand.models.pretrained import load_network, load_pretrained, public_name
 
 if TYPE_CHECKING:
     from transformers import (
@@ -344,10 +344,19 @@ def load_feature_extractor(checkpoint: str, revision: str | None, max_seconds: f
 
     config = load_config(checkpoint, revision, max_seconds)
     extractor = load_pretrained(AutoFeatureExtractor, checkpoint, revision, INSTEAD)
+    check_extractor(extractor, f"model.checkpoint={checkpoint}")
+    return find_family(config).fit_extractor(extractor, max_seconds)
+
+
+def check_extractor(extractor: FeatureExtractionMixin, what: str) -> None:
+    """Check that a feature extractor reads audio as all of ours is.
+
+    Raises:
+        InputError: its sampling rate is not 16 kHz.
+    """
     rate = getattr(extractor, "sampling_rate", "no")
     if rate != SAMPLING_RATE:
-        raise InputError(f"model.checkpoint={checkpoint}: reads {rate} Hz; only {SAMPLING_RATE} Hz is supported")
-    return find_family(config).fit_extractor(extractor, max_seconds)
+        raise InputError(f"{what}: reads {rate} Hz; only {SAMPLING_RATE} Hz is supported")
 
 
 def load_classifier(
@@ -364,16 +373,16 @@ def load_classifier(
     from transformers import AutoModelForAudioClassification
 
     config = load_config(checkpoint, revision, max_seconds, **labels)
-    model: PreTrainedModel = load_pretrained(
+    family = find_family(config)
+    model = load_network(
         AutoModelForAudioClassification,
         checkpoint,
         revision,
         INSTEAD,
+        family.body,
         config=config,
         dtype=torch.float32,
-        ignore_mismatched_sizes=True,  # a head for other labels is replaced
     )
-    family = find_family(config)
     family.fit_encoder(model.get_submodule(body_of(model)), model.config, max_seconds)
     model.name_or_path = model.config._name_or_path = public_name(checkpoint)
     return model
@@ -386,7 +395,7 @@ def load_encoder(checkpoint: str, revision: str | None, max_seconds: float) -> P
         InputError: as `load_config`.
     """
     family = find_family(load_config(checkpoint, revision, max_seconds))
-    model = load_pretrained(_load_auto_model(), checkpoint, revision, INSTEAD, dtype=torch.float32)
+    model = load_network(_load_auto_model(), checkpoint, revision, INSTEAD, dtype=torch.float32)
     encoder = family.take_encoder(model)
     family.fit_encoder(encoder, encoder.config, max_seconds)
     encoder.name_or_path = encoder.config._name_or_path = public_name(checkpoint)

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 
 from voicecommand.files import read_json, write_json
-from voicecommand.models.pretrained import open_saved
+from voicecommand.models.estimator import take_tensor
+from voicecommand.models.pretrained import open_network, open_processor
+from voicecommand.models.tokens import check_vocabulary
 from voicecommand.run.device import find_device
 
 if TYPE_CHECKING:
@@ -77,13 +79,16 @@ class TfidfFeatures:
     @classmethod
     def load(cls, directory: Path, tensors: dict[str, np.ndarray]) -> TfidfFeatures:
         saved = read_json(directory / "features.json")
-        features = cls(tuple(saved["ngrams"]["word"]), tuple(saved["ngrams"]["char_wb"]))
+        ngrams = [tuple(saved["ngrams"][name]) for name in ("word", "char_wb")]
+        if not all(len(pair) == 2 and 1 <= pair[0] <= pair[1] for pair in ngrams):
+            raise ValueError(f"features.json: ngrams {ngrams} are not [shortest, longest], from 1")
+        features = cls(ngrams[0], ngrams[1])
         features.vectorizers = {name: features.vectorizers[name] for name in saved["terms"]}
         for name, vectorizer in features.vectorizers.items():
             vectorizer.vocabulary = {term: i for i, term in enumerate(saved["terms"][name])}
-            if len(vectorizer.vocabulary) != len(tensors[f"idf_{name}"]):
-                raise ValueError(f"features.json: {name} has another number of terms than estimator.safetensors")
-            vectorizer.idf_ = tensors[f"idf_{name}"]
+            if len(vectorizer.vocabulary) != len(saved["terms"][name]):
+                raise ValueError(f"features.json: {name} has a term twice")
+            vectorizer.idf_ = take_tensor(tensors, f"idf_{name}", (len(vectorizer.vocabulary),))
         return features
 
     def width(self) -> int:
@@ -140,7 +145,9 @@ class EncoderFeatures:
         from transformers import AutoModel, AutoTokenizer
 
         where = directory / "encoder"
-        return cls(open_saved(AutoModel, where, use_safetensors=True), open_saved(AutoTokenizer, where))
+        encoder, processor = open_network(AutoModel, where), open_processor(AutoTokenizer, where)
+        check_vocabulary(processor, encoder)
+        return cls(encoder, processor)
 
     def width(self) -> int:
         return self.encoder.config.hidden_size

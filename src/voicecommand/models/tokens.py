@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
 from voicecommand.errors import InputError
-from voicecommand.models.pretrained import load_pretrained, public_name
+from voicecommand.models.pretrained import has_vocabulary, load_pretrained, public_name
 
 if TYPE_CHECKING:
     from datasets import Dataset
     from torch import Tensor
-    from transformers import PretrainedConfig
+    from transformers import PretrainedConfig, PreTrainedModel
     from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 INSTEAD = "use model=bert (its weights come as a package) or model.checkpoint=DIR with a saved copy"
@@ -27,7 +27,7 @@ def load_tokenizer(checkpoint: str, revision: str | None) -> PreTrainedTokenizer
     from transformers import AutoTokenizer
 
     tokenizer = load_pretrained(AutoTokenizer, checkpoint, revision, INSTEAD)
-    if len(tokenizer) <= len(tokenizer.all_special_tokens):  # transformers makes such a one if the files are missing
+    if not has_vocabulary(tokenizer):
         raise InputError(f"model.checkpoint={checkpoint}: not a usable checkpoint: it has no tokenizer files")
     tokenizer.name_or_path = public_name(checkpoint)
     if tokenizer.pad_token is None:  # as of GPT-2; padding is masked, so any token will do
@@ -45,6 +45,17 @@ def check_positions(max_length: int, processor: PreTrainedTokenizerBase, config:
     positions = getattr(config, "max_position_embeddings", None)
     if positions is not None and min(max_length, processor.model_max_length) > positions:
         raise InputError(f"model.max_length={max_length}: the checkpoint reads {positions} tokens at most")
+
+
+def check_vocabulary(processor: PreTrainedTokenizerBase, model: PreTrainedModel) -> None:
+    """Check that a saved network has a vector for each token of its tokenizer.
+
+    Raises:
+        ValueError: it has fewer.
+    """
+    vectors = cast("Tensor", model.get_input_embeddings().weight).shape[0]
+    if len(processor) > vectors:
+        raise ValueError(f"the tokenizer is another one: it has {len(processor)} tokens, the network {vectors}")
 
 
 def encode_texts(texts: list[str], processor: PreTrainedTokenizerBase, max_length: int) -> dict[str, list]:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import json
 import logging
 import logging.handlers
 import shutil
 import signal
+import sys
 import time
 import types
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,7 +20,7 @@ from typing import Any
 from voicecommand import files
 from voicecommand.errors import InputError, RunError, Stopped, StorageError
 from voicecommand.run import checkpoints, inputs, processes
-from voicecommand.run.exits import is_storage_error
+from voicecommand.run.exits import is_storage_error, say_storage_error
 from voicecommand.run.logs import early_records
 
 logger = logging.getLogger(__name__)
@@ -66,6 +68,7 @@ class Run:
         self.inputs: dict[str, Any] = {}
         self.started = time.time()
         self.stop_requested = self.can_save = False
+        self._place: tuple[int, int] | None = None  # of the directory, once it is open
         self.startup_seconds: float | None = None
         verdict = processes.agree(self._inspect)
         if verdict["error"]:
@@ -161,6 +164,7 @@ class Run:
         is_new = not self.directory.exists()
         aside = self._move_aside() if self.overwrite and not is_new else None
         with self._locked():
+            self._place = _identify(self.directory)
             handler: logging.Handler | None = None
             self._check_inputs(dict(began_with or {}))
             try:
@@ -173,6 +177,7 @@ class Run:
                 handler = self._log_file()
                 with self._signals():
                     yield self
+                self.check_place()
                 self._write_status("finished", 0)
             except BaseException as error:
                 if isinstance(error, InputError) and (is_new or aside):
@@ -186,7 +191,8 @@ class Run:
             finally:
                 if handler is not None:
                     logging.getLogger().removeHandler(handler)
-                    handler.close()
+                    with contextlib.suppress(OSError):  # a full disk
+                        handler.close()
             if not self.keep_checkpoints:  # here, where a signal can't make an interrupted run of a finished one
                 checkpoints.tidy(self.directory)
 
@@ -226,9 +232,33 @@ class Run:
         """The error to raise for `error`: Stopped for signals, StorageError for failures of the disk."""
         if isinstance(error, KeyboardInterrupt):
             return Stopped(f"{self.directory}: stopped by a signal; {self._way_on()}")
-        if is_storage_error(error) and not isinstance(error, StorageError):
-            return StorageError(f"{self.directory}: {' '.join(str(error).split())}")
+        if isinstance(error, RunError):
+            return error
+        if self._is_moved():
+            return StorageError(self._moved)
+        if is_storage_error(error):
+            return StorageError(f"{self.directory}: {say_storage_error(error)}; free the disk; {self._way_on()}")
         return error
+
+    @property
+    def _moved(self) -> str:
+        return (
+            f"{self.directory}: was removed or renamed while the run wrote to it; rename it back and give resume=true,"
+            " or start again with the same command"
+        )
+
+    def _is_moved(self) -> bool:
+        """Whether the directory is no longer the one that this process opened."""
+        return self._place is not None and _identify(self.directory) != self._place
+
+    def check_place(self) -> None:
+        """Stop if the directory was removed or renamed: what is written would make another one with parts of the run.
+
+        Raises:
+            StorageError: it was.
+        """
+        if self._is_moved():
+            raise StorageError(self._moved)
 
     def _check_inputs(self, now: dict[str, Any]) -> None:
         """Refuse to continue a run with other inputs than it began with, and say where the machine differs."""
@@ -267,17 +297,26 @@ class Run:
         if log is not None:
             trace = None if isinstance(error, RunError) else (type(error), error, error.__traceback__)
             log.handle(logging.LogRecord(__name__, logging.ERROR, __file__, 0, message, None, trace))
-        with contextlib.suppress(OSError):  # the disk may be what failed
-            self._write_status("interrupted" if code == Stopped.exit_code else "failed", code, error=message[:500])
+        if not self._is_moved():
+            with contextlib.suppress(OSError, StorageError):  # the disk may be what failed
+                self._write_status("interrupted" if code == Stopped.exit_code else "failed", code, error=message[:500])
 
     def _write_status(self, state: str, code: int | None, **more: str) -> None:
         content = {"state": state, "exit_code": code, "world_size": processes.WORLD_SIZE, **more}
         if code is not None:
             content["ended"] = datetime.now(UTC).isoformat(timespec="milliseconds")
-        files.write_json(self.directory / "status.json", content)
+        path = self.directory / "status.json"
+        try:
+            files.write_json(path, content)
+        except StorageError:
+            if code is None or not path.is_file():
+                raise
+            with path.open("r+b") as file:  # a full disk has room for it in its old place
+                file.write(json.dumps(content).encode())
+                file.truncate()
 
     def _log_file(self) -> logging.Handler:
-        handler = logging.FileHandler(self.directory / "log.txt", encoding="utf-8")
+        handler = _LogFile(self.directory / "log.txt", encoding="utf-8")
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
         for record in early_records.buffer:
             handler.handle(record)
@@ -318,6 +357,24 @@ class Run:
         if self.stop_requested:
             saved = ", checkpoint saved" if checkpoints.can_resume(self.directory) else ""
             raise Stopped(f"{self.directory}: stopped by a signal{saved}; {self._way_on()}")
+
+
+class _LogFile(logging.FileHandler):
+    """log.txt. On a full disk, lines are lost; the run ends at the next file that it can't write, and says so."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        error = sys.exc_info()[1]
+        if error is None or not is_storage_error(error):
+            super().handleError(record)
+
+
+def _identify(directory: Path) -> tuple[int, int] | None:
+    """What stays the same of a directory that is renamed; None if there is none."""
+    try:
+        status = directory.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def is_locked(directory: Path) -> bool:

@@ -11,6 +11,8 @@ from collections.abc import Callable
 from voicecommand.errors import InputError, RunError, Stopped, StorageError
 from voicecommand.run import processes
 
+OF_SAFETENSORS = ("No space left", "File too large", "Read-only", "Permission denied", "quota")
+OF_TORCH = ("PytorchStreamWriter", "unexpected pos", "iostream error", "Parent directory")  # of torch.save
 STORAGE_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.EACCES, errno.EPERM}
 
 
@@ -41,7 +43,7 @@ def answer_exit_code(main: Callable[[], None]) -> int:
         if not is_storage_error(error):
             raise
         where = getattr(error, "filename", None) or "storage"
-        return fail(StorageError(f"{where}: {getattr(error, 'strerror', None) or error}"), StorageError.exit_code)
+        return fail(StorageError(f"{where}: {say_storage_error(error)}"), StorageError.exit_code)
     return 0
 
 
@@ -54,9 +56,15 @@ def run_program(main: Callable[[], None]) -> None:
 
 
 def is_storage_error(error: BaseException) -> bool:
-    """Whether the disk is the cause; of a safetensors error only the message tells."""
+    """Whether the disk is the cause; of an error of safetensors or torch.save only the message tells."""
     if isinstance(error, OSError):
         return error.errno in STORAGE_ERRORS
-    return type(error).__name__ == "SafetensorError" and any(
-        word in str(error) for word in ("No space left", "File too large", "Read-only", "Permission denied", "quota")
-    )
+    words = {"SafetensorError": OF_SAFETENSORS, "RuntimeError": OF_TORCH}.get(type(error).__name__, ())
+    return any(word in str(error) for word in words)
+
+
+def say_storage_error(error: BaseException) -> str:
+    """The reason of a storage error in words; torch.save has numbers only, and leaves out whether the disk is full."""
+    if isinstance(error, RuntimeError):
+        return "cannot write a file: the disk is full, or the file is larger than it may be"
+    return getattr(error, "strerror", None) or " ".join(str(error).split())

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,30 +16,41 @@ from voicecommand import files
 
 NAME = "manifest.json"
 FORMAT = 1
-_verified: dict[Path, tuple[int, int, str]] = {}  # file -> its size, time of change and SHA-256 when it was last read
+# (device, number) of a file -> its size, time of change and SHA-256 when it was last read; they survive a rename
+_verified: dict[tuple[int, int], tuple[int, int, str]] = {}
 
 
 class Damaged(Exception):
     """A folder is not as its manifest says. The message names the file and what is wrong with it."""
 
 
-def write(directory: Path, facts: Mapping[str, Any]) -> None:
-    """Write the manifest of all files that are in `directory` now, folders in it included.
+def _covers_all(name: str) -> bool:
+    return True
+
+
+def write(directory: Path, facts: Mapping[str, Any], covers: Callable[[str], bool] = _covers_all) -> str:
+    """Write the manifest of the files that are in `directory` now, folders in it included.
 
     Args:
         facts: what else is said of the folder, in types of JSON.
+        covers: the name of a file, relative to `directory` -> whether the manifest has it.
+
+    Returns:
+        The checksum of the manifest, which a file beside it may repeat.
 
     Raises:
         OSError: a file can't be read.
         StorageError: the manifest can't be written.
     """
     found = {
-        str(path.relative_to(directory)): {"size": path.stat().st_size, "sha256": _hash_file(path)}
-        for path in sorted(directory.rglob("*"))
-        if path.is_file() and path != directory / NAME
+        name: {"size": (directory / name).stat().st_size, "sha256": _hash_file(directory / name)}
+        for name in sorted(_list_files(directory))
+        if (directory / name).is_file() and covers(name)
     }
     content = {"format": FORMAT, "facts": dict(facts), "files": found}
-    files.write_json(directory / NAME, content | {"checksum": _checksum(content)})
+    checksum = checksum_of(content)
+    files.write_json(directory / NAME, content | {"checksum": checksum})
+    return checksum
 
 
 def has_manifest(directory: Path) -> bool:
@@ -57,20 +68,28 @@ def read(directory: Path) -> dict[str, Any]:
     return facts
 
 
-def verify(directory: Path) -> dict[str, Any]:
+def read_checksum(directory: Path) -> str:
+    """The checksum of the manifest, as `write` returned it.
+
+    Raises:
+        Damaged: as `read`.
+    """
+    return checksum_of(_read(directory))
+
+
+def verify(directory: Path, covers: Callable[[str], bool] = _covers_all) -> dict[str, Any]:
     """The facts of a folder that has the files of its manifest, unchanged, and no others.
 
     A file that this process has hashed before is hashed again only if its size or its time of change differs.
+
+    Args:
+        covers: as in `write`; other files may be added, changed and removed.
 
     Raises:
         Damaged: a file is missing, added, of another size or of another content; or the manifest itself is damaged.
     """
     content = _read(directory)
-    present = {
-        str(path.relative_to(directory))
-        for path in directory.rglob("*")
-        if not path.is_dir() and path != directory / NAME
-    }
+    present = _list_files(directory)
     for name, entry in content["files"].items():
         path = directory / name
         if name not in present:
@@ -80,17 +99,31 @@ def verify(directory: Path) -> dict[str, Any]:
             size = path.stat().st_size
             if size != entry["size"]:
                 raise Damaged(f"{name} has {size} bytes, not {entry['size']}")
-            if _hash_file(path) != entry["sha256"]:
+            if not path.is_file() or _hash_file(path) != entry["sha256"]:
                 raise Damaged(f"{name} has changed since it was written (another SHA-256)")
         except OSError as error:
             raise Damaged(f"{name} can't be read ({error.strerror})") from error
-    if present:
-        raise Damaged(f"{min(present)} was not there when the folder was written")
+    if added := sorted(filter(covers, present)):
+        raise Damaged(f"{added[0]} was not there when the folder was written")
     facts: dict[str, Any] = content["facts"]
     return facts
 
 
+def checksum_of(content: Mapping[str, Any]) -> str:
+    """The SHA-256 of JSON, whatever the order of its keys."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _list_files(directory: Path) -> set[str]:
+    """The names of all files below a folder, relative to it, links included, without its manifest."""
+    found = {
+        str(path.relative_to(directory)) for path in directory.rglob("*") if path.is_symlink() or not path.is_dir()
+    }
+    return found - {NAME}
+
+
 def _read(directory: Path) -> dict[str, Any]:
+    """The content of the manifest without its checksum."""
     path = directory / NAME
     try:
         content = files.read_json(path)
@@ -101,21 +134,28 @@ def _read(directory: Path) -> dict[str, Any]:
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise Damaged(f"{NAME} has a format that this version does not know")
     checksum = content.pop("checksum", None)
-    if checksum != _checksum(content):
+    if checksum != checksum_of(content) or not _is_manifest(content):
         raise Damaged(f"{NAME} has changed since it was written")
     return content
 
 
-def _checksum(content: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+def _is_manifest(content: Mapping[str, Any]) -> bool:
+    """Whether somebody's manifest, which has the right checksum, has the right types too."""
+    entries = content.get("files")
+    return (
+        isinstance(content.get("facts"), dict)
+        and isinstance(entries, dict)
+        and all(isinstance(entry, dict) and {"size", "sha256"} <= entry.keys() for entry in entries.values())
+    )
 
 
 def _hash_file(path: Path) -> str:
     status = path.stat()
-    known = _verified.get(path.absolute())
+    key = status.st_dev, status.st_ino
+    known = _verified.get(key)
     if known is not None and known[:2] == (status.st_size, status.st_mtime_ns):
         return known[2]
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    _verified[path.absolute()] = (status.st_size, status.st_mtime_ns, digest)
+    _verified[key] = (status.st_size, status.st_mtime_ns, digest)
     return digest

@@ -22,6 +22,7 @@ from voicecommand.audio.noise import read_noise_folder
 from voicecommand.audio.windows import Windows
 from voicecommand.errors import InputError
 from voicecommand.models.families import (
+    check_extractor,
     find_family,
     load_classifier,
     load_encoder,
@@ -150,6 +151,11 @@ class _AudioNetwork(LabelNetwork, _AudioTask):
         self, model: PreTrainedModel, processor: FeatureExtractionMixin, augmenter: nn.Module | None = None
     ) -> Front:
         return build_front(model.config, processor, self.max_seconds, augmenter)
+
+    def open(self, directory: Path, vocabulary: Vocabulary) -> tuple[PreTrainedModel, FeatureExtractionMixin]:
+        model, processor = super().open(directory, vocabulary)
+        check_extractor(processor, "preprocessor_config.json")
+        return model, processor
 
     def respond(self, model: nn.Module, to_inputs: nn.Module, batch: Batch) -> Raw:
         """Logits, float32 `[clips, labels]`: means over the windows of a clip, weighted by their energy."""

@@ -28,7 +28,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Generic, Self, TypeAlias, TypeVar
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
 from voicecommand.audio.clips import Clips
@@ -401,12 +400,11 @@ class NetworkTask(Task["PreTrainedModel", ProcessorT]):
         import transformers
 
         import voicecommand.models  # noqa: F401  (registers our own networks)
-        from voicecommand.models.pretrained import open_saved
+        from voicecommand.models.pretrained import open_network, open_processor
         from voicecommand.run.device import find_device
 
-        processor = open_saved(getattr(transformers, self.processor_class), directory)
-        kind = getattr(transformers, self.model_class)
-        model = open_saved(kind, directory, use_safetensors=True, dtype=torch.float32)
+        processor: ProcessorT = open_processor(getattr(transformers, self.processor_class), directory)
+        model = open_network(getattr(transformers, self.model_class), directory)
         return model.eval().to(find_device()), processor
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import TYPE_CHECKING, cast
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from voicecommand.audio.clips import SAMPLING_RATE
 from voicecommand.columns import GROUP_COLUMNS
 from voicecommand.data.synthesis.speakers import are_synthetic
+from voicecommand.errors import NonFiniteLoss
 from voicecommand.evaluation.base import Answers
 from voicecommand.tasks.base import (
     Batch,
@@ -87,34 +88,44 @@ class Answerer:
             self.collate = task.build_collator(self.network, processor)
             self.to_inputs = task.build_inputs(self.network, processor).to(self.network.device)
 
-    def answer(self, rows: Rows) -> Answered:
-        """The answers to rows that have the column that the task reads."""
-        return self.answer_encoded(self.task.encode(rows, self.processor, self.vocabulary))
+    def answer(self, rows: Rows, origins: Sequence[str] | None = None) -> Answered:
+        """The answers to rows that have the column that the task reads; `origins` and errors as in `answer_encoded`."""
+        return self.answer_encoded(self.task.encode(rows, self.processor, self.vocabulary), origins)
 
     def answer_split(self, rows: Dataset, split: str) -> tuple[Answers, Answered]:
         """The answers to a split of a data set: with its rows, for evaluation, and without."""
         encoded = self.task.encode(rows, self.processor, self.vocabulary)
-        answered = replace(self.answer_encoded(encoded), unknown=self.task.count_unknown(self.model, encoded))
+        found = self.answer_encoded(encoded, rows["origin"])
+        answered = replace(found, unknown=self.task.count_unknown(self.model, encoded))
         return collect_answers(rows, split, encoded, answered, self.vocabulary), answered
 
-    def answer_encoded(self, encoded: Encoded) -> Answered:
-        """The answers to encoded rows, on every rank."""
+    def answer_encoded(self, encoded: Encoded, origins: Sequence[str] | None = None) -> Answered:
+        """The answers to encoded rows, on every rank.
+
+        Args:
+            origins: the name of each row in an error; None counts them.
+
+        Raises:
+            NonFiniteLoss: the model's output for a row is NaN or infinite, on every rank.
+        """
         if isinstance(self.task, EstimatorTask):
             raw = self.task.respond(self.model, encoded.rows) if len(encoded) else np.zeros((0, 0))
+            self._check_finite(np.flatnonzero(~_finite_rows(raw)), origins)
             columns = self.task.decode(raw, self.vocabulary, self.decoding) if len(encoded) else {}
             return Answered(columns, None, encoded.truncated, encoded.limit)
         was_training = self.network.training
         if was_training:  # asked first: switching walks over all modules, a millisecond for each command
             self.network.eval()
         try:
-            numbers, parts, losses = self._respond(encoded)
+            numbers, parts, losses, bad = self._respond(encoded)
         finally:
             if was_training:
                 self.network.train()
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             gathered: list = [None] * torch.distributed.get_world_size()
-            torch.distributed.all_gather_object(gathered, (numbers, parts, losses))
-            numbers, parts, losses = (list(chain.from_iterable(found[i] for found in gathered)) for i in range(3))
+            torch.distributed.all_gather_object(gathered, (numbers, parts, losses, bad))
+            numbers, parts, losses, bad = (list(chain.from_iterable(found[i] for found in gathered)) for i in range(4))
+        self._check_finite(bad, origins)
         return _in_order(numbers, parts, losses, encoded)
 
     def respond(self, encoded: Encoded) -> NDArray[np.float32]:
@@ -124,19 +135,38 @@ class Answerer:
             assert isinstance(raw, torch.Tensor)
             numbers += chosen
             raws.append(raw.cpu().numpy())
+            self._check_finite([chosen[i] for i in np.flatnonzero(~_finite_rows(raws[-1]))], None)
         return np.concatenate(raws)[np.argsort(numbers)]
 
-    def _respond(self, encoded: Encoded) -> tuple[list[int], list[dict[str, Column]], list[NDArray | None]]:
-        """(row numbers, columns, losses) by batch, of this rank's rows."""
+    def _check_finite(self, bad: Sequence[int] | NDArray[np.int64], origins: Sequence[str] | None) -> None:
+        """Stop if there are rows, by their numbers, with an output that is NaN or infinite."""
+        if not len(bad):
+            return
+        first, *others = sorted({int(number) for number in bad})
+        row = f"row {first + 1}" if origins is None else origins[first]
+        more = f" (and for {len(others)} more)" if others else ""
+        cause = "the weights are damaged or have grown without bound in training"
+        if isinstance(self.task, NetworkTask) and self.precision == "fp16":
+            cause = "fp16 overflows (give precision=bf16 or fp32), or " + cause
+        raise NonFiniteLoss(f"{row}: the model's output is NaN or infinite{more}: {cause}")
+
+    def _respond(self, encoded: Encoded) -> tuple[list[int], list[dict[str, Column]], list[NDArray | None], list[int]]:
+        """(row numbers, columns, losses) by batch, of this rank's rows, and the numbers of rows without a finite
+        output."""
         assert isinstance(self.task, NetworkTask)
-        numbers, parts, losses = [], [], []
+        numbers: list[int] = []
+        bad: list[int] = []
+        parts, losses = [], []
         for chosen, raw, batch in self._batches(encoded, is_shared=True):
             loss = self.task.loss_of(raw, batch)
             numbers += chosen
             losses.append(None if loss is None else loss.cpu().numpy())
             raw = raw.cpu() if isinstance(raw, torch.Tensor) else tuple(part.cpu() for part in raw)
-            parts.append(self.task.decode(raw, self.vocabulary, self.decoding))
-        return numbers, parts, losses
+            for part in (raw,) if isinstance(raw, torch.Tensor) else raw:
+                bad += [chosen[i] for i in np.flatnonzero(~_finite_rows(part.float().numpy()))]
+            if not bad:
+                parts.append(self.task.decode(raw, self.vocabulary, self.decoding))
+        return numbers, parts, losses, bad
 
     def _batches(self, encoded: Encoded, is_shared: bool = False) -> Iterator[tuple[list[int], Raw, Batch]]:
         """(row numbers, raw output, batch) of the rows, or of this rank's share. Rows are sorted by length, so that
@@ -153,6 +183,12 @@ class Answerer:
             with torch.no_grad(), autocast:
                 raw = self.task.respond(self.network, self.to_inputs, batch)
             yield chosen, raw, batch
+
+
+def _finite_rows(raw: NDArray) -> NDArray[np.bool_]:
+    """bool `[n]`: which rows of output `[n, ...]` are finite."""
+    finite: NDArray[np.bool_] = np.isfinite(raw).all(axis=tuple(range(1, raw.ndim)))
+    return finite
 
 
 def _in_order(numbers: list[int], parts: list[dict], losses: list, encoded: Encoded) -> Answered:

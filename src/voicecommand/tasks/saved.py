@@ -21,7 +21,9 @@ from voicecommand.audio.decode import read_audio
 from voicecommand.errors import InputError
 from voicecommand.evaluation.threshold import Rule, setting_in_words, threshold_warnings
 from voicecommand.models.families import is_own_network
-from voicecommand.models.pretrained import public_name
+from voicecommand.models.pretrained import check_links, public_name, say_refusal
+from voicecommand.run import manifest
+from voicecommand.run.directory import read_status
 from voicecommand.run.finished import choose_run
 from voicecommand.tasks.base import Decoding, NetworkTask, Task, Vocabulary
 from voicecommand.tasks.classification import check_labels
@@ -36,6 +38,13 @@ if TYPE_CHECKING:
     Command = str | Path | NDArray
 logger = logging.getLogger(__name__)
 SETTINGS = "voicecommand.json"
+KEYS = {"format", "task", "vocabulary", "threshold", "threshold_set_on", "threshold_keeps", "manifest", "checksum"}
+# The highest threshold: no probability reaches it.
+HIGHEST = float(np.nextafter(1.0, 2.0))
+# A folder may have these beside the model's files, and they may change: what people write, never what is read.
+NOTES = {"", ".md", ".rst", ".html", ".pdf", ".png", ".jpg", ".jpeg", ".svg", ".csv", ".log", ".yaml", ".yml", ".txt"}
+AGAIN = "copy the whole folder again, or train it again with overwrite=true"
+VOCABULARIES = {"vocab.txt", "merges.txt"}  # of tokenizers
 TASKS = Path(__file__).parent
 # Models saved before November 2026 have a task and a kind: the file and the class that open them now.
 FIRST_FORMAT_TASKS = {
@@ -96,20 +105,24 @@ class CommandModel:
         """`label_names[i]` belongs to column i of `probabilities`."""
         return list(self.answerer.vocabulary.labels)
 
-    def answer(self, commands: Sequence[Command] | Clips) -> Answered:
+    def answer(self, commands: Sequence[Command] | Clips, origins: Sequence[str] | None = None) -> Answered:
         """The columns of the answers, and the number of commands that are longer than the model reads.
+
+        Args:
+            origins: the name of each command in an error about its answer; None counts them.
 
         Raises:
             InputError: an audio file can't be read, a waveform has another type or shape, or a text is none.
+            NonFiniteLoss: the model's output for a command is NaN or infinite.
         """
         if self.task.columns.reads == "text":
             texts = [commands[i] for i in range(len(commands))]
             for text in texts:
                 if not isinstance(text, str):
                     raise InputError(f"a command of type {type(text).__name__}: this model reads texts")
-            return self.answerer.answer({"text": texts})
+            return self.answerer.answer({"text": texts}, origins)
         clips = [_as_int16(commands[i]) for i in range(len(commands))]
-        return self.answerer.answer({"audio": clips, "length": [len(clip) for clip in clips]})
+        return self.answerer.answer({"audio": clips, "length": [len(clip) for clip in clips]}, origins)
 
     def check_labels(self, dataset: DatasetDict) -> None:
         """Stop at labels that the model does not know, before audio is decoded and commands are answered.
@@ -135,7 +148,7 @@ class CommandModel:
         """The answer to one command, or a list of the answers to several.
 
         Raises:
-            InputError: as `answer`.
+            InputError, NonFiniteLoss: as `answer`.
         """
         if isinstance(commands, str | Path | np.ndarray):
             return self.predict([commands])[0]
@@ -173,8 +186,27 @@ def read_commands(rows: Dataset, task: Task) -> Sequence[Command] | Clips:
     return Clips(rows) if task.columns.reads == "audio" else rows["text"][:]
 
 
-def write_settings(directory: Path, task: Task, vocabulary: Vocabulary) -> None:
-    """Write voicecommand.json: the file and the class of the task, its settings, and the vocabulary."""
+def is_covered(name: str) -> bool:
+    """Whether the manifest of a model folder has the file: all that is read, but voicecommand.json, which changes with
+    the threshold and has a checksum of its own."""
+    path = Path(name)
+    is_hidden = any(part.startswith(".") for part in path.parts)
+    is_note = path.suffix.lower() in NOTES and path.name not in VOCABULARIES
+    return not is_hidden and not is_note and name != SETTINGS
+
+
+def seal(directory: Path, task: Task, vocabulary: Vocabulary) -> None:
+    """Write the manifest of a model folder that has all its files, and voicecommand.json, which names it."""
+    checksum = manifest.write(directory, {"task": type(task).__name__}, is_covered)
+    write_settings(directory, task, vocabulary, checksum)
+
+
+def write_settings(directory: Path, task: Task, vocabulary: Vocabulary, checksum: str | None = None) -> None:
+    """Write voicecommand.json: the file and the class of the task, its settings, and the vocabulary.
+
+    Args:
+        checksum: of the folder's manifest; None for a folder without one.
+    """
     settings = {name: value for name, value in task.describe().items() if name != "task"}
     if "checkpoint" in settings:  # the source of the weights; never a path of this machine
         settings["checkpoint"] = public_name(str(settings["checkpoint"]))
@@ -194,7 +226,34 @@ def write_settings(directory: Path, task: Task, vocabulary: Vocabulary) -> None:
         },
         "vocabulary": {name: values for name, values in dataclasses.asdict(vocabulary).items() if values},
     }
+    _write_content(directory, content if checksum is None else content | {"manifest": checksum})
+
+
+def _write_content(directory: Path, content: dict[str, Any]) -> None:
+    """Write voicecommand.json as a whole; that of a folder with a manifest with its checksum."""
+    content = {name: value for name, value in content.items() if name != "checksum"}
+    if "manifest" in content:
+        content["checksum"] = manifest.checksum_of(content)
     files.write_json(directory / SETTINGS, content)
+
+
+def _read_content(directory: Path) -> dict[str, Any]:
+    """The content of voicecommand.json.
+
+    Raises:
+        OSError: it can't be read.
+        ValueError, RecursionError: it is not what `_write_content` wrote.
+    """
+    content = files.read_json(directory / SETTINGS)
+    if not isinstance(content, dict):
+        raise ValueError(f"{SETTINGS}: must hold an object")
+    if "manifest" in content or "checksum" in content or manifest.has_manifest(directory):
+        rest = {name: value for name, value in content.items() if name != "checksum"}
+        if "manifest" not in content or content.get("checksum") != manifest.checksum_of(rest):
+            raise ValueError(f"{SETTINGS}: has changed since it was written; {AGAIN}")
+    elif content.get("format") == 2 and (unknown := content.keys() - KEYS):
+        raise ValueError(f"{SETTINGS}: unknown key {min(unknown)!r}")
+    return content
 
 
 def write_threshold(
@@ -207,14 +266,20 @@ def write_threshold(
         directory: of the model.
         rejection: of metrics.json.
         data: `describe_data` of what the threshold was set on; its name and fingerprint are saved.
+
+    Raises:
+        InputError: voicecommand.json is damaged.
     """
     if rejection is None:
         return
-    content = files.read_json(directory / SETTINGS)
+    try:
+        content = _read_content(directory)
+    except (OSError, ValueError, RecursionError) as error:
+        raise _unopened(directory, error) from error
     content.pop("threshold_keeps", None)  # of models saved before December 2026
     set_on = {"data": data["name"], "fingerprint": data["fingerprint"]} if data else {}
     set_on |= rejection["set_on"]
-    files.write_json(directory / SETTINGS, content | {"threshold": rejection["threshold"], "threshold_set_on": set_on})
+    _write_content(directory, content | {"threshold": rejection["threshold"], "threshold_set_on": set_on})
 
 
 def move_threshold(directory: Path, rejection: dict[str, Any], data: Mapping[str, Any]) -> None:
@@ -279,40 +344,78 @@ def read_settings(directory: str | Path) -> Settings:
     """
     path = find_model(directory)
     try:
-        content = files.read_json(path / SETTINGS)
+        content = _read_content(path)
         if content.get("format") != 2:
             content = _upgrade_settings(content, path)
         threshold = content.get("threshold")
-        if not isinstance(threshold, float | int | None) or isinstance(threshold, bool):
-            raise ValueError(f"{SETTINGS}: threshold must be a number or null")
+        is_number = isinstance(threshold, float | int) and not isinstance(threshold, bool)
+        if threshold is not None and not (is_number and 0 <= threshold <= HIGHEST):
+            raise ValueError(f"{SETTINGS}: threshold must be a number from 0 to 1, or null")
         set_on = content.get("threshold_set_on")
         if set_on is not None:
             setting_in_words(set_on), threshold_warnings(set_on)  # every caller says them
         task, vocabulary = _build_task(content["task"]), _build_vocabulary(content["vocabulary"])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, InputError) as error:
+        if "label" in task.columns.targets and len(vocabulary.labels) < 2:
+            raise ValueError(f"{SETTINGS}: vocabulary.labels must have at least two")
+    except Exception as error:  # the file may hold anything
         raise _unopened(path, error) from error
     return Settings(task, vocabulary, threshold, set_on)
 
 
-def load(directory: str | Path, precision: str = "fp32") -> CommandModel:
+def load(directory: str | Path, precision: str = "fp32", unfinished: bool = False) -> CommandModel:
     """Open the saved model of a run.
+
+    Its files are compared with its manifest. A folder without one, of an older version or of the hub, opens with a line
+    in the log; its tensors are checked in any case: all that the model needs, no others, of its shapes, all finite.
 
     Args:
         precision: of a network: fp32, bf16 or fp16.
+        unfinished: whether the run need not be finished; for the training that has just saved the model.
 
     Raises:
-        InputError: there is no saved model, or it does not open.
+        InputError: there is no saved model, its run did not finish, or it is damaged or does not open.
     """
-    from safetensors import SafetensorError
-
-    path, settings = find_model(directory), read_settings(directory)
+    path = find_model(directory)
+    if not unfinished:
+        _check_finished(path)
+    settings = read_settings(path)
+    _check_files(path)
     try:
         model, processor = settings.task.open(path, settings.vocabulary)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
+        decoding = Decoding(settings.threshold)
+        answerer = Answerer(settings.task, model, processor, settings.vocabulary, decoding, precision=precision)
+    except Exception as error:  # the files may hold anything
         raise _unopened(path, error) from error
-    decoding = Decoding(settings.threshold)
-    answerer = Answerer(settings.task, model, processor, settings.vocabulary, decoding, precision=precision)
     return CommandModel(answerer, settings.threshold, settings.set_on)
+
+
+def _check_finished(path: Path) -> None:
+    """Stop at the model of a run that did not finish; a model folder outside a run directory is no matter of a run."""
+    state = read_status(path.parent).get("state", "finished") if path.name == "model" else "finished"
+    if state != "finished":
+        raise InputError(
+            f"{path.parent}: its run did not finish (status.json: {state}), so its model is not the result; finish it"
+            " with the command that trained it and resume=true"
+        )
+
+
+def _check_files(path: Path) -> None:
+    """Compare the files of a model folder with its manifest, before anything reads them.
+
+    Raises:
+        InputError: a file is missing, added or changed, or is outside of the folder; or there should be a manifest.
+    """
+    check_links(path)
+    recorded = files.read_json(path / SETTINGS).get("manifest")  # as `read_settings` has checked
+    if recorded is None:
+        logger.warning("%s: has no manifest, so only its tensors and settings are checked, not its content", path)
+        return
+    try:
+        if manifest.read_checksum(path) != recorded:
+            raise manifest.Damaged(f"{manifest.NAME} is of another model than {SETTINGS}")
+        manifest.verify(path, is_covered)
+    except manifest.Damaged as error:
+        raise InputError(f"{path}: damaged: {error}; {AGAIN}") from error
 
 
 def _build_task(named: dict) -> Task:
@@ -340,11 +443,15 @@ def _build_vocabulary(content: dict) -> Vocabulary:
     for name, values in content.items():
         if name not in names or not isinstance(values, list) or not all(isinstance(value, str) for value in values):
             raise ValueError(f"{SETTINGS}: vocabulary.{name} must be a list of names")
+        if len(set(values)) < len(values) or "" in values:
+            raise ValueError(f"{SETTINGS}: vocabulary.{name} has a name twice, or an empty one")
     return Vocabulary(**{name: tuple(values) for name, values in content.items()})
 
 
 def _upgrade_settings(content: dict, path: Path) -> dict:
     """The settings of a model saved before November 2026 in the present format."""
+    if content.get("format") != 1:
+        raise ValueError(f"{SETTINGS}: format {content.get('format')!r} is unknown to this version of voicecommand")
     key = (content["task"], content["kind"])
     if key not in FIRST_FORMAT_TASKS:
         raise ValueError(f"{SETTINGS}: task {key[0]!r} and kind {key[1]!r} are none of {sorted(FIRST_FORMAT_TASKS)}")
@@ -365,5 +472,6 @@ def _upgrade_settings(content: dict, path: Path) -> dict:
 
 
 def _unopened(path: Path, error: Exception) -> InputError:
-    reason = " ".join(str(error).split())[:200]
-    return InputError(f"{path}: does not open: {type(error).__name__}: {reason}")
+    reason = say_refusal(error) or " ".join(str(error).split())[:200]
+    what = "" if isinstance(error, ValueError | InputError) and reason else f"{type(error).__name__}: "
+    return InputError(f"{path}: does not open: {what}{reason}")

@@ -18,8 +18,15 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from voicecommand.errors import InputError
-from voicecommand.models.pretrained import load_pretrained, public_name
-from voicecommand.models.tokens import INSTEAD, check_positions, encode_texts, load_tokenizer, seen_tokens
+from voicecommand.models.pretrained import load_network, load_pretrained, public_name
+from voicecommand.models.tokens import (
+    INSTEAD,
+    check_positions,
+    check_vocabulary,
+    encode_texts,
+    load_tokenizer,
+    seen_tokens,
+)
 from voicecommand.tasks.base import Batch, Collator, Columns, Draws, Encoded, Raw, Row, Unknown, Vocabulary
 from voicecommand.tasks.classification import (
     LabelEstimator,
@@ -44,12 +51,13 @@ if TYPE_CHECKING:
 
 
 logger = logging.getLogger(__name__)
+LONGEST_TEXT = 100_000  # tokens
 HEAD_STARTS = ("auto", "fitted", "random")
 
 
 def _check_length(max_length: object) -> None:
-    if not isinstance(max_length, int) or max_length < 3:
-        raise InputError(f"model.max_length={max_length}: give at least 3 tokens")
+    if not isinstance(max_length, int) or not 3 <= max_length <= LONGEST_TEXT:
+        raise InputError(f"model.max_length={max_length}: give 3 to {LONGEST_TEXT:,} tokens")
 
 
 @dataclass(frozen=True)
@@ -145,14 +153,13 @@ class TextClassification(LabelNetwork, _TextTask):
 
         labels = name_labels(vocabulary.labels)
         if self.pretrained:
-            model = load_pretrained(
+            model = load_network(
                 AutoModelForSequenceClassification,
                 self.checkpoint,
                 self.revision,
                 INSTEAD,
                 dtype=torch.float32,
                 use_safetensors=True,
-                ignore_mismatched_sizes=True,  # a head for other labels is replaced
                 **labels,
             )
         else:
@@ -215,6 +222,12 @@ class TextClassification(LabelNetwork, _TextTask):
         self, model: PreTrainedModel, processor: PreTrainedTokenizerBase, augmenter: nn.Module | None = None
     ) -> nn.Module:
         return _Tokens()
+
+    def open(self, directory: Path, vocabulary: Vocabulary) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+        model, processor = super().open(directory, vocabulary)
+        check_vocabulary(processor, model)
+        check_positions(self.max_length, processor, model.config)
+        return model, processor
 
     def respond(self, model: nn.Module, to_inputs: nn.Module, batch: Batch) -> Raw:
         """Logits, float32 `[rows, labels]`."""
@@ -298,7 +311,7 @@ class EmbeddingSvm(LabelEstimator, _TextTask):
 
         from voicecommand.models.text_features import EncoderFeatures
 
-        encoder = load_pretrained(
+        encoder = load_network(
             AutoModel, self.checkpoint, self.revision, INSTEAD, dtype=torch.float32, use_safetensors=True
         )
         check_positions(self.max_length, processor, encoder.config)

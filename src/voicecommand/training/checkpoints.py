@@ -61,6 +61,24 @@ def is_out_of_patience(callbacks: Sequence[TrainerCallback]) -> bool:
     )
 
 
+class StopWhereMoved(TrainerCallback):
+    """Stops if the run directory was removed or renamed, before a checkpoint would make it again."""
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
+    ) -> None:
+        if control.should_save or control.should_evaluate:
+            self.run.check_place()
+
+    def on_epoch_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
+    ) -> None:
+        self.run.check_place()
+
+
 class StopOnSignal(TrainerCallback):
     """Saves and stops at the end of the step in which a signal came, on all ranks together."""
 

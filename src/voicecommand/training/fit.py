@@ -17,7 +17,7 @@ from voicecommand.run import checkpoints as run_checkpoints
 from voicecommand.run import device, inputs, machine, manifest, processes
 from voicecommand.tasks.base import Columns, Draws, Encoded, EstimatorTask, NetworkTask, Stage, Task, Vocabulary
 from voicecommand.tasks.predicting import Answerer, collect_answers
-from voicecommand.training import checkpoints, progress, unknown
+from voicecommand.training import checkpoints, progress, space, unknown
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -164,6 +164,7 @@ def fit(
         )  # fmt: skip
         progress.show_progress(trainer)
         log_parameters(*count_parameters(trainer.model), count_unseen(trainer.model))
+        space.check(run.directory, trainer.model, trainer.args)
         if _is_done(stage, trainer):
             continue
         newest = _find_checkpoint(run, Path(str(trainer.args.output_dir))) if run.resume else None
@@ -355,14 +356,14 @@ def _explain(error: NonFiniteLoss, train: Dataset, trainer: CommandTrainer) -> N
 
 
 def _build_callbacks(run: Run, args: TrainingArguments, early_stopping: int | None) -> list[TrainerCallback]:
-    """Stopping on a signal, and early stopping if asked for.
+    """Stopping where the directory is gone and on a signal, and early stopping if asked for.
 
     Raises:
         InputError: `early_stopping` without evaluations.
     """
     from transformers import EarlyStoppingCallback
 
-    callbacks: list[TrainerCallback] = [checkpoints.StopOnSignal(run)]
+    callbacks: list[TrainerCallback] = [checkpoints.StopWhereMoved(run), checkpoints.StopOnSignal(run)]
     if early_stopping is not None:
         if args.eval_strategy == "no" or not args.load_best_model_at_end:
             raise InputError(

@@ -1,4 +1,5 @@
-"""The saved model: files that stock libraries open, its processor, and voicecommand.json, written atomically."""
+"""The saved model: files that stock libraries open, its processor, their manifest, and voicecommand.json, all written
+atomically."""
 
 from __future__ import annotations
 
@@ -20,4 +21,4 @@ def save(model: object, task: Task, processor: Processor | None, vocabulary: Voc
     """
     with files.staged(directory) as staging:
         task.save(model, processor, staging)
-        saved.write_settings(staging, task, vocabulary)
+        saved.seal(staging, task, vocabulary)
