@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import errno
+import gc
 import io
 import os
 import sys
 from collections.abc import Callable
 
-from voicecommand.errors import InputError, RunError, Stopped, StorageError
-from voicecommand.run import processes
+from voicecommand.errors import RunError, Stopped, StorageError
+from voicecommand.run import processes, ranks, signals
 
 STORAGE_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.EACCES, errno.EPERM}
 
 
 def fail(error: BaseException, code: int) -> int:
-    """Print the error as one line and return `code`; `Run.open` has written status.json."""
+    """Print the error as one line and return `code`; `Run.open` has written status.json.
+
+    Rank 0 prints the error of another rank, unless it has the same one.
+    """
+    is_known = ranks.leave(code, error)
+    if processes.RANK and is_known:
+        return code
     bars = sys.modules.get("tqdm")
     for bar in list(getattr(bars.tqdm, "_instances", ())) if bars else ():
         bar.close()  # otherwise the line would begin where the bar ends
-    if processes.RANK == 0 or not isinstance(error, InputError):  # all ranks raise the same InputError
-        sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
+    with contextlib.suppress(OSError):  # the terminal may be gone
+        sys.stderr.write(f"{processes.name_rank()}error: {' '.join(str(error).split())}\n")
     return code
 
 
@@ -28,9 +37,12 @@ def answer_exit_code(main: Callable[[], None]) -> int:
     """Call `main` and return the exit code; an error that a user can cause is printed as one line, a bug is raised."""
     if isinstance(sys.stdout, io.TextIOWrapper):  # a character that the terminal lacks is shown by its number
         sys.stdout.reconfigure(errors="backslashreplace")
+    atexit.register(gc.freeze)  # else Python looks for garbage among all objects once more: a second of computing
     try:
-        main()
-        sys.stdout.flush()
+        with signals.handled(signals.interrupt):
+            main()
+            sys.stdout.flush()
+        ranks.leave()
     except RunError as error:
         return fail(error, error.exit_code)
     except BrokenPipeError:  # the reader of the output has closed it
@@ -39,6 +51,8 @@ def answer_exit_code(main: Callable[[], None]) -> int:
         return fail(Stopped("stopped by a signal"), Stopped.exit_code)
     except Exception as error:
         if not is_storage_error(error):
+            ranks.await_verdict()
+            ranks.leave(1, error)
             raise
         where = getattr(error, "filename", None) or "storage"
         return fail(StorageError(f"{where}: {getattr(error, 'strerror', None) or error}"), StorageError.exit_code)

@@ -25,6 +25,23 @@ def _read_number(name: str, default: int) -> int:
 
 RANK = _read_number("RANK", 0)
 WORLD_SIZE = _read_number("WORLD_SIZE", 1)
+# The process that started this one: the launcher, if there is one.
+PARENT = os.getppid()
+
+
+def is_launched() -> bool:
+    """Whether accelerate launch or torchrun started this process: by variables that only they set."""
+    return "ACCELERATE_DYNAMO_MODE" in os.environ or "TORCHELASTIC_RUN_ID" in os.environ
+
+
+def is_one_machine() -> bool:
+    """Whether all ranks are on this machine."""
+    return _read_number("LOCAL_WORLD_SIZE", 1) == WORLD_SIZE
+
+
+def name_rank() -> str:
+    """The start of this rank's lines on the terminal: nothing on rank 0."""
+    return f"rank {RANK}: " if RANK else ""
 
 
 def check_launch() -> None:
@@ -102,3 +119,15 @@ def agree(find: Callable[[], T]) -> T:
     content = [find() if RANK == 0 else None]
     broadcast_object_list(content)
     return cast("T", content[0])
+
+
+def is_any(value: bool) -> bool:
+    """Whether `value` is true on any rank; every rank must call it."""
+    if WORLD_SIZE == 1:
+        return value
+    import torch
+    from accelerate import PartialState
+    from accelerate.utils import reduce
+
+    state = PartialState(cpu=not device.has_accelerator())
+    return bool(reduce(torch.tensor(float(value), device=state.device), "sum").item())
