@@ -15,6 +15,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from voicecommand.columns import SPLITS
+from voicecommand.config import arguments
 from voicecommand.config.objects import plain
 from voicecommand.errors import InputError
 from voicecommand.run import device, processes, ranks
@@ -164,10 +165,11 @@ def open_run(config: DictConfig) -> Run:
     see `voicecommand.run.directory.Run` for its errors. From here on the ranks watch one another.
 
     Raises:
-        InputError: `rank_timeout` is too short.
+        InputError: `rank_timeout` is too short, or there are fewer GPUs than ranks.
     """
     if config.rank_timeout < LEAST_RANK_TIMEOUT:
         raise InputError(f"rank_timeout={config.rank_timeout:g}: give at least {LEAST_RANK_TIMEOUT} s")
+    processes.check_devices()
     ranks.watch(config.rank_timeout)
     directory, first = run_directory(config), first_directory(config)
     if first.is_dir() and not directory.exists():
@@ -178,7 +180,14 @@ def open_run(config: DictConfig) -> Run:
 
 
 def log_plan(config: DictConfig, run: Run) -> None:
-    """Log what is about to be trained on what, and where it will be written."""
+    """Log how many processes train in which precision, what is trained on what, and where it will be written.
+
+    Raises:
+        InputError: a precision that there is not.
+    """
+    training = plain(config).get("training")
+    precision = "" if training is None else f", {arguments.choose_precision(config.precision, training)[2]}"
+    logger.info("%s%s", processes.describe(), precision)
     choices, places = config.choices, _places(config)
     tuning = f", tuning={choices.tuning}" if choices.get("tuning") else ""
     logger.info("data=%s%s", choices.data, f" ({', '.join(places)})" if places else "")

@@ -11,7 +11,7 @@ import os
 import sys
 from collections.abc import Callable
 
-from voicecommand.errors import RunError, Stopped, StorageError
+from voicecommand.errors import InputError, RunError, Stopped, StorageError
 from voicecommand.run import processes, ranks, signals
 
 STORAGE_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.EACCES, errno.EPERM}
@@ -20,10 +20,12 @@ STORAGE_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EI
 def fail(error: BaseException, code: int) -> int:
     """Print the error as one line and return `code`; `Run.open` has written status.json.
 
-    Rank 0 prints the error of another rank, unless it has the same one.
+    Rank 0 prints the error of another rank, unless it has the same one. Before the ranks are connected, bad input is
+    the same on all ranks of a machine, and the first of them prints it.
     """
-    is_known = ranks.leave(code, error)
-    if processes.RANK and is_known:
+    is_said = ranks.leave(code, error)
+    is_same = processes.LOCAL_RANK > 0 and isinstance(error, InputError) and not ranks.is_watching()
+    if processes.RANK and (is_said or is_same):
         return code
     bars = sys.modules.get("tqdm")
     for bar in list(getattr(bars.tqdm, "_instances", ())) if bars else ():

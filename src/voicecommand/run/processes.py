@@ -12,6 +12,13 @@ from voicecommand.run import device
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
+# Ways of accelerate to train that this program can't: what its launcher sets, its name, and why not.
+REFUSED = {
+    "ACCELERATE_USE_FSDP": ("FSDP", "a rank that has only its part of the weights can't save or resume them here"),
+    "ACCELERATE_USE_DEEPSPEED": ("DeepSpeed", "its engine replaces the optimizer and the checkpoints of this program"),
+    "ACCELERATE_USE_MEGATRON_LM": ("Megatron-LM", "its models replace those of this program"),
+    "ACCELERATE_USE_PARALLELISM_CONFIG": ("a split model", "it needs FSDP"),
+}
 # What a launcher of several processes sets for each of them.
 LAUNCHED = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE")
 
@@ -25,8 +32,12 @@ def _read_number(name: str, default: int) -> int:
 
 RANK = _read_number("RANK", 0)
 WORLD_SIZE = _read_number("WORLD_SIZE", 1)
+LOCAL_RANK = _read_number("LOCAL_RANK", 0)
 # The process that started this one: the launcher, if there is one.
 PARENT = os.getppid()
+
+
+USE_DDP = "give --config_file recipes/accelerate/gpus.yaml, which puts the whole network on each GPU"
 
 
 def is_launched() -> bool:
@@ -49,8 +60,11 @@ def check_launch() -> None:
     for processes that never come.
 
     Raises:
-        InputError: some were left in the environment.
+        InputError: some were left in the environment, or the launcher was asked for what can't be.
     """
+    for name, (what, why) in REFUSED.items():
+        if os.environ.get(name, "").lower() in ("1", "true", "yes"):
+            raise InputError(f"accelerate launch: {what} is not supported, because {why}; {USE_DDP}")
     left = {name: os.environ[name] for name in LAUNCHED if name in os.environ}
     is_alone = all(value == ("1" if name.endswith("SIZE") else "0") for name, value in left.items())
     is_whole = "MASTER_ADDR" in os.environ and all(value.isdecimal() for value in left.values())
@@ -60,6 +74,32 @@ def check_launch() -> None:
             f"{found} is in the environment, and no launcher started this process: unset {' '.join(left)}, or start"
             " with accelerate launch (make train PROCESSES=2)"
         )
+
+
+def check_devices() -> None:
+    """Check that each rank of this machine has a GPU of its own, if the ranks use GPUs.
+
+    Raises:
+        InputError: there are fewer.
+    """
+    ranks = _read_number("LOCAL_WORLD_SIZE", 1)
+    if ranks > 1 and device.has_accelerator():
+        import torch
+
+        if (count := torch.accelerator.device_count()) < ranks:
+            raise InputError(
+                f"{ranks} processes were started on a machine with {count} GPU{'s'[: count - 1]}: give --num_processes"
+                f" {count}, or train on CPU with ACCELERATE_USE_CPU=true before the command"
+            )
+
+
+def describe() -> str:
+    """How many processes train, how, and on what: `one process on cpu`, or `DDP, 2 ranks on cuda`."""
+    where = device.find_device()
+    if WORLD_SIZE == 1:
+        return f"one process on {where}"
+    machines = "" if is_one_machine() else f" of {WORLD_SIZE // _read_number('LOCAL_WORLD_SIZE', 1)} machines"
+    return f"DDP, {WORLD_SIZE} ranks on {where}{machines}"
 
 
 def count_cores() -> int:
@@ -96,7 +136,8 @@ def check_world_size(actual: int) -> None:
         asked = WORLD_SIZE if "WORLD_SIZE" in os.environ else "several"
         raise InputError(
             f"{asked} processes were asked for, but {actual} would train together: on CPU launch with"
-            " ACCELERATE_USE_CPU=true accelerate launch --multi_gpu (make train PROCESSES=2 does)"
+            " ACCELERATE_USE_CPU=true accelerate launch --multi_gpu (make train PROCESSES=2 does, and so does"
+            " --config_file recipes/accelerate/cpu.yaml)"
         )
 
 

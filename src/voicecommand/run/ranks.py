@@ -184,8 +184,8 @@ class _Watch:
             line = str(error)
             with contextlib.suppress(Exception):  # nothing may keep the process from ending
                 line = self.record(error)
-            bars = sys.modules.get("tqdm")
-            start = "\n" if bars and getattr(bars.tqdm, "_instances", ()) else ""
+            bars: Any = sys.modules.get("tqdm")
+            start = "\n" if processes.RANK or (bars and bars.tqdm._instances) else ""  # below the bar
             with contextlib.suppress(OSError):  # not sys.stderr, whose lock the main thread may hold
                 os.write(2, f"{start}{processes.name_rank()}error: {line}\n".encode())
         os._exit(error.exit_code)
@@ -272,6 +272,11 @@ def _greet(connection: socket.socket, key: str) -> _Peer:
     return _Peer(int(other["rank"]), connection, other["machine"], int(other["pid"]))
 
 
+def is_watching() -> bool:
+    """Whether this rank is connected with the others."""
+    return _watch is not None
+
+
 def record_with(record: Callable[[LostRank], str]) -> None:
     """Call `record(error)` before this process ends because of another rank; it answers the line to print."""
     if _watch is not None:
@@ -297,7 +302,7 @@ def await_verdict() -> None:
 
 
 def leave(code: int = 0, error: BaseException | None = None) -> bool:
-    """Tell the other ranks that this one ends, and why; True if rank 0 will print the error."""
+    """Tell the other ranks that this one ends, and why; True if one of them heard it, so that rank 0 prints the error."""
     if _watch is None or _watch.has_left:
         return False
     _watch.has_left = True
