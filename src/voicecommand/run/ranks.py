@@ -43,7 +43,7 @@ class _Peer:
     Attributes:
         machine, pid: where its process is.
         silent: seconds of this process without a word from it.
-        has_ended: it said that it has ended without an error.
+        has_ended: it said so.
         still: how long its training has stood still in a step, seconds; 0 outside steps.
         place: of the code that its main thread runs.
         steps: how far it is; each batch and each step counts.
@@ -90,6 +90,7 @@ class _Watch:
         record: writes down how the run ended, and answers the line to print.
         has_left: the main thread ends the process, so that the thread must not.
         needs_verdict: the main thread has failed, and waits to learn whether another rank is the cause.
+        failure: of another rank.
         steps, in_step: see `note_progress`.
     """
 
@@ -99,8 +100,8 @@ class _Watch:
         self.has_left = self.needs_verdict = self.in_step = False
         self.steps = 0
         self._own = _Peer(processes.RANK, peers[0].connection, "", os.getpid())
-        self._failure: LostRank | None = None  # of another rank, and until when the main thread may end by itself
-        self._until = 0.0
+        self.failure: LostRank | None = None
+        self._until = 0.0  # when the main thread must have ended by itself after that
         self.thread = threading.Thread(target=self._run, name="ranks", daemon=True)
         self.thread.start()
 
@@ -132,24 +133,24 @@ class _Watch:
 
     def _hear(self, peer: _Peer) -> None:
         messages = peer.hear()
-        if messages is None:
+        if messages is None and not peer.has_ended:
             self._lose(peer, "has died: something killed it, such as a lack of memory")
         peer.silent = 0.0
         for message in messages or ():
             if "lost" in message:
                 self._end(LostRank(message["lost"], message["code"]), is_quiet=message["rank"] != processes.RANK)
             elif "code" in message:
-                peer.has_ended = message["code"] == 0
-                if message["code"] and self._failure is None:
-                    self._failure = LostRank(f"rank {peer.rank}: {message['error']}", message["code"])
+                peer.has_ended = True
+                if message["code"] and self.failure is None:
+                    self.failure = LostRank(f"rank {peer.rank}: {message['error']}", message["code"])
                     self._until = time.monotonic() + GRACE_SECONDS
             else:
                 peer.still, peer.steps, peer.place = message["still"], message["steps"], message["place"]
 
     def _judge(self, now: float) -> None:
         """End the process if another rank has failed or hangs."""
-        if self._failure is not None and (self.needs_verdict or now > self._until):
-            self._end(self._failure, is_quiet=processes.RANK > 0)
+        if self.failure is not None and (self.needs_verdict or now > self._until):
+            self._end(self.failure, is_quiet=processes.RANK > 0)
         for peer in self.peers:
             if not peer.has_ended and peer.silent > self.timeout:
                 self._lose(peer, f"has not answered for {self.timeout:g} s (rank_timeout)")
@@ -224,6 +225,15 @@ def watch(timeout: float) -> None:
         )
         return
     _watch = _Watch(peers, timeout)
+    os.register_at_fork(after_in_child=_forget)
+
+
+def _forget() -> None:
+    """In a worker of a data loader: close its copies of the connections, which would seem to live on with it."""
+    global _watch
+    for peer in _watch.peers if _watch else ():
+        peer.connection.close()
+    _watch = None
 
 
 def _accept(server: socket.socket, key: str) -> list[_Peer]:
@@ -302,13 +312,14 @@ def await_verdict() -> None:
 
 
 def leave(code: int = 0, error: BaseException | None = None) -> bool:
-    """Tell the other ranks that this one ends, and why; True if one of them heard it, so that rank 0 prints the error."""
+    """Tell the other ranks that this one ends, and why; True if it need not print the error, because rank 0 does."""
     if _watch is None or _watch.has_left:
         return False
     _watch.has_left = True
+    message = " ".join(str(error or "").split())
     for peer in _watch.peers:
-        peer.say(code=code, error=" ".join(str(error or "").split()))
-    return not all(peer.has_ended for peer in _watch.peers)
+        peer.say(code=code, error=message)
+    return not all(peer.has_ended for peer in _watch.peers) or str(_watch.failure) == f"rank 0: {message}"
 
 
 def _find_place() -> str:
