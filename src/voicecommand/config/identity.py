@@ -170,6 +170,7 @@ def open_run(config: DictConfig) -> Run:
     if config.rank_timeout < LEAST_RANK_TIMEOUT:
         raise InputError(f"rank_timeout={config.rank_timeout:g}: give at least {LEAST_RANK_TIMEOUT} s")
     processes.check_devices()
+    processes.connect((plain(config).get("training") or {}).get("ddp_timeout"))
     ranks.watch(config.rank_timeout)
     directory, first = run_directory(config), first_directory(config)
     if first.is_dir() and not directory.exists():

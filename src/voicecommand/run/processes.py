@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable
+from datetime import timedelta
 from typing import TypeVar, cast
 
 from voicecommand.errors import InputError
@@ -139,6 +140,19 @@ def check_world_size(actual: int) -> None:
             " ACCELERATE_USE_CPU=true accelerate launch --multi_gpu (make train PROCESSES=2 does, and so does"
             " --config_file recipes/accelerate/cpu.yaml)"
         )
+
+
+def connect(timeout: float | None = None) -> None:
+    """Connect the ranks.
+
+    Args:
+        timeout: seconds after which a rank that waits for the others in a collective fails; None takes torch's 1800.
+    """
+    if WORLD_SIZE > 1:
+        from accelerate import PartialState
+
+        limit = {} if timeout is None else {"timeout": timedelta(seconds=timeout)}
+        PartialState(cpu=not device.has_accelerator(), **limit)
 
 
 def wait_for_all() -> None:
