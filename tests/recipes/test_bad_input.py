@@ -485,7 +485,8 @@ def test_bad_input_that_all_ranks_see_is_said_by_one(
     assert exits.fail(InputError("wrong"), 2) == 2
     assert capfd.readouterr().err == "error: wrong\n"
     monkeypatch.setattr(processes, "RANK", 1)
+    monkeypatch.setattr(processes, "LOCAL_RANK", 1)
     assert exits.fail(InputError("wrong"), 2) == 2
     assert capfd.readouterr().err == ""
     assert exits.fail(StorageError("full"), 4) == 4
-    assert capfd.readouterr().err == "error: full\n"
+    assert capfd.readouterr().err == "rank 1: error: full\n"

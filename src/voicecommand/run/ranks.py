@@ -323,12 +323,12 @@ def leave(code: int = 0, error: BaseException | None = None) -> bool:
 
 
 def _find_place() -> str:
-    """What the main thread runs: a collective, or the file and line of our code, or of any code."""
+    """What the main thread runs: a collective, which waits for others, or the file and line of our code, or of any."""
     frame: types.FrameType | None = sys._current_frames().get(threading.main_thread().ident or 0)
     place = ""
     while frame is not None:
         name = frame.f_code.co_filename
-        if "/torch/distributed/" in name:
+        if not place and ("/torch/distributed/" in name or name.endswith("/torch/autograd/graph.py")):  # DDP's backward
             return f"{COLLECTIVE}{frame.f_code.co_name}"
         is_ours = "/voicecommand/" in name
         if is_ours or not place:
