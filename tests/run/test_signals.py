@@ -109,11 +109,12 @@ def test_after_the_end_of_the_launcher_the_first_signal_is_no_second_request(
 
 @pytest.mark.parametrize(("to_all", "ends"), [(True, False), (False, True)])
 def test_a_worker_stays_for_the_last_step_only_if_the_run_was_asked_too(
-    to_all: bool, ends: bool, asked: list[tuple[str, bool]]
+    to_all: bool, ends: bool, asked: list[tuple[str, bool]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(signals, "WORKER_SECONDS", 0.3)
     worker = os.fork()
     if worker == 0:
-        time.sleep(0.6)
+        time.sleep(1)
         os._exit(7)
     time.sleep(0.1)
     os.kill(worker, signal.SIGTERM)

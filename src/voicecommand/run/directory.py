@@ -179,10 +179,11 @@ class Run:
                 if isinstance(error, InputError) and (is_new or aside):
                     self._remove(aside)
                     raise
-                if not isinstance(error, RunError | KeyboardInterrupt):
-                    ranks.await_verdict()
-                ending = self._ending(error)
-                self._record_end(ending, handler)
+                with signals.handled(signals.ignore):  # it ends already
+                    if not isinstance(error, RunError | KeyboardInterrupt):
+                        ranks.await_verdict()
+                    ending = self._ending(error)
+                    self._record_end(ending, handler)
                 if ending is error:
                     raise
                 raise ending from error

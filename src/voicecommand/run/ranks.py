@@ -33,7 +33,7 @@ BEAT_SECONDS = 1.0
 # Time for the main thread to end by itself after another rank has failed, and to learn why a collective failed.
 GRACE_SECONDS, VERDICT_SECONDS = 5.0, 3.0
 COLLECTIVE = "the collective "  # at the start of a place
-LAST_SECONDS = 3.0  # for writing down how the run ended, before the process ends without it
+LAST_SECONDS = 6.0  # for writing down how the run ended, before the process ends without it
 
 
 @dataclass
@@ -89,6 +89,7 @@ class _Watch:
     Attributes:
         record: writes down how the run ended, and answers the line to print.
         has_left: the main thread ends the process, so that the thread must not.
+        is_ending: the thread ends the process, so that the main thread must not.
         needs_verdict: the main thread has failed, and waits to learn whether another rank is the cause.
         failure: of another rank.
         steps, in_step: see `note_progress`.
@@ -97,7 +98,8 @@ class _Watch:
     def __init__(self, peers: list[_Peer], timeout: float) -> None:
         self.peers, self.timeout = peers, timeout
         self.record: Callable[[LostRank], str] = str
-        self.has_left = self.needs_verdict = self.in_step = False
+        self.has_left = self.is_ending = self.needs_verdict = self.in_step = False
+        self.lock = threading.Lock()  # of the two of them
         self.steps = 0
         self._own = _Peer(processes.RANK, peers[0].connection, "", os.getpid())
         self.failure: LostRank | None = None
@@ -175,8 +177,10 @@ class _Watch:
 
     def _end(self, error: LostRank, is_quiet: bool = False) -> None:
         """End this process without its main thread, after recording and printing how the run ended."""
-        if self.has_left:
-            return
+        with self.lock:
+            if self.has_left:
+                return
+            self.is_ending = True
         deadline = threading.Timer(LAST_SECONDS, os._exit, [error.exit_code])
         deadline.daemon = True
         deadline.start()
@@ -309,13 +313,18 @@ def await_verdict() -> None:
     if _watch is not None:
         _watch.needs_verdict = True
         _watch.thread.join(VERDICT_SECONDS)
+        if _watch.is_ending:
+            _watch.thread.join()
 
 
 def leave(code: int = 0, error: BaseException | None = None) -> bool:
     """Tell the other ranks that this one ends, and why; True if it need not print the error, because rank 0 does."""
     if _watch is None or _watch.has_left:
         return False
-    _watch.has_left = True
+    with _watch.lock:
+        _watch.has_left = not _watch.is_ending
+    if _watch.is_ending:
+        _watch.thread.join()
     message = " ".join(str(error or "").split())
     for peer in _watch.peers:
         peer.say(code=code, error=message)

@@ -15,10 +15,12 @@ from collections.abc import Callable, Iterator
 
 from voicecommand.run import processes
 
-STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 # A signal so many seconds after the first is the same request: a scheduler signals every process of a job, and the
 # launcher among them passes its own on.
 SAME_REQUEST = 1.0
+WORKER_SECONDS = 5.0  # in which the process itself takes a signal that one of its workers got too
+RUNNING, STOPPING, ENDED = range(3)
 POLL_SECONDS = 0.5  # how often the launcher is looked for
 
 Ask = Callable[[str, bool], None]  # (what asks, whether it is the second request)
@@ -36,11 +38,11 @@ class _Requests:
 
     def __init__(self) -> None:
         self.asks: list[Ask] = []
-        self.is_stopping = mmap.mmap(-1, 1)  # a byte that the workers of a data loader, which are forked, see too
+        self.stage = mmap.mmap(-1, 1)  # a byte that the workers of a data loader, which are forked, see too
         self.reset()
 
     def reset(self) -> None:
-        self.process, self.is_stopping[0] = os.getpid(), 0
+        self.process, self.stage[0] = os.getpid(), RUNNING
         self.first: float | None = None
         self.launcher_ended = self.is_asked = False
 
@@ -49,7 +51,7 @@ class _Requests:
         if os.getpid() != self.process:
             self._take_in_worker(number)
             return
-        self.is_stopping[0] = 1
+        self.stage[0] = STOPPING
         if number == signal.SIGHUP:
             _leave_terminal()
         what, is_second = signal.Signals(number).name, False
@@ -69,12 +71,12 @@ class _Requests:
 
     def _take_in_worker(self, number: int) -> None:
         """A worker stays until the step is saved if the signal went to the whole group; otherwise it ends."""
-        until = time.monotonic() + 0.2
-        while not self.is_stopping[0]:
-            if time.monotonic() > until:
-                signal.signal(number, signal.SIG_DFL)
-                os.kill(os.getpid(), number)
+        until = time.monotonic() + WORKER_SECONDS
+        while self.stage[0] == RUNNING and time.monotonic() < until:
             time.sleep(0.01)
+        if self.stage[0] != STOPPING:
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
 
 
 _requests = _Requests()
@@ -93,7 +95,7 @@ def handled(ask: Ask) -> Iterator[None]:
     before = {}
     if not _requests.asks:
         _requests.reset()
-        for number in STOPPING:
+        for number in SIGNALS:
             if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
                 before[number] = signal.signal(number, _requests.take)
         _watch_launcher()
@@ -105,12 +107,16 @@ def handled(ask: Ask) -> Iterator[None]:
             signal.signal(number, handler)
         _requests.asks.pop()
         if not _requests.asks:
-            _requests.is_stopping[0] = 0  # from here on workers end when they are told to
+            _requests.stage[0] = ENDED  # from here on workers end when they are told to
 
 
 def interrupt(what: str, is_second: bool) -> None:
     """Stop at once, as Ctrl-C does."""
     raise KeyboardInterrupt(what)
+
+
+def ignore(what: str, is_second: bool) -> None:
+    """Go on with ending."""
 
 
 def _watch_launcher() -> None:
