@@ -110,6 +110,13 @@ def handled(ask: Ask) -> Iterator[None]:
             _requests.stage[0] = ENDED  # from here on workers end when they are told to
 
 
+def prepare_worker(number: int) -> None:
+    """Take the signals of a group in a worker of a data loader too, where torch would let SIGTERM end it and with it
+    the step that is to be saved."""
+    if _requests.asks:
+        signal.signal(signal.SIGTERM, _requests.take)
+
+
 def interrupt(what: str, is_second: bool) -> None:
     """Stop at once, as Ctrl-C does."""
     raise KeyboardInterrupt(what)
