@@ -25,7 +25,8 @@ def fail(error: BaseException, code: int) -> int:
     """
     is_said = ranks.leave(code, error)
     is_same = processes.LOCAL_RANK > 0 and isinstance(error, InputError) and not ranks.is_watching()
-    if processes.RANK and (is_said or is_same):
+    # another rank that is stopped has no error of its own: the launcher stops it when one has ended
+    if processes.RANK and (is_said or is_same or isinstance(error, Stopped)):
         return code
     bars = sys.modules.get("tqdm")
     for bar in list(getattr(bars.tqdm, "_instances", ())) if bars else ():
