@@ -46,20 +46,24 @@ def run_and_read(capfd: Any, name: str, *argv: str) -> tuple[int, str]:
     return code, output.out + output.err
 
 
-def start_training(program: list[str], overrides: list[str], **environment: str) -> subprocess.CompletedProcess[str]:
-    """`<program> recipes/train.py <overrides>` as a process of its own, killed with its children after two minutes."""
+def open_training(program: list[str], overrides: list[str], **environment: str) -> subprocess.Popen[str]:
+    """`<program> recipes/train.py <overrides>` as a process of its own group, with its output in pipes."""
     variables = {k: v for k, v in os.environ.items() if k not in ("RANK", "WORLD_SIZE", "LOCAL_RANK")}
     variables |= {"PYTHONPATH": str(ROOT / "src"), **environment}
     command = [*program, str(ROOT / "recipes/train.py"), *overrides]
-    with subprocess.Popen(
-        command, env=variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
-    ) as process:
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, env=variables, stdout=pipe, stderr=pipe, text=True, start_new_session=True)
+
+
+def start_training(program: list[str], overrides: list[str], **environment: str) -> subprocess.CompletedProcess[str]:
+    """As `open_training`, to its end; it is killed with its children after two minutes."""
+    with open_training(program, overrides, **environment) as process:
         try:
             out, err = process.communicate(timeout=120)
         except subprocess.TimeoutExpired:  # the ranks would outlive their launcher
             os.killpg(process.pid, signal.SIGKILL)
             raise
-    return subprocess.CompletedProcess(command, process.returncode, out, err)
+    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
 
 def find_run(runs: Path) -> Path:

@@ -43,6 +43,16 @@ class StorageError(RunError):
     exit_code = 4
 
 
+class LostRank(RunError):
+    """Another rank has died, hangs or has failed; then the code is that of its error."""
+
+    exit_code = 5
+
+    def __init__(self, message: str, code: int = exit_code) -> None:
+        super().__init__(message)
+        self.exit_code = code
+
+
 class Stopped(RunError):
     """A signal stopped the run; a training saves a checkpoint first."""
 

@@ -495,7 +495,7 @@ def test_the_same_run_by_other_words_has_the_same_directory() -> None:
 @pytest.mark.parametrize(
     "override",
     [
-        "resume=true", "overwrite=true", "keep_checkpoints=true", "training.logging_steps=3",
+        "resume=true", "overwrite=true", "keep_checkpoints=true", "rank_timeout=60", "training.logging_steps=3",
         "training.logging_strategy=epoch", "training.report_to=none", "training.disable_tqdm=true",
         "training.dataloader_num_workers=2", "training.dataloader_persistent_workers=true",
         "training.log_level=debug", "training.run_name=x",

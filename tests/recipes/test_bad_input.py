@@ -220,7 +220,9 @@ CASES = [
     Case("optimizer that is not installed", (*TINY, "training.optim=adamw_8bit"), r"training\.optim=adamw_8bit: .*install `bitsandbytes`"),
     Case("optimizer out of bounds", (*TINY, "training.adam_beta1=2"), r"training\.adam_beta1=2\.0: give a number of at least 0, below 1"),
     Case("log level", (*TINY, "training.log_level=loud"), r"training\.log_level=loud: give debug"),
-    Case("FSDP of one process", (*TINY, "training.fsdp=full_shard"), r"training\.fsdp: needs several processes"),
+    Case("FSDP", (*TINY, "training.fsdp=full_shard"), r"training\.fsdp: is not supported"),
+    Case("DeepSpeed", (*TINY, "training.deepspeed=zero.json"), r"training\.deepspeed: is not supported"),
+    Case("a time of ranks below any pause", (*TINY, "rank_timeout=1"), r"rank_timeout=1: give at least 5 s"),
     Case("upload during training", (*TINY, "training.push_to_hub=true"), r"training\.push_to_hub: not set here; after the run: hf upload"),
     # variables of a launcher that were left in the environment
     *(Case(f"{text} left over", FILE, rf"{text} is in the environment, and no launcher .*: unset {text.split('=')[0]}, or",
@@ -483,7 +485,8 @@ def test_bad_input_that_all_ranks_see_is_said_by_one(
     assert exits.fail(InputError("wrong"), 2) == 2
     assert capfd.readouterr().err == "error: wrong\n"
     monkeypatch.setattr(processes, "RANK", 1)
+    monkeypatch.setattr(processes, "LOCAL_RANK", 1)
     assert exits.fail(InputError("wrong"), 2) == 2
     assert capfd.readouterr().err == ""
     assert exits.fail(StorageError("full"), 4) == 4
-    assert capfd.readouterr().err == "error: full\n"
+    assert capfd.readouterr().err == "rank 1: error: full\n"

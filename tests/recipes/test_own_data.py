@@ -85,8 +85,9 @@ def test_the_first_lines_say_what_and_where_and_the_last_line_predicts(place: Pa
     assert code == 0, output
     (run,) = Path("my runs").glob("file-it-s/*")
     log = (run / "log.txt").read_text().splitlines()
-    said = [line.split(": ", 1)[1] for line in log[:3]]
-    assert said == ["data=file (my data/it's.csv)", "model=tfidf_svm, seed=42", f"the run will be in {run}"]
+    said = [line.split(": ", 1)[1] for line in log[:4]]
+    where = f"the run will be in {run}"
+    assert said == ["one process on cpu", "data=file (my data/it's.csv)", "model=tfidf_svm, seed=42", where]
     last = next(line for line in reversed(output.splitlines()) if line.startswith("try it: "))
     words = shlex.split(last.removeprefix("try it: "))
     assert words[1:3] == [str(ROOT / "recipes/predict.py"), str(run)]

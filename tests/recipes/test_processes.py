@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
+import time
 from pathlib import Path
 
+import psutil
 import pyarrow.parquet as pq
 import pytest
 
-from support import LAUNCH, find_run, read_json, start_training
+from support import LAUNCH, ROOT, find_run, open_training, read_json, start_training
 
 pytestmark = pytest.mark.slow
 
@@ -25,13 +29,19 @@ def overrides(checkpoints: dict[str, Path], commands_csv: Path) -> list[str]:
     ]  # fmt: skip
 
 
+def launch_with(file: str) -> list[str]:
+    """accelerate launch with a file of recipes/accelerate."""
+    folder = ROOT / "recipes/accelerate"
+    return [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(folder / file)]
+
+
 def test_two_ranks_train_as_one_process_into_one_run_directory(overrides: list[str], tmp_path: Path) -> None:
     one = start_training(
         [sys.executable], [*overrides, f"runs={tmp_path / 'one'}", "training.per_device_train_batch_size=16"]
     )
     assert one.returncode == 0, one.stderr
     two = start_training(
-        LAUNCH,
+        launch_with("cpu.yaml"),
         [*overrides, f"runs={tmp_path / 'two'}", "training.per_device_train_batch_size=4",
          "training.gradient_accumulation_steps=2"],
         ACCELERATE_USE_CPU="true",
@@ -55,6 +65,8 @@ def test_two_ranks_train_as_one_process_into_one_run_directory(overrides: list[s
     for first, second in zip(*rows, strict=True):
         assert second["probability"] == pytest.approx(first["probability"], abs=1e-3)
     assert two.stdout.count("report: ") == 1, "the result is printed once"
+    assert one.stderr.startswith("one process on cpu, fp32: asked for\n")
+    assert "\nDDP, 2 ranks on cpu, fp32: asked for\n" in f"\n{two.stderr}"
 
 
 def test_a_loss_that_is_not_finite_on_two_ranks_stops_both(overrides: list[str], tmp_path: Path) -> None:
@@ -64,6 +76,7 @@ def test_a_loss_that_is_not_finite_on_two_ranks_stops_both(overrides: list[str],
     )  # fmt: skip
     assert run.returncode != 0
     assert "the loss is nan" in run.stderr
+    assert run.stderr.count("the loss is nan") == 1, "all ranks have the same error"
     assert read_json(find_run(tmp_path), "status.json")["exit_code"] == 3
 
 
@@ -85,3 +98,82 @@ def test_ranks_of_torchrun_train_together(overrides: list[str], tmp_path: Path) 
     )  # fmt: skip
     assert run.returncode == 0, run.stderr
     assert read_json(find_run(tmp_path), "run.json")["world_size"] == 2
+
+
+LONG = ("training.max_steps=100000", "training.eval_strategy=no", "training.load_best_model_at_end=false",
+        "early_stopping=null")  # fmt: skip
+
+
+def wait_for_checkpoint(runs: Path) -> None:
+    """Until a checkpoint is there."""
+    until = time.monotonic() + 100
+    while not list(runs.glob("*/*/checkpoints/checkpoint-*/trainer_state.json")):
+        assert time.monotonic() < until, "no checkpoint"
+        time.sleep(0.1)
+
+
+def processes_of(runs: Path) -> list[int]:
+    """The processes that train into `runs`, their launcher first."""
+    found = [p.pid for p in psutil.process_iter() if p.is_running() and f"runs={runs}" in _arguments(p)]
+    return sorted(found)
+
+
+def _arguments(process: psutil.Process) -> list[str]:
+    try:
+        return process.cmdline()
+    except psutil.Error:
+        return []
+
+
+def wait_for_end(runs: Path, seconds: float) -> None:
+    """Until no process of the run is left."""
+    until = time.monotonic() + seconds
+    while processes_of(runs):
+        assert time.monotonic() < until, "something is left running"
+        time.sleep(0.1)
+
+
+def test_a_frozen_rank_ends_the_run_and_it_can_be_resumed(overrides: list[str], tmp_path: Path) -> None:
+    short = [o for o in overrides if not o.startswith(("training.max_steps", "training.eval"))]
+    settings = [*short, *LONG[1:], "training.max_steps=400", f"runs={tmp_path}", "rank_timeout=5"]
+    with open_training(LAUNCH, settings, ACCELERATE_USE_CPU="true") as launcher:
+        wait_for_checkpoint(tmp_path)
+        rank = next(
+            pid for pid in processes_of(tmp_path)
+            if pid != launcher.pid and psutil.Process(pid).environ().get("RANK") == "1"
+        )  # fmt: skip
+        os.kill(rank, signal.SIGSTOP)
+        _, error = launcher.communicate(timeout=60)
+        wait_for_end(tmp_path, 10)
+    assert "rank 1 has not answered for 5 s (rank_timeout); resume=true continues it" in error
+    status = read_json(find_run(tmp_path), "status.json")
+    assert (status["state"], status["exit_code"]) == ("failed", 5)
+    resumed = start_training(LAUNCH, [*settings, "resume=true"], ACCELERATE_USE_CPU="true")
+    assert resumed.returncode == 0, resumed.stderr
+    assert read_json(find_run(tmp_path), "status.json")["state"] == "finished"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_run_saves_and_ends_when_its_launcher_is_stopped(
+    number: signal.Signals, overrides: list[str], tmp_path: Path
+) -> None:
+    """A launcher of one process is ended by the signal itself, and passes nothing on."""
+    short = [o for o in overrides if not o.startswith(("training.max_steps", "training.eval"))]
+    with open_training(launch_with("gpu.yaml"), [*short, *LONG, f"runs={tmp_path}"]) as launcher:
+        wait_for_checkpoint(tmp_path)
+        launcher.send_signal(number)
+        launcher.communicate(timeout=60)
+        wait_for_end(tmp_path, 20)
+    assert read_json(find_run(tmp_path), "status.json")["exit_code"] == 143
+
+
+def test_a_run_under_nohup_goes_on_when_its_terminal_is_closed(overrides: list[str], tmp_path: Path) -> None:
+    short = [o for o in overrides if not o.startswith(("training.max_steps", "training.eval"))]
+    with open_training(["nohup", sys.executable], [*short, *LONG, f"runs={tmp_path}"]) as run:
+        wait_for_checkpoint(tmp_path)
+        run.send_signal(signal.SIGHUP)
+        time.sleep(2)
+        assert run.poll() is None
+        run.terminate()
+        run.communicate(timeout=60)
+    assert read_json(find_run(tmp_path), "status.json")["exit_code"] == 143

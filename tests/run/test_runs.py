@@ -20,7 +20,7 @@ import pytest
 
 from support import write_checkpoint
 from voicecommand.errors import InputError, NonFiniteLoss, Stopped, StorageError
-from voicecommand.run import checkpoints, device, exits, finished, manifest, processes, records
+from voicecommand.run import checkpoints, device, exits, finished, manifest, processes, records, signals
 from voicecommand.run import directory as run_directory
 from voicecommand.run.directory import is_locked
 
@@ -166,7 +166,10 @@ def test_bad_input_takes_its_own_new_directory_away(directory: Path) -> None:
     assert list(directory.parent.iterdir()) == [directory]
 
 
-def test_a_signal_between_steps_asks_and_a_second_one_stops_at_once(directory: Path) -> None:
+def test_a_signal_between_steps_asks_and_a_second_one_stops_at_once(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(signals, "SAME_REQUEST", 0)
     run = run_directory.Run(directory)
     with pytest.raises(Stopped, match="stopped by a signal; resume=true continues it"), run.open(""):
         run.can_save = True

@@ -76,9 +76,10 @@ def build_training_arguments(
         if settings.get(key) is not None and not (least <= settings[key] < below):
             limit = f", below {below}" if key in BELOW else ""
             raise InputError(f"training.{key}={settings[key]}: give a number of at least {least}{limit}")
-    if config.precision != "auto" and settings.get("bf16") is False:
-        del settings["bf16"]  # of conf/training/from_scratch_speech.yaml: precision=... wins
-    bf16, fp16, reason = device.choose_precision(config.precision, settings.get("bf16"), settings.get("fp16"))
+    for key in ("deepspeed", "fsdp"):
+        if settings.get(key):
+            raise InputError(f"training.{key}: is not supported; leave it out, or {processes.USE_DDP}")
+    bf16, fp16, reason = choose_precision(config.precision, settings)
     settings |= {"bf16": bf16, "fp16": fp16, "use_cpu": not device.has_accelerator()}
     settings |= _choose_objective(settings, objectives)
     min_steps, max_epochs = settings.pop("min_steps", 0), settings.pop("max_epochs", None)
@@ -97,7 +98,17 @@ def build_training_arguments(
     args.precision_reason = reason  # type: ignore[attr-defined]
     args.min_steps, args.max_epochs = min_steps, max_epochs  # type: ignore[attr-defined]
     processes.check_world_size(args.world_size)
+    if args.n_gpu > 1:  # Trainer would split each batch among them in one process, which is slower than DDP
+        logger.warning("1 of %d GPUs is used: accelerate launch --multi_gpu uses all", args.n_gpu)
+        args._n_gpu = 1
     return args
+
+
+def choose_precision(asked: str, training: Mapping[str, Any]) -> tuple[bool, bool, str]:
+    """(bf16, fp16, why) of a configuration; see `device.choose_precision`."""
+    # precision=... wins over bf16=false of conf/training/from_scratch_speech.yaml
+    bf16 = training.get("bf16") if asked == "auto" else training.get("bf16") or None
+    return device.choose_precision(asked, bf16, training.get("fp16"))
 
 
 def _check_settings(args: TrainingArguments) -> None:
@@ -125,8 +136,6 @@ def _check_settings(args: TrainingArguments) -> None:
         raise InputError(f"training.torch_compile_backend={args.torch_compile_backend}: give one of {', '.join(known)}")
     if args.use_liger_kernel and not is_liger_kernel_available():
         raise InputError("training.use_liger_kernel=true: liger-kernel is not installed; leave it out")
-    if args.fsdp and processes.WORLD_SIZE == 1:
-        raise InputError("training.fsdp: needs several processes; start with accelerate launch, or leave it out")
     try:
         args.get_process_log_level()
     except KeyError as error:

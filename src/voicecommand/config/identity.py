@@ -15,8 +15,10 @@ from typing import Any
 from omegaconf import DictConfig
 
 from voicecommand.columns import SPLITS
+from voicecommand.config import arguments
 from voicecommand.config.objects import plain
-from voicecommand.run import device, processes
+from voicecommand.errors import InputError
+from voicecommand.run import device, processes, ranks
 from voicecommand.run.directory import Run
 
 logger = logging.getLogger(__name__)
@@ -24,7 +26,9 @@ NAME_LENGTH = 40  # characters of a file's name in a run's
 # Settings that can't change a weight, and so are not part of a run's identity.
 NOT_IDENTITY = {
     "resume", "resume_allow", "overwrite", "runs", "choices", "num_proc", "keep_checkpoints", "reject", "metrics",
+    "rank_timeout",
 }  # fmt: skip
+LEAST_RANK_TIMEOUT = 5  # seconds
 NOT_IDENTITY_TRAINING = re.compile(
     r"disable_tqdm|log_level.*|log_on_each_node|logging_(first_step|steps|strategy)|report_to|run_name|project"
     r"|trackio_.*|push_to_hub|hub_.*|save_total_limit|dataloader_(num_workers|pin_memory|prefetch_factor"
@@ -158,7 +162,16 @@ def _to_hash(node: Any, path: str = "") -> Any:
 
 def open_run(config: DictConfig) -> Run:
     """The `Run` of a configuration, in the directory that it had in November 2026 if that is there and no newer one;
-    see `voicecommand.run.directory.Run` for its errors."""
+    see `voicecommand.run.directory.Run` for its errors. From here on the ranks watch one another.
+
+    Raises:
+        InputError: `rank_timeout` is too short, or there are fewer GPUs than ranks.
+    """
+    if config.rank_timeout < LEAST_RANK_TIMEOUT:
+        raise InputError(f"rank_timeout={config.rank_timeout:g}: give at least {LEAST_RANK_TIMEOUT} s")
+    processes.check_devices()
+    processes.connect((plain(config).get("training") or {}).get("ddp_timeout"))
+    ranks.watch(config.rank_timeout)
     directory, first = run_directory(config), first_directory(config)
     if first.is_dir() and not directory.exists():
         directory = first
@@ -168,7 +181,14 @@ def open_run(config: DictConfig) -> Run:
 
 
 def log_plan(config: DictConfig, run: Run) -> None:
-    """Log what is about to be trained on what, and where it will be written."""
+    """Log how many processes train in which precision, what is trained on what, and where it will be written.
+
+    Raises:
+        InputError: a precision that there is not.
+    """
+    training = plain(config).get("training")
+    precision = "" if training is None else f", {arguments.choose_precision(config.precision, training)[2]}"
+    logger.info("%s%s", processes.describe(), precision)
     choices, places = config.choices, _places(config)
     tuning = f", tuning={choices.tuning}" if choices.get("tuning") else ""
     logger.info("data=%s%s", choices.data, f" ({', '.join(places)})" if places else "")

@@ -86,6 +86,7 @@ class TrainSchema:
     resume: Any = False  # true, false or auto
     resume_allow: list[str] = dataclasses.field(default_factory=list)
     overwrite: bool = False
+    rank_timeout: float = 300
     keep_checkpoints: bool = False
     data: Any = None
     model: Any = None

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 import os
 
 from voicecommand.errors import InputError
-
-logger = logging.getLogger(__name__)
 
 
 def has_accelerator() -> bool:
@@ -64,5 +61,4 @@ def choose_precision(asked: str, bf16: bool | None, fp16: bool | None) -> tuple[
     reason = f"{asked}: asked for"
     if asked == "auto":
         asked, reason = native_precision()
-    logger.info("precision %s", reason)
     return asked == "bf16", asked == "fp16", reason

@@ -8,18 +8,17 @@ import json
 import logging
 import logging.handlers
 import shutil
-import signal
 import sys
 import time
-import types
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from voicecommand import files
-from voicecommand.errors import InputError, RunError, Stopped, StorageError
-from voicecommand.run import checkpoints, inputs, processes
+from voicecommand.errors import InputError, LostRank, RunError, Stopped, StorageError
+from voicecommand.run import checkpoints, inputs, processes, ranks, signals
 from voicecommand.run.exits import is_storage_error, say_storage_error
 from voicecommand.run.logs import early_records
 
@@ -158,6 +157,7 @@ class Run:
             StorageError: the directory can't be written.
         """
         if processes.RANK:
+            ranks.record_with(lambda error: self._record_loss(error, None))
             with self._signals():
                 yield self
             return
@@ -175,6 +175,7 @@ class Run:
                 inputs.write(self.directory, self.inputs)
                 self._write_status("running", None)
                 handler = self._log_file()
+                ranks.record_with(partial(self._record_loss, log=handler))
                 with self._signals():
                     yield self
                 self.check_place()
@@ -183,8 +184,11 @@ class Run:
                 if isinstance(error, InputError) and (is_new or aside):
                     self._remove(aside)
                     raise
-                ending = self._ending(error)
-                self._record_end(ending, handler)
+                with signals.handled(signals.ignore):  # it ends already
+                    if not isinstance(error, RunError | KeyboardInterrupt):
+                        ranks.await_verdict()
+                    ending = self._ending(error)
+                    self._record_end(ending, handler)
                 if ending is error:
                     raise
                 raise ending from error
@@ -301,6 +305,12 @@ class Run:
             with contextlib.suppress(OSError, StorageError):  # the disk may be what failed
                 self._write_status("interrupted" if code == Stopped.exit_code else "failed", code, error=message[:500])
 
+    def _record_loss(self, error: LostRank, log: logging.Handler | None) -> str:
+        """As `_record_end`, from the thread that watches the ranks; without rank 0, rank 1 writes. Answers the line."""
+        if processes.RANK <= 1:
+            self._record_end(error, log)
+        return f"{self.directory}: {error}; {self._way_on()}"
+
     def _write_status(self, state: str, code: int | None, **more: str) -> None:
         content = {"state": state, "exit_code": code, "world_size": processes.WORLD_SIZE, **more}
         if code is not None:
@@ -326,34 +336,25 @@ class Run:
 
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:
-        """SIGTERM and SIGINT stop the run after the current training step; a second one, or one outside training,
-        stops it immediately."""
+        """A signal, or the end of the launcher, stops the run after the current training step; a second one, or one
+        outside training, stops it immediately."""
 
-        def ask(number: int, frame: types.FrameType | None) -> None:
-            if self.stop_requested or not self.can_save:
-                raise KeyboardInterrupt
+        def ask(what: str, is_second: bool) -> None:
+            if is_second or not self.can_save:
+                raise KeyboardInterrupt(what)
             self.stop_requested = True
-            name = signal.Signals(number).name
-            logger.warning("%s: stopping after this step; a second signal stops immediately", name)
+            logger.warning("%s: stopping after this step; a second signal stops immediately", what)
 
-        before = {}
-        try:
-            for number in (signal.SIGTERM, signal.SIGINT):
-                before[number] = signal.signal(number, ask)
-        except ValueError:  # not the main thread: the caller's handlers stay
-            pass
-        try:
+        with signals.handled(ask):
             yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
 
     def say_finished(self) -> None:
         """Log that the result is an old one."""
         logger.info("%s is finished, this is its result", self.directory)
 
     def check_stop(self) -> None:
-        """Raise `Stopped` if a signal has asked for it."""
+        """Raise `Stopped` if a signal has asked for it, on any rank; every rank must call it."""
+        self.stop_requested = processes.is_any(self.stop_requested)
         if self.stop_requested:
             saved = ", checkpoint saved" if checkpoints.can_resume(self.directory) else ""
             raise Stopped(f"{self.directory}: stopped by a signal{saved}; {self._way_on()}")

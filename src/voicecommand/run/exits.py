@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import errno
+import gc
 import io
 import os
 import sys
 from collections.abc import Callable
 
 from voicecommand.errors import InputError, RunError, Stopped, StorageError
-from voicecommand.run import processes
+from voicecommand.run import processes, ranks, signals
 
 OF_SAFETENSORS = ("No space left", "File too large", "Read-only", "Permission denied", "quota")
 OF_TORCH = ("PytorchStreamWriter", "unexpected pos", "iostream error", "Parent directory")  # of torch.save
@@ -17,12 +20,21 @@ STORAGE_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EI
 
 
 def fail(error: BaseException, code: int) -> int:
-    """Print the error as one line and return `code`; `Run.open` has written status.json."""
+    """Print the error as one line and return `code`; `Run.open` has written status.json.
+
+    Rank 0 prints the error of another rank, unless it has the same one. Before the ranks are connected, bad input is
+    the same on all ranks of a machine, and the first of them prints it.
+    """
+    is_said = ranks.leave(code, error)
+    is_same = processes.LOCAL_RANK > 0 and isinstance(error, InputError) and not ranks.is_watching()
+    # another rank that is stopped has no error of its own: the launcher stops it when one has ended
+    if processes.RANK and (is_said or is_same or isinstance(error, Stopped)):
+        return code
     bars = sys.modules.get("tqdm")
     for bar in list(getattr(bars.tqdm, "_instances", ())) if bars else ():
         bar.close()  # otherwise the line would begin where the bar ends
-    if processes.RANK == 0 or not isinstance(error, InputError):  # all ranks raise the same InputError
-        sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
+    with contextlib.suppress(OSError):  # the terminal may be gone
+        sys.stderr.write(f"{processes.name_rank()}error: {' '.join(str(error).split())}\n")
     return code
 
 
@@ -30,9 +42,12 @@ def answer_exit_code(main: Callable[[], None]) -> int:
     """Call `main` and return the exit code; an error that a user can cause is printed as one line, a bug is raised."""
     if isinstance(sys.stdout, io.TextIOWrapper):  # a character that the terminal lacks is shown by its number
         sys.stdout.reconfigure(errors="backslashreplace")
+    atexit.register(gc.freeze)  # else Python looks for garbage among all objects once more: a second of computing
     try:
-        main()
-        sys.stdout.flush()
+        with signals.handled(signals.interrupt):
+            main()
+            sys.stdout.flush()
+        ranks.leave()
     except RunError as error:
         return fail(error, error.exit_code)
     except BrokenPipeError:  # the reader of the output has closed it
@@ -41,6 +56,8 @@ def answer_exit_code(main: Callable[[], None]) -> int:
         return fail(Stopped("stopped by a signal"), Stopped.exit_code)
     except Exception as error:
         if not is_storage_error(error):
+            ranks.await_verdict()
+            ranks.leave(1, error)
             raise
         where = getattr(error, "filename", None) or "storage"
         return fail(StorageError(f"{where}: {say_storage_error(error)}"), StorageError.exit_code)

@@ -38,3 +38,6 @@ def set_up_logging() -> None:
     # transformers warns at length of the new head whenever it loads weights; our own lines say what matters
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("TQDM_MININTERVAL", "1")
+    if processes.RANK:  # one bar is enough, and torch's warnings come on every rank
+        os.environ.setdefault("TQDM_DISABLE", "1")
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")

@@ -1,4 +1,4 @@
-"""What a checkpoint needs beside the weights: the state of callbacks, and one more save when a signal comes."""
+"""What a checkpoint needs beside the weights, and what training tells the run and the other ranks step by step."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from transformers import EarlyStoppingCallback, TrainerCallback
 from transformers.trainer_callback import ExportableState
+
+from voicecommand.run import ranks
 
 if TYPE_CHECKING:
     from transformers import TrainerControl, TrainerState, TrainingArguments
@@ -80,31 +82,60 @@ class StopWhereMoved(TrainerCallback):
 
 
 class StopOnSignal(TrainerCallback):
-    """Saves and stops at the end of the step in which a signal came, on all ranks together."""
+    """Saves and stops at the end of the step in which a signal came, or on several ranks of the step after it; and
+    tells the other ranks that training goes on.
+
+    A signal may reach the ranks in different steps, but all must stop in the same one. They read the sum of the last
+    step's requests, which is there by then, so that none waits for its device in every step.
+    """
 
     def __init__(self, run: Run) -> None:
         self.run = run
+        self.is_first, self.asked = True, None  # type: bool, torch.Tensor | None
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
     ) -> None:
         self.run.can_save = True
+        self.is_first, self.asked = True, None  # the first step may compile
+
+    def on_step_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
+    ) -> None:
+        ranks.note_progress(in_step=not self.is_first)
+
+    def on_substep_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
+    ) -> None:
+        ranks.note_progress(in_step=not self.is_first)
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
     ) -> TrainerControl:
-        if args.world_size > 1:  # a signal may reach the ranks in different steps, but all must stop in the same one
-            asked = torch.tensor(float(self.run.stop_requested), device=args.device)
-            torch.distributed.all_reduce(asked, op=torch.distributed.ReduceOp.MAX)
-            self.run.stop_requested = bool(asked.item())
-        if self.run.stop_requested:
+        if args.world_size > 1:
+            last, self.asked = self.asked, torch.tensor(float(self.run.stop_requested), device=args.device)
+            torch.distributed.all_reduce(self.asked)
+            stops = last is not None and bool(last.item())
+            self.run.stop_requested |= stops
+        else:
+            stops = self.run.stop_requested
+        if stops:
             control.should_save = control.should_training_stop = True
             # with a limit of 1, Trainer would remove the checkpoint saved now at the end, and keep only the best
             if args.save_total_limit == 1:
                 args.save_total_limit = 2
+        self.is_first = False
+        is_long = control.should_evaluate or control.should_save or control.should_training_stop
+        ranks.note_progress(in_step=not is_long)
         return control
+
+    def on_epoch_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
+    ) -> None:
+        ranks.note_progress(in_step=False)
 
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
     ) -> None:
+        ranks.note_progress(in_step=False)
         self.run.can_save = False

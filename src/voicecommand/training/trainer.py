@@ -19,7 +19,7 @@ from voicecommand import files
 from voicecommand.audio.windows import take_draws
 from voicecommand.errors import InputError, StorageError
 from voicecommand.run import checkpoints as run_checkpoints
-from voicecommand.run import manifest, processes
+from voicecommand.run import manifest, processes, signals
 from voicecommand.tasks.base import Batch, Collator, Encoded, NetworkTask
 from voicecommand.training import checkpoints
 from voicecommand.training.batches import GroupedBatches, Numbered, TrainingExamples
@@ -101,6 +101,7 @@ class CommandTrainer(Trainer):
             batch_sampler=batches,
             collate_fn=Numbered(cast("Collator", self.data_collator)),
             num_workers=args.dataloader_num_workers,
+            worker_init_fn=signals.prepare_worker,
             pin_memory=args.dataloader_pin_memory and torch.cuda.is_available(),
             persistent_workers=args.dataloader_persistent_workers,
             prefetch_factor=args.dataloader_prefetch_factor,

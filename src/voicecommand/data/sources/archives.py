@@ -89,13 +89,15 @@ def _download(url: str, folder: Path) -> Path:
             try:
                 with urllib.request.urlopen(url, timeout=30) as answer:
                     size = int(answer.headers.get("Content-Length") or 0)
+                    received = 0  # a bar that is not shown does not count
                     with tqdm(total=size or None, desc=name, unit="B", unit_scale=True) as bar:
                         while block := answer.read(BLOCK):
-                            bar.update(file.write(block))
-                            if bar.n > MAX_TOTAL:
+                            received += file.write(block)
+                            bar.update(len(block))
+                            if received > MAX_TOTAL:
                                 raise InputError(f"{url}: more than {MAX_TOTAL >> 30} GB")
-                    if size and bar.n != size:
-                        raise OSError(f"cut short after {bar.n:,} of {size:,} bytes")
+                    if size and received != size:
+                        raise OSError(f"cut short after {received:,} of {size:,} bytes")
             except (OSError, ValueError) as error:  # URLError is an OSError
                 if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
                     raise  # the disk is the cause
