@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 import voicecommand
+from damage import unseal
 from support import find_run, read_json, run_and_read
 
 SVM = ("model=tfidf_svm", "data=file", "data.path=data", "threads=1")
@@ -75,6 +76,7 @@ def test_a_run_of_an_older_version_gets_a_threshold_too(data: Path, capfd: Any) 
     code, said = run_and_read(capfd, "train", *SVM)
     assert code == 0, said
     run = find_run(data / "runs")
+    unseal(run / "model")
     old = {k: v for k, v in model_json(run).items() if k != "threshold_set_on"} | {"threshold_keeps": 0.95}
     from voicecommand import files
 
