@@ -19,8 +19,8 @@ from typing import Any
 import pytest
 
 from support import write_checkpoint
-from voicecommand.errors import InputError, NonFiniteLoss, Stopped, StorageError
-from voicecommand.run import checkpoints, device, exits, finished, manifest, processes, records, signals
+from voicecommand.errors import InputError, LostRank, NonFiniteLoss, Stopped, StorageError
+from voicecommand.run import checkpoints, device, exits, finished, manifest, processes, ranks, records, signals
 from voicecommand.run import directory as run_directory
 from voicecommand.run.directory import is_locked
 
@@ -191,6 +191,39 @@ def test_a_signal_where_nothing_can_be_saved_stops_at_once(directory: Path) -> N
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(1)
         raise AssertionError("the signal was ignored")
+
+
+def test_a_signal_does_not_keep_a_run_from_writing_how_it_ended(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = run_directory.Run._write_status
+
+    def write_slowly(run: run_directory.Run, state: str, code: int | None, **more: str) -> None:
+        if state == "failed":
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0.01)
+        write(run, state, code, **more)
+
+    monkeypatch.setattr(run_directory.Run, "_write_status", write_slowly)
+
+    def main() -> None:
+        with run_directory.Run(directory).open(""):
+            raise NonFiniteLoss("nan")
+
+    assert exits.answer_exit_code(main) == 3
+    assert status(directory)["state"] == "failed"
+
+
+def test_a_rank_that_dies_after_the_end_of_a_run_does_not_change_how_it_ended(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    records: list[Any] = []
+    monkeypatch.setattr(ranks, "record_with", records.append)
+    with run_directory.Run(directory).open(""):
+        assert records[0](LostRank("rank 1 has died")).startswith(f"{directory}: rank 1 has died; ")
+        assert (status(directory)["state"], status(directory)["exit_code"]) == ("failed", 5)
+    assert records[1:] == [str]
+    assert status(directory)["state"] == "finished"
 
 
 @pytest.mark.parametrize(

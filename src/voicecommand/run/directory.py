@@ -157,9 +157,12 @@ class Run:
             StorageError: the directory can't be written.
         """
         if processes.RANK:
-            ranks.record_with(lambda error: self._record_loss(error, None))
-            with self._signals():
-                yield self
+            ranks.record_with(partial(self._record_loss, log=None))
+            try:
+                with self._signals():
+                    yield self
+            finally:
+                ranks.record_with(str)
             return
         is_new = not self.directory.exists()
         aside = self._move_aside() if self.overwrite and not is_new else None
@@ -193,6 +196,7 @@ class Run:
                     raise
                 raise ending from error
             finally:
+                ranks.record_with(str)
                 if handler is not None:
                     logging.getLogger().removeHandler(handler)
                     with contextlib.suppress(OSError):  # a full disk

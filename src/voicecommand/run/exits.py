@@ -43,6 +43,11 @@ def answer_exit_code(main: Callable[[], None]) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):  # a character that the terminal lacks is shown by its number
         sys.stdout.reconfigure(errors="backslashreplace")
     atexit.register(gc.freeze)  # else Python looks for garbage among all objects once more: a second of computing
+    with signals.handled(signals.ignore):  # while the error is printed
+        return _answer(main)
+
+
+def _answer(main: Callable[[], None]) -> int:
     try:
         with signals.handled(signals.interrupt):
             main()

@@ -113,8 +113,9 @@ class StopOnSignal(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
     ) -> TrainerControl:
         if args.world_size > 1:
-            last, self.asked = self.asked, torch.tensor(float(self.run.stop_requested), device=args.device)
+            before, self.asked = self.asked, torch.tensor(float(self.run.stop_requested), device=args.device)
             torch.distributed.all_reduce(self.asked)
+            last = self.asked if state.global_step >= state.max_steps else before
             stops = last is not None and bool(last.item())
             self.run.stop_requested |= stops
         else:
