@@ -109,6 +109,34 @@ def test_finished_folds_are_not_fitted_again(
     assert read_json(find_run(Path("whole")), "metrics.json")["splits"] == resumed
 
 
+def test_a_fold_whose_model_was_damaged_is_fitted_again(
+    random_labels: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    command = (*SVM, f"data.path={random_labels}", "data.split.folds=2")
+    with monkeypatch.context() as patch:
+        patch.setattr(fit, "_fit_estimator", fail_after(1, fit._fit_estimator))
+        assert run_and_read(capfd, "train", *command)[0] == 143
+    damaged = find_run(Path("runs")) / "folds/1/model/estimator.safetensors"
+    damaged.write_bytes(damaged.read_bytes()[:-1])
+    code, output = run_and_read(capfd, "train", *command, "resume=true")
+    assert code == 0, output
+    assert "estimator.safetensors has" in output and "this fold is fitted again" in output
+    assert "fold 1 of 2: 60 rows to train on, 60 held out" in output
+
+
+def fail_after(count: int, whole: Any) -> Any:
+    """`whole`, which a signal stops in the call after so many."""
+    calls: list[None] = []
+
+    def call(*args: Any) -> Any:
+        calls.append(None)
+        if len(calls) > count:
+            raise KeyboardInterrupt
+        return whole(*args)
+
+    return call
+
+
 def network(checkpoint: Path, csv: Path) -> tuple[str, ...]:
     return (
         "model=bert", f"model.checkpoint={checkpoint}", "data=file", f"data.path={csv}", "data.split.folds=2",

@@ -11,6 +11,7 @@ import logging
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,7 +23,7 @@ from voicecommand import files
 from voicecommand.columns import CROSS_VALIDATION, HELD_OUT_IN
 from voicecommand.errors import InputError
 from voicecommand.evaluation.base import Answers
-from voicecommand.run import checkpoints, processes
+from voicecommand.run import checkpoints, manifest, processes
 from voicecommand.tasks import saved
 from voicecommand.tasks.base import NetworkTask
 from voicecommand.tasks.predicting import collect_answers
@@ -75,7 +76,7 @@ def cross_validate(
         held = [row for row, number in enumerate(held_out_in) if number == name]
         kept = [row for row, number in enumerate(held_out_in) if number != name]
         directory = run.directory / checkpoints.FOLDS / name
-        if processes.agree((directory / "model").is_dir):
+        if processes.agree(partial(_is_finished, directory / "model")):
             logger.info("fold %s of %d is finished already", name, len(names))
         else:
             logger.info("fold %s of %d: %d rows to train on, %d held out", name, len(names), len(kept), len(held))
@@ -119,6 +120,18 @@ def _save(
         if not run.keep_checkpoints:
             shutil.rmtree(directory / checkpoints.FOLDER, ignore_errors=True)
     processes.wait_for_all()
+
+
+def _is_finished(model: Path) -> bool:
+    """Whether the fold has a saved model that is as it was written."""
+    if not model.is_dir():
+        return False
+    try:
+        manifest.verify(model, saved.is_covered)
+    except manifest.Damaged as error:
+        logger.warning("%s: %s; this fold is fitted again", model, error)
+        return False
+    return True
 
 
 def _pool(parts: Sequence[Answers]) -> Answers:
