@@ -10,6 +10,7 @@ folds        cross-validation, a fit for each fold
 unknown      text that the model does not know
 space        the room on the disk that a training needs
 checkpoints  the state of callbacks, and one more checkpoint after a signal
+resuming     where a training goes on
 finite       a stop at NaN and infinity, and advice on a loss that ended at chance
 progress     the progress bar and a line for each evaluation
 """

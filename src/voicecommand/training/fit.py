@@ -10,14 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from voicecommand import files
 from voicecommand.data.audit import findings
 from voicecommand.errors import InputError, NonFiniteLoss
 from voicecommand.run import checkpoints as run_checkpoints
-from voicecommand.run import device, inputs, machine, manifest, processes
+from voicecommand.run import device, machine, processes
 from voicecommand.tasks.base import Columns, Draws, Encoded, EstimatorTask, NetworkTask, Stage, Task, Vocabulary
 from voicecommand.tasks.predicting import Answerer, collect_answers
-from voicecommand.training import checkpoints, progress, space, unknown
+from voicecommand.training import checkpoints, progress, resuming, space, unknown
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,7 +37,6 @@ if TYPE_CHECKING:
     Validate = Callable[[nn.Module], dict[str, float]]  # network -> figures of the validation split
 
 logger = logging.getLogger(__name__)
-WEIGHTS = "weights.safetensors"  # of a finished stage
 SHOWN_ROWS = 3
 
 
@@ -165,16 +163,16 @@ def fit(
         progress.show_progress(trainer)
         log_parameters(*count_parameters(trainer.model), count_unseen(trainer.model))
         space.check(run.directory, trainer.model, trainer.args)
-        if _is_done(stage, trainer):
+        if resuming.is_done(stage, trainer):
             continue
-        newest = _find_checkpoint(run, Path(str(trainer.args.output_dir))) if run.resume else None
+        newest = resuming.find_checkpoint(run, Path(str(trainer.args.output_dir))) if run.resume else None
         try:
             output = trainer.train(resume_from_checkpoint=newest)
         except NonFiniteLoss as error:
             raise _explain(error, dataset["train"], trainer) from error
         run.check_stop()
         steps += output.global_step
-        _save_stage(stage, trainer)
+        resuming.save_stage(stage, trainer)
     total, trainable = task.count_parameters(trainer.model)
     figures: dict[str, float | int | None] = {
         "parameters": total,
@@ -316,35 +314,6 @@ def build_trainer(
     )
 
 
-def _find_checkpoint(run: Run, folder: Path) -> str | None:
-    """The newest checkpoint that verifies, on all ranks the same; those that do not are set aside, with a warning.
-
-    Raises:
-        InputError: it is of a run with other data, another base checkpoint or other settings.
-    """
-
-    def find() -> tuple[str | None, int, list[str], list[str]]:
-        found = run_checkpoints.find_newest(folder, run.is_older)
-        then, now = found.facts, run.facts
-        changed = [words for part, words in inputs.PARTS.items() if part in then and then[part] != now.get(part)]
-        run_checkpoints.set_aside(folder, found.skipped)
-        path = None if found.path is None else str(found.path)
-        return path, then.get("step", 0), found.skipped, changed
-
-    path, step, skipped, changed = processes.agree(find)
-    for line in skipped:
-        logger.warning("%s; it is skipped, and now has the ending %s", line, run_checkpoints.DAMAGED)
-    if changed:
-        raise InputError(
-            f"{path}: {' and '.join(changed)} of this run were others when it was saved; overwrite=true trains again"
-        )
-    if path is None:
-        logger.warning("there is no whole checkpoint to resume from: training starts at step 0")
-    else:
-        logger.info("training goes on after step %d (%s)", step, path)
-    return path
-
-
 def _explain(error: NonFiniteLoss, train: Dataset, trainer: CommandTrainer) -> NonFiniteLoss:
     """The error with the rows of the batch, and what can be gone on from."""
     named = [train[i]["origin"] for i in error.examples[:SHOWN_ROWS]] if "origin" in train.column_names else []
@@ -381,48 +350,6 @@ def _arguments_of(stage: Stage, args: TrainingArguments) -> TrainingArguments:
     own = copy.copy(args)
     own.output_dir = str(Path(str(args.output_dir)) / stage.name)
     return own
-
-
-def _is_done(stage: Stage, trainer: CommandTrainer) -> bool:
-    """Whether an earlier process has finished this stage; then its weights are loaded."""
-    from safetensors.torch import load_file
-
-    folder = _finished(trainer)
-    if not stage.name or not processes.agree(lambda: _is_whole(folder)):
-        return False
-    trainer.model.load_state_dict(load_file(folder / WEIGHTS))
-    logger.info("stage %s is finished already: its weights are loaded", stage.name)
-    return True
-
-
-def _save_stage(stage: Stage, trainer: CommandTrainer) -> None:
-    """Save the weights of a finished stage for the next one; a single stage needs no file."""
-    from safetensors.torch import save
-
-    if not stage.name:
-        return
-    if processes.RANK == 0:
-        weights = trainer.accelerator.unwrap_model(trainer.model).state_dict()
-        whole = {name: tensor.contiguous().clone() for name, tensor in weights.items()}  # safetensors refuses tied ones
-        with files.staged(_finished(trainer)) as staging:
-            (staging / WEIGHTS).write_bytes(save(whole))
-            manifest.write(staging, {"stage": stage.name})
-    processes.wait_for_all()
-
-
-def _finished(trainer: CommandTrainer) -> Path:
-    return Path(str(trainer.args.output_dir)) / run_checkpoints.STAGE
-
-
-def _is_whole(folder: Path) -> bool:
-    if not folder.is_dir():
-        return False
-    try:
-        manifest.verify(folder)
-    except manifest.Damaged as error:
-        logger.warning("%s: %s; this stage is trained again", folder, error)
-        return False
-    return True
 
 
 def log_parameters(total: int, trainable: int, unseen: int = 0) -> None:
