@@ -9,6 +9,7 @@ MAKEFLAGS += --no-print-directory
 ARGS ?=
 PROCESSES ?= 1
 RUN ?=
+CHAOS ?= short
 VENV ?= .venv
 # the first of these that is a Python of a version that the project was tried on
 PYTHON ?= $(firstword $(foreach p,python3.11 python3.12 python3.13 python3 python,\
@@ -40,7 +41,7 @@ endif
 CHOSEN_RUN = $(or $(RUN),latest)
 ENSURE_RUN = $(if $(RUN),:,grep -qs '"state": *"finished"' runs/*/*/status.json || $(MAKE) train ARGS= PROCESSES=1)
 
-.PHONY: help setup same-python audit train evaluate predict robustness sweep test test-slow journeys lint format ci benchmark results clean
+.PHONY: help setup same-python audit train evaluate predict robustness sweep test test-slow journeys lint format ci benchmark chaos results clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-10s %s\n", $$1, $$2 }'
@@ -117,6 +118,9 @@ benchmark: $(READY) ## speed against the stock Trainer, into benchmarks/results/
 	$(BIN)/python benchmarks/speech_training.py
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/inference.py
+
+chaos: $(READY) ## trainings killed and damaged on purpose, and what is lost: docs/reliability.md; CHAOS=full: hours
+	$(BIN)/python benchmarks/chaos.py $(if $(filter full,$(CHAOS)),--full) $(ARGS)
 
 results: $(READY) ## docs/results.md and the README's table from finished runs
 	$(BIN)/python benchmarks/make_results.py $(ARGS)

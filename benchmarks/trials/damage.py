@@ -1,0 +1,148 @@
+"""The newest checkpoint is damaged: the run goes on from the one before, and names what is damaged."""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from trials import material
+from trials.references import References
+from trials.row import Row, Trial
+
+Damage = Callable[[Path], None]  # of a file, in place
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def flip_bit(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    draw = random.Random(path.name)
+    content[draw.randrange(len(content))] ^= 1 << draw.randrange(8)
+    path.write_bytes(content)
+
+
+def zero(path: Path) -> None:
+    """Zeros in place of a block, as after a power failure."""
+    content = bytearray(path.read_bytes())
+    start = len(content) // 3
+    content[start : start + 512] = bytes(len(content[start : start + 512]))
+    path.write_bytes(content)
+
+
+BYTES: dict[str, Damage] = {
+    "cut in half": cut, "empty": empty, "one bit flipped": flip_bit, "a block of zeros": zero, "missing": Path.unlink,
+}  # fmt: skip
+FILES = (
+    "model.safetensors", "optimizer.pt", "scheduler.pt", "rng_state.pth", "trainer_state.json", "config.json",
+    "training_args.bin",
+)  # fmt: skip
+
+
+def edit_state(**changes: Any) -> Damage:
+    def damage(path: Path) -> None:
+        path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+    return damage
+
+
+def edit_tensors(change: Callable[[dict[str, Any]], object]) -> Damage:
+    def damage(path: Path) -> None:
+        from safetensors.torch import load_file, save_file
+
+        tensors = load_file(path)
+        change(tensors)
+        save_file(tensors, path, metadata={"format": "pt"})
+
+    return damage
+
+
+def put_nan(tensors: dict[str, Any]) -> None:
+    next(iter(tensors.values())).view(-1)[0] = float("nan")
+
+
+def put_nan_in_optimizer(path: Path) -> None:
+    import torch
+
+    content = torch.load(path, weights_only=True)
+    content["state"][0]["exp_avg"].view(-1)[0] = float("nan")
+    torch.save(content, path)
+
+
+def take_older(path: Path) -> None:
+    """The file of the checkpoint before."""
+    before = min(path.parent.parent.glob("checkpoint-*"), key=lambda folder: int(folder.name.split("-")[1]))
+    shutil.copy(before / path.name, path)
+
+
+# (file, what happens to it): what needs to know the content
+EDITS: list[tuple[str, str, Damage]] = [
+    ("trainer_state.json", "global_step edited", edit_state(global_step=4)),
+    ("trainer_state.json", "epoch edited", edit_state(epoch=0.5)),
+    ("model.safetensors", "a tensor missing", edit_tensors(lambda tensors: tensors.popitem())),
+    ("model.safetensors", "a NaN", edit_tensors(put_nan)),
+    ("optimizer.pt", "a NaN", put_nan_in_optimizer),
+    ("scheduler.pt", "of the checkpoint before", take_older),
+    ("optimizer.pt", "of the checkpoint before", take_older),
+    ("model.safetensors", "of the checkpoint before", take_older),
+    ("rng_state.pth", "of the checkpoint before", take_older),
+]
+SHORT = {("trainer_state.json", "cut in half"), ("optimizer.pt", "one bit flipped"), ("rng_state.pth", "missing"),
+         ("model.safetensors", "a tensor missing")}  # fmt: skip
+
+
+def build(references: References, is_full: bool) -> Row:
+    """44 trials, or 4."""
+    damages = [(file, what, damage) for file in FILES for what, damage in BYTES.items()] + EDITS
+    if not is_full:
+        damages = [one for one in damages if one[:2] in SHORT]
+    trials = []
+    for number, (file, what, damage) in enumerate(damages):
+        kind = ("text", "speech")[number % 2] if is_full else "text"
+        trials.append(Trial(f"{kind}, {file}: {what}", _of(references, kind, file, damage), what))
+    sabotaged = Trial("sabotaged", _of(references, "text", "optimizer.pt", flip_bit, believe_all))
+    kinds = ("text", "speech") if is_full else ("text",)
+    return Row(
+        "damage",
+        "the newest checkpoint damaged",
+        "A run is killed, and a file of its newest checkpoint is damaged. The run that is resumed must name the file,"
+        " go on from the checkpoint before, and end to the last bit as the training that nobody disturbed.",
+        trials,
+        "checkpoints are not verified",
+        [sabotaged],
+        lambda: references.make_stopped(*kinds),
+    )
+
+
+def believe_all(rank: int) -> None:
+    from voicecommand.run import checkpoints, manifest
+
+    def verify(path: Path) -> dict[str, Any]:
+        return manifest.read(path)
+
+    checkpoints.verify = verify
+
+
+def _of(
+    references: References, name: str, file: str, damage: Damage, change: Callable[[int], None] | None = None
+) -> Callable[[Path], str]:
+    def run(folder: Path) -> str:
+        references.copy_stopped(name, folder)
+        newest = material.checkpoints(folder)[-1]
+        damage(newest / file)
+        program = material.finish(references.kinds[name], folder, change=change)
+        if problem := material.check_equal(program, folder, references.result(name)):
+            return problem
+        text = program.text()
+        return "" if newest.name in text and file in text else f"resumed exactly, but did not name {file}"
+
+    return run

@@ -1,0 +1,107 @@
+"""kill -9 at any moment: the run that is resumed ends as the one that nobody killed."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from trials import faults, material
+from trials.material import Kind
+from trials.references import References
+from trials.row import Row, Trial
+
+NAMES = ("text", "speech", "two ranks")
+
+
+def build(references: References, is_full: bool) -> Row:
+    """12 trials, or 200."""
+    draw = random.Random(14)
+    inside, moments, real = (72, 108, 20) if is_full else (6, 6, 0)
+    trials = []
+    for number in range(inside):
+        kind, share = NAMES[number % 3], draw.random()
+        trials.append(Trial(f"{kind}, inside a save, at {share:.4f} of its points",
+                            _inside(references, kind, share), "inside a save, a rename or a rotation"))  # fmt: skip
+    for number in range(moments):
+        kind, share = NAMES[number % 3], draw.random()
+        trials.append(Trial(f"{kind}, at {share:.4f} of its time", _moment(references, kind, share), "any moment"))
+    for number in range(real):
+        kind, share = NAMES[number % 3], draw.random()
+        trials.append(Trial(f"{kind}, the real command, at {share:.4f}", _real(references, kind, share),
+                            "any moment, the real command"))  # fmt: skip
+    return Row(
+        "kills",
+        "kill -9 at any moment",
+        "A training is killed (`kill -9`, all its processes) and resumed: weights, predictions, losses of every step"
+        " and the number of steps must be those of the training that nobody killed, to the last bit. Text, speech, and"
+        " text on two processes. Points inside a save are every call that creates, flushes, renames or removes"
+        " something in the folder of checkpoints, and the middle of each file that is written there.",
+        trials,
+        "the state of the random numbers is not restored",
+        [Trial("sabotaged", _inside(references, "text", 0.5, forget_random_state))],
+        lambda: references.make(*NAMES),
+    )
+
+
+def forget_random_state(rank: int) -> None:
+    import transformers
+
+    transformers.Trainer._load_rng_state = lambda *_: None
+
+
+def _inside(
+    references: References, name: str, share: float, change: Callable[[int], None] | None = None
+) -> Callable[[Path], str]:
+    def run(folder: Path) -> str:
+        kind, points = references.kinds[name], references.points(name)
+        number = 1 + int(share * len(points))
+        program = material.train(kind, folder, change=faults.die_at_save_point(number))
+        _wait_for_death(program, 120)
+        return _resume(references, kind, folder, change)
+
+    return run
+
+
+def _moment(references: References, name: str, share: float) -> Callable[[Path], str]:
+    def run(folder: Path) -> str:
+        kind = references.kinds[name]
+        program = material.train(kind, folder)
+        _wait_for_death(program, 0.15 + share * references.seconds(name))
+        return _resume(references, kind, folder)
+
+    return run
+
+
+def _real(references: References, name: str, share: float) -> Callable[[Path], str]:
+    """From the first moment at which the run directory is there, so that importing is not most of the time."""
+
+    def run(folder: Path) -> str:
+        kind = references.kinds[name]
+        program = material.train(kind, folder, is_real=True)
+        while program.is_running() and not material.status(folder):
+            time.sleep(0.01)
+        _wait_for_death(program, share * references.seconds(name))
+        return _resume(references, kind, folder, is_real=True)
+
+    return run
+
+
+def _wait_for_death(program: material.Program, seconds: float) -> None:
+    """Wait until a rank has ended, at most so long; then the others are killed too."""
+    end = time.monotonic() + seconds
+    while program.is_running() and not program.codes and time.monotonic() < end:
+        time.sleep(0.002)
+    program.kill()
+
+
+def _resume(
+    references: References,
+    kind: Kind,
+    folder: Path,
+    change: Callable[[int], None] | None = None,
+    is_real: bool = False,
+) -> str:
+    program = material.finish(kind, folder, change=change, is_real=is_real)
+    return material.check_equal(program, folder, references.result(kind.name))
