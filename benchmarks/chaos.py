@@ -105,7 +105,7 @@ def build_rows(options: argparse.Namespace, references_folder: Path) -> list[Row
     programs.import_all()
     from trials import changed, counted, damage, disk, kills, lost, material, references, resume, saved, signals
 
-    kinds = material.write_all(options.work / "data")
+    kinds = material.write_all(references_folder / "data")
     undisturbed = references.References(references_folder, kinds)
     modules = {
         "kills": kills, "resume": resume, "damage": damage, "saved": saved, "signals": signals, "lost": lost,

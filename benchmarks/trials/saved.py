@@ -57,7 +57,7 @@ def _of(
         material.copy(references.folder(kind), folder)
         run_directory = material.find_run(folder)
         damage(run_directory / "model")
-        asked = "turn on the kitchen lights" if kind == "text" else str(references.work.parent / "data/tones/1.wav")
+        asked = "turn on the kitchen lights" if kind == "text" else str(references.work / "data/tones/1.wav")
         program = programs.fork("predict", [str(run_directory), asked], folder / "answer", change=change)
         code = program.wait()[0]
         if code != 2 or len(program.error_lines()) != 1:
