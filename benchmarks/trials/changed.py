@@ -89,11 +89,9 @@ def build(references: References, is_full: bool) -> Row:
 
 
 def compare_nothing(rank: int) -> None:
-    from voicecommand.run.directory import Run
+    from voicecommand.run import inputs
 
-    for name in ("_check_data", "_check_inputs"):
-        if hasattr(Run, name):
-            setattr(Run, name, lambda self, *_: None)
+    inputs.find_changes = lambda *_: []
 
 
 def _refused(kind: Kind, folder: Path, word: str, change: Callable[[int], None] | None = None, *more: str) -> str:

@@ -52,7 +52,7 @@ def write_all(folder: Path) -> dict[str, Kind]:
         write_tones(sound)
         write_checkpoint(checkpoint)
     common = ("precision=fp32", "threads=1", "training.logging_steps=1", "training.report_to=none", "num_proc=1")
-    common += ("training.per_device_train_batch_size=16", "training.save_total_limit=2")
+    common += ("training.per_device_train_batch_size=16", "training.save_total_limit=2", "data.split.column=split")
     bert = (*common, "model=bert", f"model.checkpoint={checkpoint}", "data=file", f"data.path={text}",
             "training.learning_rate=2e-3")  # fmt: skip
     tones = (*common, "model=bcresnet", "data=folder", f"data.path={sound}")
@@ -218,13 +218,9 @@ def copy(folder: Path, to: Path) -> Path:
 
 
 def finish(kind: Kind, folder: Path, *more: str, change: Change | None = None, is_real: bool = False) -> Program:
-    """Resume the run in `folder` (start it again where nothing was saved), and wait for its end."""
-    program = train(kind, folder, "resume=true", *more, change=change, is_real=is_real, log="resume")
+    """Go on with the run in `folder`, as a job that is queued again does, and wait for its end."""
+    program = train(kind, folder, "resume=auto", *more, change=change, is_real=is_real, log="resume")
     program.wait()
-    nothing = ("there is no run", "no checkpoint to continue")
-    if any(word in line for line in program.error_lines() for word in nothing):
-        program = train(kind, folder, *more, change=change, is_real=is_real, log="again")
-        program.wait()
     return program
 
 

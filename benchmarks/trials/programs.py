@@ -147,7 +147,7 @@ def fork(
 def _run_child(
     recipe: str, argv: Sequence[str], log: Path, rank: int, ranks: int, port: int, change: Change | None
 ) -> NoReturn:
-    code = 70
+    code = 1  # as of a program that ends with a traceback
     try:
         number = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         for target in (1, 2):
@@ -162,6 +162,7 @@ def _run_child(
         if change is not None:
             code = NOT_SET_UP
             change(rank)
+            code = 1
         code = run_recipe(recipe, argv)
     except BaseException:
         traceback.print_exc()
