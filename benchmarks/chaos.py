@@ -152,6 +152,7 @@ def is_good(row: dict[str, Any]) -> bool:
 
 def write(out: Path, content: dict[str, Any], with_page: bool) -> None:
     from trials import page
+
     from voicecommand import files
 
     out.parent.mkdir(parents=True, exist_ok=True)

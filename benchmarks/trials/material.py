@@ -118,11 +118,11 @@ def write_checkpoint(directory: Path) -> None:
     """A BERT of 1 layer, 16 wide, random weights, with dropout, that knows the words of `write_texts`."""
     import torch
     import transformers as t
-
     from transformers.utils.logging import disable_progress_bar
 
     disable_progress_bar()
-    words = "turn on off the please now play kitchen bedroom hall lights fan one ten two up down".split()
+    verbs = ["turn", "on", "off", "the", "please", "now", "play"]
+    words = [*verbs, "kitchen", "bedroom", "hall", "lights", "fan", *NUMBERS]
     pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *words]
     tokenizer = t.BertTokenizer(vocab={piece: i for i, piece in enumerate(pieces)}, model_max_length=16)
     torch.manual_seed(0)
@@ -225,7 +225,7 @@ def finish(kind: Kind, folder: Path, *more: str, change: Change | None = None, i
 
 
 def check_equal(program: Program, folder: Path, reference: Result) -> str:
-    """"" if the run in `folder` ended like `reference`, or what is wrong."""
+    """ "" if the run in `folder` ended like `reference`, or what is wrong."""
     if any(program.codes[pid] for pid in program.pids):
         return f"exit {list(program.codes.values())}: {program.last_line()}"
     try:

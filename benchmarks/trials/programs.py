@@ -125,9 +125,7 @@ class Program:
         return [line for line in re.split(r"[\r\n]+", self.text()) if line.startswith("error: ")]
 
 
-def fork(
-    recipe: str, argv: Sequence[str], log: Path, ranks: int = 1, change: Change | None = None
-) -> Program:
+def fork(recipe: str, argv: Sequence[str], log: Path, ranks: int = 1, change: Change | None = None) -> Program:
     """`python recipes/<recipe>.py <argv>` in a forked child for each rank, all in a process group of their own."""
     port = _free_port() if ranks > 1 else 0
     sys.stdout.flush()

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from measuring import ROOT
+
 from trials import material, programs
 from trials.references import References
 from trials.row import Row, Trial
