@@ -35,7 +35,7 @@ def build(references: References, is_full: bool) -> Row:
             what = f"{kind}, {number.name} to the {target}, step {step} + {1000 * wait:.0f} ms"
             held = _real(references, kind, number, 10 * wait) if target == "launcher" else \
                 _at_step(references, kind, number, target, step, wait)  # fmt: skip
-            trials.append(Trial(what, held, f"to the {target}"))
+            trials.append(Trial(what, held, "to one of two ranks" if target.startswith("rank") else f"to the {target}"))
     return Row(
         "signals",
         "SIGTERM, SIGINT, SIGHUP at any step",
