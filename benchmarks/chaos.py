@@ -30,6 +30,8 @@ from trials.row import SKIPPED, Results, Row, run_trials
 
 ROWS = ("kills", "resume", "damage", "saved", "signals", "lost", "disk", "changed", "inputs", "hostile", "fuzz")
 SHORT = ROWS[:8]  # the others are tests, which CI runs anyway
+# of a trial whose process was ended from outside
+NO_RESULT = {"answer": "no result", "tried": 1, "held": 0, "seconds": 0.0}
 
 
 def parse() -> argparse.Namespace:
@@ -120,8 +122,10 @@ def build_rows(options: argparse.Namespace, references_folder: Path) -> list[Row
 def summarise(row: Row, results: Results) -> dict[str, Any]:
     """The figures of a row from the results of its trials."""
     known = results.read()
-    found = [known[row.name, trial.name] for trial in row.trials if (row.name, trial.name) in known]
-    broken = [known[row.name, trial.name] for trial in row.sabotaged if (row.name, trial.name) in known]
+    found, broken = (
+        [known.get((row.name, trial.name), NO_RESULT | {"trial": trial.name, "part": trial.part}) for trial in trials]
+        for trials in (row.trials, row.sabotaged)
+    )
     parts: dict[str, list[int]] = {}
     for one in found:
         part = parts.setdefault(one["part"], [0, 0])
@@ -143,7 +147,7 @@ def summarise(row: Row, results: Results) -> dict[str, Any]:
 
 def is_noticed(result: dict[str, Any]) -> bool:
     """Whether a sabotaged trial failed, by the sabotage and not because that could not be made."""
-    return bool(result["answer"]) and SetUpError.__name__ not in result["answer"]
+    return bool(result["answer"]) and result["answer"] != "no result" and SetUpError.__name__ not in result["answer"]
 
 
 def is_good(row: dict[str, Any]) -> bool:

@@ -42,7 +42,7 @@ def build(references: References, is_full: bool) -> Row:
         trials,
         "an error of the disk counts as any other",
         [Trial("sabotaged", _limited(references, 16, call_it_a_bug))],
-        lambda: references.make("text"),
+        lambda: references.make_stopped("text"),
     )
 
 
@@ -107,7 +107,6 @@ def _full(references: References, share: float) -> Callable[[Path], str]:
 
 def _checkpoint_size(references: References) -> int:
     """Bytes of a checkpoint of text on the disk, in whole blocks of 4 kB."""
-    references.make_stopped("text")
     files = material.checkpoints(references.folder("text stopped"))[-1].rglob("*")
     return sum(-(-path.stat().st_size // 4096) * 4096 for path in files if path.is_file())
 

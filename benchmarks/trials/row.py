@@ -118,7 +118,7 @@ def run_trial(row: str, trial: Trial, results: Results, folder: Path) -> None:
     start = time.monotonic()
     try:
         found = trial.run(folder)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         traceback.print_exc()
         found = f"{type(error).__name__}: {' '.join(str(error).split())}"
     if isinstance(found, str):
