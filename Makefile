@@ -119,7 +119,7 @@ benchmark: $(READY) ## speed against the stock Trainer, into benchmarks/results/
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/inference.py
 
-chaos: $(READY) ## trainings killed and damaged on purpose, and what is lost: docs/reliability.md; CHAOS=full: hours
+chaos: $(READY) ## trainings killed and damaged on purpose, and what is lost: docs/reliability.md; CHAOS=full for all
 	$(BIN)/python benchmarks/chaos.py $(if $(filter full,$(CHAOS)),--full) $(ARGS)
 
 results: $(READY) ## docs/results.md and the README's table from finished runs

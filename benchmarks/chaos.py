@@ -1,7 +1,7 @@
 """Trainings are killed, stopped, damaged and starved on purpose: what is lost, and what goes unnoticed.
 
-    make chaos                                         the short form: a minute or two
-    make chaos CHAOS=full                              all trials: hours
+    make chaos                                         the short form: two minutes
+    make chaos CHAOS=full                              all trials: about half an hour
     make chaos CHAOS=full ARGS="--rows kills damage"   only these rows
     python benchmarks/chaos.py --full --rows cost --before DIR    the cost against another checkout
 
@@ -29,6 +29,7 @@ from trials.programs import SetUpError
 from trials.row import SKIPPED, Results, Row, run_trials
 
 ROWS = ("kills", "resume", "damage", "saved", "signals", "lost", "disk", "changed", "inputs", "hostile", "fuzz")
+CODE = ("src", "recipes", "conf")  # what is tried
 SHORT = ROWS[:8]  # the others are tests, which CI runs anyway
 # of a trial whose process was ended from outside
 NO_RESULT = {"answer": "no result", "tried": 1, "held": 0, "seconds": 0.0}
@@ -43,19 +44,20 @@ def parse() -> argparse.Namespace:
     add("--pairs", type=int, default=10, help="for the row cost: pairs of trainings")
     add("--jobs", type=int, default=len(os.sched_getaffinity(0)), help="trials side by side; by default one a core")
     add("--work", type=Path, default=ROOT / "build" / "chaos", help="the folder of what the trials leave")
+    add("--page", action="store_true", help="only write docs/reliability.md again, from the figures that there are")
     add("--again", action="store_true", help="forget the results of earlier trials")
     add("--out", type=Path, help="by default benchmarks/results/chaos.json, and docs/reliability.md with it")
     options = parser.parse_args()
-    options.rows = options.rows or list(ROWS if options.full else SHORT)
+    options.rows = [] if options.page else options.rows or list(ROWS if options.full else SHORT)
     if "cost" in options.rows and options.before is None:
         parser.error("--rows cost: needs --before DIR")
     return options
 
 
-def fingerprint() -> str:
-    """Of the code that is tried and of the trials: results of other code don't count."""
+def fingerprint(*names: str) -> str:
+    """Of the code in these folders of the repository."""
     digest = hashlib.sha256()
-    places = [*(ROOT / name for name in ("src", "recipes", "conf")), Path(programs.__file__).parent]
+    places = [ROOT / name for name in names]
     for path in sorted(path for place in places for path in place.rglob("*") if path.suffix in (".py", ".yaml")):
         digest.update(path.read_bytes())
     return digest.hexdigest()[:8]
@@ -69,7 +71,7 @@ def main() -> int:
     programs.prepare(work / "cache")
     out = options.out or measuring.RESULTS / "chaos.json"
     content = json.loads(out.read_text(encoding="utf-8")) if out.exists() else {"benchmark": "chaos", "rows": {}}
-    tree = fingerprint()
+    code, tree = fingerprint(*CODE), fingerprint(*CODE, "benchmarks/trials", "tests")
     results = Results(work / f"trials-{'full' if options.full else 'short'}.jsonl", tree)
     if options.again:
         results.file.unlink(missing_ok=True)
@@ -78,11 +80,14 @@ def main() -> int:
         note(f"{row.name}: {len(row.trials)} trials")
         row.prepare()
         run_trials(row.name, [*row.trials, *row.sabotaged], results, work, options.jobs)
-        measured[row.name] = summarise(row, results) | {"form": "full" if options.full else "short", "tree": tree}
+        measured[row.name] = summarise(row, results) | {"form": "full" if options.full else "short", "code": code}
     from trials import cost, page
 
     rows = content["rows"] | measured
     content["rows"] = {name: rows[name] for name in ROWS if name in rows}
+    if options.page:
+        write(out, content, options.out is None)
+        return 0
     if "cost" in options.rows:
         command = measuring.command_line(directories=("--before", "--work"))
         content["cost"] = cost.measure(options.before, ROOT, options.pairs, work)

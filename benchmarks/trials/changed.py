@@ -152,7 +152,7 @@ def _recording(references: References) -> Callable[[Path], str]:
         shutil.copytree(_source(references, "data.path"), place)
         kind = _stopped_with(references, folder, "data.path", place)
         shutil.copy(place / "1.wav", place / "3.wav")
-        return _refused(kind, folder, "audio")
+        return _refused(kind, folder, "recording")
 
     return run
 

@@ -15,8 +15,8 @@ what comes out with a training that nobody disturbed. This page is what it found
 `benchmarks/results/chaos.json`.
 
 "Exactly" means: the weights, the predictions, the losses of every step and the number of steps are the same to the
-last bit. The trainings are tiny (a BERT of one layer and a BC-ResNet, 12 steps, a checkpoint every third), because
-what is tried does not depend on the size. They run on a CPU.
+last bit. The trainings are tiny (a BERT of one layer and a BC-ResNet, 12 steps, a checkpoint every third), so that
+hundreds of them take less than an hour. They run on a CPU.
 
 Each row is also run with something broken on purpose, to show that the row would notice it.
 """
@@ -73,14 +73,16 @@ def write_page(content: dict[str, Any]) -> str:
     """The text of docs/reliability.md."""
     rows = content["rows"]
     parts = [INTRODUCTION.strip(), scoreboard(rows)]
-    forms = {row["form"] for row in rows.values()}
-    if "short" in forms:
-        parts.append(f"Rows in the short form: {', '.join(n for n, row in rows.items() if row['form'] == 'short')}.")
-    if len({row["tree"] for row in rows.values()}) > 1:
+    if short := [row["title"] for row in rows.values() if row["form"] == "short"]:
+        parts.append(
+            f"{'All rows' if len(short) == len(rows) else '; '.join(short)}: some of the trials only. The descriptions"
+            " below are of all trials, which `make chaos CHAOS=full` makes."
+        )
+    if len({row["code"] for row in rows.values()}) > 1:
         parts.append("Not all rows were measured on the same version of the code.")
     parts += [f"On {machine_line(content['machine'])}:\n\n```text\n{content['command']}\n```", "## The rows"]
     for row in rows.values():
-        text = f"**{row['title'][0].upper()}{row['title'][1:]}.** {row['about']}"
+        text = f"**{row['title']}.** {row['about']}"
         if row["failures"]:
             listed = "\n".join(f"- {one['trial']}: {one['answer']}" for one in row["failures"])
             text += f"\n\nNot held:\n\n{listed}"

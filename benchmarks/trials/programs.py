@@ -77,7 +77,6 @@ class Program:
 
     pids: list[int]
     log: Path
-    started: float = field(default_factory=time.monotonic)
     codes: dict[int, int] = field(default_factory=dict)
 
     def is_running(self) -> bool:

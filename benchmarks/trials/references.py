@@ -29,9 +29,12 @@ class References:
                 program = material.train(
                     self.kinds[name], folder, *keep, change=faults.count_save_points(folder / "points")
                 )
+                while program.is_running() and not material.status(folder):
+                    time.sleep(0.002)
+                opened = time.monotonic()
                 if any(program.wait()):
                     raise SystemExit(f"the undisturbed training of {name} failed: {program.last_line()}")
-                (folder / "seconds").write_text(str(time.monotonic() - program.started))
+                (folder / "seconds").write_text(str(time.monotonic() - opened))
 
     def make_stopped(self, *names: str) -> None:
         """Runs that were killed after their third checkpoint, of which two are kept."""
@@ -59,4 +62,5 @@ class References:
         return (self.folder(name) / "points").read_text(encoding="utf-8").splitlines()
 
     def seconds(self, name: str) -> float:
+        """From the first file of the run to its end."""
         return float((self.folder(name) / "seconds").read_text())

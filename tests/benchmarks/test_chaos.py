@@ -106,7 +106,7 @@ def test_the_page_is_that_of_the_figures() -> None:
 
 
 def test_the_page_says_what_did_not_hold_and_what_was_not_noticed(tmp_path: Path) -> None:
-    row = measure(make_row("", "exit 1", broken=""), tmp_path) | {"form": "short", "tree": "1a2b"}
+    row = measure(make_row("", "exit 1", broken=""), tmp_path) | {"form": "short", "code": "1a2b"}
     machine = {"processor": "a processor", "cores": 2, "threads": 1, "load": 0.0}
     text = page.write_page({"rows": {"row": row}, "machine": machine, "command": "make chaos", "benchmark": "chaos"})
     assert "1 of 2" in text and "- trial 1: exit 1" in text and "NOT NOTICED" in text
