@@ -121,8 +121,10 @@ def _read_only(references: References) -> Callable[[Path], str]:
         with _own_disk(place) as why:
             if why:
                 return why
-            # log.txt is open for writing, which forbids a read-only mount: it goes to another disk
-            program = material.train(references.kinds["text"], folder, change=faults.at_step(STEP, _force(lock)))
+            # log.txt is open for writing, and a disk with such a file can't become read-only
+            program = material.train(
+                references.kinds["text"], folder, change=faults.at_step(STEP, _without_open_files(lock))
+            )
             program.wait()
             subprocess.run(["mount", "-o", "remount,rw", str(place)], check=True)
             return _check(references, program, folder)
@@ -130,8 +132,8 @@ def _read_only(references: References) -> Callable[[Path], str]:
     return run
 
 
-def _force(act: Callable[[int], None]) -> Callable[[int], None]:
-    """Close the files that are open for writing on the disk (log.txt and the lock) before `act`."""
+def _without_open_files(act: Callable[[int], None]) -> Callable[[int], None]:
+    """Put /dev/null in place of the files that are open on the disk (log.txt and the lock) before `act`."""
 
     def closed(rank: int) -> None:
         for name in os.listdir("/proc/self/fd"):

@@ -8,7 +8,6 @@ import importlib.util
 import os
 import pkgutil
 import re
-import resource
 import signal
 import socket
 import subprocess
@@ -253,12 +252,6 @@ def kill_all(pids: set[int]) -> None:
     for pid in pids:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
-
-
-def children_seconds() -> float:
-    """CPU-seconds of all children that were waited for."""
-    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return usage.ru_utime + usage.ru_stime
 
 
 def _free_port() -> int:
