@@ -82,7 +82,7 @@ def write_page(content: dict[str, Any]) -> str:
         parts.append("Not all rows were measured on the same version of the code.")
     parts += [f"On {machine_line(content['machine'])}:\n\n```text\n{content['command']}\n```", "## The rows"]
     for row in rows.values():
-        text = f"**{row['title']}.** {row['about']}"
+        text = f"**{row['title'][0].upper()}{row['title'][1:]}.** {row['about']}"
         if row["failures"]:
             listed = "\n".join(f"- {one['trial']}: {one['answer']}" for one in row["failures"])
             text += f"\n\nNot held:\n\n{listed}"
