@@ -18,9 +18,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from voicecommand.errors import StorageError
+import yaml
+
+from voicecommand.errors import InputError, StorageError
 
 logger = logging.getLogger(__name__)
+# Levels of a YAML file. The deepest that is read is the text of an example in a list of Rasa's: 7.
+MAX_DEPTH = 32
+MAX_CONFIGURATION = 100_000  # bytes of a YAML file with settings; our largest has 5,000
 
 
 def cache_directory() -> Path:
@@ -98,6 +103,43 @@ def read_json(path: Path) -> Any:
         ValueError: it is not UTF-8, or not JSON.
     """
     return json.loads(path.read_text(encoding="utf-8"))
+
+
+class PlainYaml(yaml.SafeLoader):
+    """Composes nodes of bounded depth and without aliases, which could expand without bounds."""
+
+    depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        mark = self.peek_event().start_mark
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.MarkedYAMLError(problem="an alias (*name), which is not read: write it out", problem_mark=mark)
+        self.depth += 1
+        if self.depth > MAX_DEPTH:
+            raise yaml.MarkedYAMLError(problem=f"nested deeper than {MAX_DEPTH} levels", problem_mark=mark)
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
+
+
+def check_yaml(path: Path) -> None:
+    """Check that a YAML file of settings can be read without growing, whoever wrote it.
+
+    Raises:
+        OSError: it can't be read.
+        InputError: it is too large, not UTF-8, not YAML, nested too deep, or has aliases.
+    """
+    with path.open("rb") as file:
+        content = file.read(MAX_CONFIGURATION + 1)
+    if len(content) > MAX_CONFIGURATION:
+        raise InputError(f"{path}: more than {MAX_CONFIGURATION:,} bytes, too large for settings")
+    try:
+        yaml.compose(content.decode("utf-8"), Loader=PlainYaml)
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise InputError(f"{path}:{line}: not valid YAML: {error.problem}") from None
+    except (yaml.YAMLError, ValueError) as error:
+        raise InputError(f"{path}: not valid YAML: {' '.join(str(error).split())[:200]}") from None
 
 
 def compact_json(metrics: dict[str, Any]) -> str:

@@ -340,7 +340,7 @@ def test_the_home_directory_is_meant_by_a_tilde_in_every_path(tmp_path: Path, mo
         ("data=someone/some", r"write data=hub data.path=someone/some$"),
         ("data.column_map.text=q", r"data.column_map.text: only used with data=.*file, .*folder, hub"),
         ("seed=${nope}", r"seed: Interpolation key 'nope' not found"),
-        ("hydra.nope=1", r"hydra.nope: unknown key"),
+        ("hydra.nope=1", r"hydra.nope: the recipes set Hydra up themselves"),
     ],
     ids=lambda value: value if "\\" not in value else "",
 )

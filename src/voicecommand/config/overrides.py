@@ -26,6 +26,7 @@ from voicecommand.config.groups import (
     list_options,
     read_choice,
 )
+from voicecommand.config.loading import is_hydra_key, refuse_hydra
 from voicecommand.errors import InputError
 
 # Fields of TrainingArguments that upload checkpoints during training; a token would also stay in the run's files.
@@ -87,8 +88,8 @@ def check_overrides(name: str, overrides: list[str], multirun: bool = False) -> 
         raise InputError(f"{error.override}: can't be read; put quotes around it: '{key}=\"{value}\"'") from error
     for override in parsed:
         key, text = override.key_or_group, str(override.input_line)
-        if override.is_hydra_override():
-            continue
+        if is_hydra_key(override.key_or_group) or is_hydra_key(override.package or ""):
+            raise InputError(refuse_hydra(text.split("=")[0].lstrip("+~")))
         if override.is_add() or override.is_force_add() or override.is_delete():
             known = _known_keys(name, overrides)
             verb = "deleted" if override.is_delete() else "added"
