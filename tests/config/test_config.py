@@ -235,6 +235,7 @@ def test_a_bug_in_what_is_built_is_not_called_bad_input(monkeypatch: pytest.Monk
     def load_commands(columns: tuple[str, ...], version: str) -> None:
         raise ZeroDivisionError("a bug")
 
+    load_commands.__module__ = commands.__name__
     monkeypatch.setattr(commands, "load_commands", load_commands)
     with pytest.raises(ZeroDivisionError):
         objects.load_data(program.compose("train", []), ("text", "label"))

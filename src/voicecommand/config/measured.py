@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
     from datasets import DatasetDict
 
 logger = logging.getLogger(__name__)
-SOURCE = re.compile(r"voicecommand\.data\.sources\.\w+\.load_\w+")
 PATHS = ("path", "words", "test_path")
 MADE = ("validation", "test")  # the splits that are taken from train where they are missing
 
@@ -111,9 +109,11 @@ def _read_own(run: Path) -> tuple[str, dict[str, Any]]:
     except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
         raise InputError(f"{path}: does not say what data the run was trained on; give data=NAME") from error
     present = {then: now for now, then in identity.HASHED_TARGETS.items()}
-    section["_target_"] = target = present.get(target, target)
-    if not SOURCE.fullmatch(target):
-        raise InputError(f"{path}: data._target_={target}: no source of data")
+    section["_target_"] = present.get(target, target)
+    try:
+        objects.check_targets({"data": section})
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
     if "${" in str(section):
         raise InputError(f"{path}: data: may not refer to other values by ${{...}}")
     return choice, _placed(section, run)
