@@ -1,4 +1,4 @@
-"""Atomic writing of files and directories, JSON, file locks, the cache folder.
+"""Atomic writing of files and directories, JSON, YAML, texts for a terminal, file locks, the cache folder.
 
 All lasting output goes through `open_whole` (a file) or `staged` (a directory): it is written beside its destination,
 flushed to the disk, and renamed. So a reader finds either the old or the new content, whenever the process or the
@@ -14,6 +14,7 @@ import logging
 import os
 import re
 import shutil
+import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -140,6 +141,25 @@ def check_yaml(path: Path) -> None:
         raise InputError(f"{path}:{line}: not valid YAML: {error.problem}") from None
     except (yaml.YAMLError, ValueError) as error:
         raise InputError(f"{path}: not valid YAML: {' '.join(str(error).split())[:200]}") from None
+
+
+class _Visible(dict[int, str]):
+    """Table for `str.translate`: controls, formats and line separators as JSON writes them, such as \\u001b."""
+
+    def __missing__(self, code: int) -> str:
+        character = chr(code)
+        hidden = unicodedata.category(character) in ("Cc", "Cf", "Cs", "Zl", "Zp") and character not in "\n\t"
+        self[code] = json.dumps(character)[1:-1] if hidden else character
+        return self[code]
+
+
+_VISIBLE = _Visible()
+
+
+def visible(text: str) -> str:
+    """The text as a terminal may get it: no control character but line ends and tabs, and nothing that hides or turns
+    text (escape sequences, overrides of direction, characters without width). JSON stays the same JSON."""
+    return text.translate(_VISIBLE)
 
 
 def compact_json(metrics: dict[str, Any]) -> str:

@@ -85,6 +85,8 @@ def check_overrides(name: str, overrides: list[str], multirun: bool = False) -> 
     """
     try:
         parsed = OverridesParser.create().parse_overrides(overrides)
+    except RecursionError as error:
+        raise InputError(f"{max(overrides, key=len)[:60]}...: nested too deep") from error
     except OverrideParseException as error:
         key, equals, value = error.override.partition("=")
         if not equals:
