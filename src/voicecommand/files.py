@@ -8,6 +8,7 @@ machine stops.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
 import logging
@@ -253,6 +254,8 @@ def _storage_errors(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         reason = error.strerror or error
+        if error.errno == errno.ENAMETOOLONG:
+            raise InputError(f"{path}: {reason} ({len(path.name):,} characters); give a shorter one") from error
         raise StorageError(f"cannot write {path}: {reason}; free the disk or name another directory") from error
 
 

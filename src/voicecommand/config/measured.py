@@ -16,6 +16,7 @@ from voicecommand.config import identity, objects
 from voicecommand.config.groups import read_choice
 from voicecommand.config.overrides import check_saved_config
 from voicecommand.errors import InputError
+from voicecommand.run import records
 
 if TYPE_CHECKING:
     from datasets import DatasetDict
@@ -44,8 +45,10 @@ def load_data(config: DictConfig, run: Path, columns: tuple[str, ...]) -> Measur
     """The data that `config.data` names, or without one that of the run.
 
     Raises:
-        InputError: as the source; the run does not say what its data was, or says it in a way that it may not.
+        InputError: as the source; the run's records are not as a run writes them, it does not say what its data was, or says it in a way that it may not.
     """
+    records.read_data(run)  # a record that can't be read is said before anything is measured
+    records.read_json([run], "history.json")
     if config.data is None:
         choice, section = _read_own(run)
         logger.info("the run's own data: %s", identity.data_name(choice, section))

@@ -92,6 +92,9 @@ def _answer(main: Callable[[], None]) -> int:
     except KeyboardInterrupt:
         return fail(Stopped("stopped by a signal"), Stopped.exit_code)
     except Exception as error:
+        if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+            name = str(error.filename)
+            return fail(InputError(f"{name}: {error.strerror} ({len(name):,} characters); give a shorter one"), 2)
         if not is_storage_error(error):
             ranks.await_verdict()
             ranks.leave(1, error)

@@ -136,6 +136,21 @@ class _Hashed:
         return block
 
 
+class _Bounded:
+    """What an archive holds, members and their headers, refused where it grows without bounds."""
+
+    def __init__(self, file: IO[bytes], archive: Path, packed: _Hashed) -> None:
+        self.file, self.archive, self.packed, self.size = file, archive, packed, 0
+
+    def read(self, size: int = -1) -> bytes:
+        block = self.file.read(size)
+        self.size += len(block)
+        if self.size > SMALL and self.size > MAX_GROWTH * self.packed.size:
+            reason = f"grows to more than {MAX_GROWTH} times its size"
+            raise InputError(f"{self.archive}: {reason}; nothing of the archive is kept")
+        return block
+
+
 def _extract(archive: Path, target: Path) -> tuple[str, int]:
     """Write the members below ``target``; returns (sha256 of the archive, number of files)."""
     from tqdm import tqdm
@@ -150,7 +165,8 @@ def _extract(archive: Path, target: Path) -> tuple[str, int]:
         hashed = _Hashed(file, bar.update)
         stream = cast(IO[bytes], hashed)  # only its `read` is called
         # tarfile's own gzip does not compare checksums, and takes a damaged header for the end
-        plain = cast(IO[bytes], gzip.GzipFile(fileobj=stream)) if packed else stream
+        unpacked = cast(IO[bytes], gzip.GzipFile(fileobj=stream)) if packed else stream
+        plain = cast(IO[bytes], _Bounded(unpacked, archive, hashed))
         try:
             with tarfile.open(fileobj=plain, mode="r|") as members:
                 for member in members:
@@ -158,7 +174,7 @@ def _extract(archive: Path, target: Path) -> tuple[str, int]:
                         continue
                     count += 1
                     total += member.size
-                    place = target / _check_member(archive, member, count, total, hashed.size)
+                    place = target / _check_member(archive, member, count, total)
                     place.parent.mkdir(parents=True, exist_ok=True)
                     content = members.extractfile(member)
                     assert content is not None  # it is a regular file
@@ -184,8 +200,8 @@ def _extract(archive: Path, target: Path) -> tuple[str, int]:
         return hashed.digest.hexdigest(), count
 
 
-def _check_member(archive: Path, member: tarfile.TarInfo, count: int, total: int, read: int) -> str:
-    """The member's relative path, or InputError; `read` bytes of the archive were read so far."""
+def _check_member(archive: Path, member: tarfile.TarInfo, count: int, total: int) -> str:
+    """The member's relative path, or InputError."""
     parts = [part for part in member.name.split("/") if part not in ("", ".")]
     problem = None
     if not member.isreg() or member.issparse():
@@ -196,8 +212,6 @@ def _check_member(archive: Path, member: tarfile.TarInfo, count: int, total: int
         problem = "a name that is refused"
     elif len(member.name.encode("utf-8", "surrogateescape")) > MAX_PATH:
         problem = f"a name of more than {MAX_PATH:,} bytes"
-    elif total > SMALL and total > MAX_GROWTH * read:
-        problem = f"grows to more than {MAX_GROWTH} times its size"
     elif member.size > MAX_MEMBER or total > MAX_TOTAL or count > MAX_MEMBERS:
         problem = "too large, or too many members, for such an archive"
     if problem:
