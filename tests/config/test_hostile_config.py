@@ -13,6 +13,7 @@ import re
 import shutil
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -153,7 +154,7 @@ class Evil:
 
 
 @pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A folder with a copy of conf/, a module, a pickle and a folder of configurations of a stranger."""
     shutil.copytree(groups.CONF, tmp_path / "home" / "conf")
     monkeypatch.setattr(groups, "CONF", tmp_path / "home" / "conf")
@@ -213,7 +214,7 @@ def test_no_configuration_runs_code(attack: Attack, place: Path, capfd: pytest.C
 )
 def test_a_strangers_run_names_nothing_to_call(content: str, tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text(content)
-    with pytest.raises(InputError, match="config.yaml") as caught:
+    with pytest.raises(InputError, match=r"config\.yaml") as caught:
         overrides.check_saved_config(tmp_path)
     assert len(str(caught.value).splitlines()) == 1
 

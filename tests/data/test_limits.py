@@ -1,5 +1,7 @@
 """No file makes the program grow: each limit is one line that says what, where and what to do, in linear time."""
 
+# ruff: noqa: E501  (one case a line)
+
 from __future__ import annotations
 
 import json

@@ -320,7 +320,9 @@ def test_a_damaged_archive_is_refused_in_one_line(archive: Path, tmp_path: Path,
     data = bytearray(archive.read_bytes())
     if damage == "flipped":
         data[len(data) // 2] ^= 0xFF
-    content = {"cut": bytes(data[: len(data) // 2]), "text": b"<html>not found</html>", "zip": ZIP}.get(damage, bytes(data))
+    content = {"cut": bytes(data[: len(data) // 2]), "text": b"<html>not found</html>", "zip": ZIP}.get(
+        damage, bytes(data)
+    )
     file = tmp_path / "a.tar.gz"
     file.write_bytes(content)
     if damage == "twice":

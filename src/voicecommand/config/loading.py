@@ -74,7 +74,9 @@ class _Loader(ConfigLoaderImpl):
         self.repository = _Repository(self.config_search_path)
         self.repository.folder = folder
 
-    def load_configuration(self, config_name: str | None, overrides: list[str], *args: Any, **kwargs: Any) -> DictConfig:
+    def load_configuration(
+        self, config_name: str | None, overrides: list[str], *args: Any, **kwargs: Any
+    ) -> DictConfig:
         for override in overrides:  # the search path is read before anything is composed
             if is_hydra_key(override.lstrip("+~").split("=")[0]):
                 raise InputError(refuse_hydra(override.split("=")[0]))

@@ -45,7 +45,8 @@ def load_data(config: DictConfig, run: Path, columns: tuple[str, ...]) -> Measur
     """The data that `config.data` names, or without one that of the run.
 
     Raises:
-        InputError: as the source; the run's records are not as a run writes them, it does not say what its data was, or says it in a way that it may not.
+        InputError: as the source; the run's records are not as a run writes them; the run does not say what its data
+            was, or says it in a way that it may not.
     """
     records.read_data(run)  # a record that can't be read is said before anything is measured
     records.read_json([run], "history.json")

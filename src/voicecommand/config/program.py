@@ -29,7 +29,8 @@ from voicecommand.run import exits, logs, machine, processes
 logger = logging.getLogger(__name__)
 # Options of Hydra's own parser that read configurations from elsewhere, unpickle one, or answer for other programs.
 UNUSED_OPTIONS = (
-    "config_path", "config_name", "config_dir", "experimental_rerun", "info", "hydra_help", "shell_completion", "resolve"
+    "config_path", "config_name", "config_dir", "experimental_rerun", "info", "hydra_help", "shell_completion",
+    "resolve",
 )  # fmt: skip
 
 

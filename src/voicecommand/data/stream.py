@@ -109,7 +109,9 @@ class Stream:
         try:
             cells = json.loads(text)
         except (ValueError, RecursionError) as error:
-            raise InputError(f"{where}: not a JSON object: {'nested too deep' if isinstance(error, RecursionError) else error}") from error
+            raise InputError(
+                f"{where}: not a JSON object: {'nested too deep' if isinstance(error, RecursionError) else error}"
+            ) from error
         return self._check(cells, where)
 
     def _read_table(self, source: str) -> Iterator[Given | None]:

@@ -133,11 +133,10 @@ _SECTIONS: dict[str, dict[str, Any]] = {
         **dict.fromkeys(("name", "checkpoint", "revision", "licence", "teacher", "tuning", "augment"), str),
         **dict.fromkeys(("parameters", "trainable_parameters", "size_bytes"), _NUMBER),
     },
-    "training": dict.fromkeys(
-        ("samples_per_second", "startup_seconds", "train_seconds", "total_seconds", "peak_memory_mb")
-        + ("peak_gpu_memory_mb", "steps", "epochs", "best_step"),
-        _NUMBER,
-    ),
+    "training": {
+        **dict.fromkeys(("samples_per_second", "startup_seconds", "train_seconds", "total_seconds"), _NUMBER),
+        **dict.fromkeys(("peak_memory_mb", "peak_gpu_memory_mb", "steps", "epochs", "best_step"), _NUMBER),
+    },
     "data": {"name": str, "columns": list, "fingerprint": str, "splits": dict},
     "hardware": {},
     "versions": {},

@@ -192,8 +192,8 @@ def _extract(archive: Path, target: Path) -> tuple[str, int]:
                 reason = f"a member is there twice, or its name is not possible ({error.strerror})"
                 raise InputError(f"{archive}: {reason}; nothing of it is kept") from None
             raise StorageError(
-                f"{target.parent}: {error.strerror}, while {archive} was extracted; nothing of it is kept; free the disk, "
-                "or name another cache by HF_HOME=DIR"
+                f"{target.parent}: {error.strerror}, while {archive} was extracted; nothing of it is kept; free the "
+                "disk, or name another cache by HF_HOME=DIR"
             ) from error
         while stream.read(BLOCK):  # the sha256 includes the bytes after the tar's end
             pass

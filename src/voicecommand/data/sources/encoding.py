@@ -24,7 +24,8 @@ def read_text(file: str) -> tuple[str, str]:
 
     Raises:
         OSError: it can't be read.
-        InputError: it is too large, empty, or not text in one of the encodings; the line and a command that converts it are named.
+        InputError: it is too large, empty, or not text in one of the encodings; the line and a command that
+            converts it are named.
     """
     size = Path(file).stat().st_size
     if size > MAX_BYTES:

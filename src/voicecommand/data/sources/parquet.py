@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 MAX_CELLS = 20_000_000
 
+
 def read_parquet(file: str) -> Table:
     """The rows of a file; the first is row 1.
 
@@ -37,7 +38,10 @@ def read_parquet(file: str) -> Table:
         raise InputError(f"{file}: not a whole Parquet file: {reason}") from None
     # what is no text, number or date is refused where it is wanted, and not read
     unread = {name: _stand_in(opened.schema_arrow, name) for name in names if name not in data.column_names}
-    rows = data.to_pylist() if data.column_names else [{} for _ in range(opened.metadata.num_rows)]
+    try:
+        rows = data.to_pylist() if data.column_names else [{} for _ in range(opened.metadata.num_rows)]
+    except UnicodeDecodeError:
+        raise InputError(f"{file}:{_find_undecodable(data)}: a text that is not UTF-8; is the file damaged?") from None
     table = Table(file, names, [(row, cells | unread) for row, cells in enumerate(rows, start=1)])
     for column, labels in _find_class_labels(data.schema).items():
         for row, cells in table.rows:
@@ -76,6 +80,16 @@ def _check_size(file: str, opened: pq.ParquetFile) -> None:
                 total += pc.sum(lengths).as_py() or 0
         if total > MAX_BYTES:
             raise InputError(f"{file}: more than {MAX_BYTES:,} bytes of text when it is read; train on a part of it")
+
+
+def _find_undecodable(data: pa.Table) -> int:
+    """The first row, from 1, with a text that is not UTF-8."""
+    for row in range(data.num_rows):
+        try:
+            data.slice(row, 1).to_pylist()
+        except UnicodeDecodeError:
+            return row + 1
+    return data.num_rows
 
 
 def _is_plain(schema: pa.Schema, name: str) -> bool:
