@@ -137,7 +137,7 @@ ATTACKS = [
     # references
     *(
         Attack(f"a resolver {resolver}", (f"seed={resolver}",), pattern=r"seed")
-        for resolver in ("${os.system:touch ran}", "${oc.decode:'!!python/name:os.system'}", "${hydra:callbacks}", "${oc.create:{_target_: os.system}}", "${oc.env:NOT_THERE}", "${eval:1}", "${now:%Y}")
+        for resolver in ("${os.system:touch ran}", "${oc.decode:'!!python/name:os.system'}", "${hydra:callbacks}", "${oc.create:{_target_: os.system}}", "${oc.env:NOT_THERE}", "${eval:1}")
     ),
     Attack("references that grow", experiment="# @package _global_\nruns: " + "${data.version}" * 3000 + "\ndata:\n  version: " + "${precision}" * 3000 + "\nprecision: " + "x" * 3000 + "\n", pattern=r"(runs|data\.version): .*references"),
 ]  # fmt: skip
