@@ -95,8 +95,8 @@ def open_output(name: str | None) -> Iterator[Callable[[dict[str, object]], None
 
 
 def to_line(answer: dict[str, object], encoding: str) -> str:
-    """JSON on one line, with escapes where the encoding lacks a character."""
-    line = json.dumps(answer, ensure_ascii=False)
+    """JSON on one line, with escapes for what a terminal would not show, and where the encoding lacks a character."""
+    line = files.visible(json.dumps(answer, ensure_ascii=False))
     try:
         line.encode(encoding)
     except UnicodeEncodeError:

@@ -1,4 +1,4 @@
-"""Atomic writing of files and directories, JSON, file locks, the cache folder.
+"""Atomic writing of files and directories, JSON, YAML, texts for a terminal, file locks, the cache folder.
 
 All lasting output goes through `open_whole` (a file) or `staged` (a directory): it is written beside its destination,
 flushed to the disk, and renamed. So a reader finds either the old or the new content, whenever the process or the
@@ -8,19 +8,26 @@ machine stops.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
 import logging
 import os
 import re
 import shutil
+import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from voicecommand.errors import StorageError
+import yaml
+
+from voicecommand.errors import InputError, StorageError
 
 logger = logging.getLogger(__name__)
+# Levels of a YAML file. The deepest that is read is the text of an example in a list of Rasa's: 7.
+MAX_DEPTH = 32
+MAX_CONFIGURATION = 100_000  # bytes of a YAML file with settings; our largest has 5,000
 
 
 def cache_directory() -> Path:
@@ -98,6 +105,62 @@ def read_json(path: Path) -> Any:
         ValueError: it is not UTF-8, or not JSON.
     """
     return json.loads(path.read_text(encoding="utf-8"))
+
+
+class PlainYaml(yaml.SafeLoader):
+    """Composes nodes of bounded depth and without aliases, which could expand without bounds."""
+
+    depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        mark = self.peek_event().start_mark
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.MarkedYAMLError(problem="an alias (*name), which is not read: write it out", problem_mark=mark)
+        self.depth += 1
+        if self.depth > MAX_DEPTH:
+            raise yaml.MarkedYAMLError(problem=f"nested deeper than {MAX_DEPTH} levels", problem_mark=mark)
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
+
+
+def check_yaml(path: Path) -> None:
+    """Check that a YAML file of settings can be read without growing, whoever wrote it.
+
+    Raises:
+        OSError: it can't be read.
+        InputError: it is too large, not UTF-8, not YAML, nested too deep, or has aliases.
+    """
+    with path.open("rb") as file:
+        content = file.read(MAX_CONFIGURATION + 1)
+    if len(content) > MAX_CONFIGURATION:
+        raise InputError(f"{path}: more than {MAX_CONFIGURATION:,} bytes, too large for settings")
+    try:
+        yaml.compose(content.decode("utf-8"), Loader=PlainYaml)
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise InputError(f"{path}:{line}: not valid YAML: {error.problem}") from None
+    except (yaml.YAMLError, ValueError) as error:
+        raise InputError(f"{path}: not valid YAML: {' '.join(str(error).split())[:200]}") from None
+
+
+class _Visible(dict[int, str]):
+    """Table for `str.translate`: controls, formats and line separators as JSON writes them, such as \\u001b."""
+
+    def __missing__(self, code: int) -> str:
+        character = chr(code)
+        hidden = unicodedata.category(character) in ("Cc", "Cf", "Cs", "Zl", "Zp") and character not in "\n\t"
+        self[code] = json.dumps(character)[1:-1] if hidden else character
+        return self[code]
+
+
+_VISIBLE = _Visible()
+
+
+def visible(text: str) -> str:
+    """The text as a terminal may get it: no control character but line ends and tabs, and nothing that hides or turns
+    text (escape sequences, overrides of direction, characters without width). JSON stays the same JSON."""
+    return text.translate(_VISIBLE)
 
 
 def compact_json(metrics: dict[str, Any]) -> str:
@@ -191,6 +254,8 @@ def _storage_errors(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         reason = error.strerror or error
+        if error.errno == errno.ENAMETOOLONG:
+            raise InputError(f"{path}: {reason} ({len(path.name):,} characters); give a shorter one") from error
         raise StorageError(f"cannot write {path}: {reason}; free the disk or name another directory") from error
 
 

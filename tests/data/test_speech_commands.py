@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import functools
+import gzip
 import hashlib
 import http.server
 import io
@@ -27,12 +29,14 @@ from voicecommand.data.sources.speech_commands import (
     _cut_silence,
     load_speech_commands,
 )
-from voicecommand.errors import InputError
+from voicecommand.errors import InputError, StorageError
 
 COLUMNS = ("audio", "label")
 OTHERS = ("bed", "cat")
 # Per word: takes of these speakers; the lists of the archive name those of the last two.
 SPEAKERS = {"0a1b2c3d": "train", "1a1b2c3d": "train", "2a1b2c3d": "validation", "3a1b2c3d": "test"}
+
+ZIP = b"PK\x05\x06" + bytes(18)
 
 Member = tuple[tarfile.TarInfo, bytes]
 
@@ -239,6 +243,13 @@ BAD_MEMBERS: dict[str, Member] = {
     "a device": member("yes/a.wav", type=tarfile.CHRTYPE),
     "a name that is not UTF-8": member("yes/caf\udce9.wav", b"x"),
     "a line break in a name": member("yes/a\nb.wav", b"x"),
+    "an escape sequence in a name": member("yes/\x1b[2Jb.wav", b"x"),
+    "a name that turns": member("yes/\u202egnp.wav", b"x"),
+    "a block device": member("yes/a.wav", type=tarfile.BLKTYPE),
+    "a contiguous file that is sparse": member("yes/a.wav", type=tarfile.GNUTYPE_SPARSE),
+    "an empty name": member("./", b"x"),
+    "a folder's link": member("yes", type=tarfile.SYMTYPE, linkname="/tmp"),
+    "a long path": member("/".join(["y" * 100] * 20), b"x"),
     "our own marker": member(archives.MARKER, b"{}"),
     "a member of many bytes": member("yes/a.wav", bytes(3000)),
 }
@@ -268,12 +279,50 @@ def test_totals_are_capped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         load(pack(tmp_path / "b.tar.gz", [member(f"yes/{i}.wav") for i in range(9)]))
 
 
-@pytest.mark.parametrize("damage", ["cut", "flipped", "text", "twice", "below a file", "a long name"])
+@pytest.mark.parametrize("where", ["a member", "a header", "after the end"])
+def test_an_archive_that_grows_is_refused_while_it_does(
+    where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import datasets
+
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(archives, "SMALL", 1 << 20)
+    file, zeros = tmp_path / "a.tar.gz", bytes(8 << 20)
+    if where == "after the end":
+        file.write_bytes(gzip.compress(gzip.decompress(pack(file, [member("yes/a.wav", b"x")]).read_bytes()) + zeros))
+    elif where == "a header":
+        info = tarfile.TarInfo("yes/a.wav")
+        info.pax_headers = {"comment": "x" * len(zeros)}
+        pack(file, [(info, b"")])
+    else:
+        pack(file, [member("yes/a.wav", zeros)])
+    assert file.stat().st_size < 20_000
+    with pytest.raises(InputError, match=r"a\.tar\.gz: grows to more than 100 times its size; nothing of the archive"):
+        load(file)
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file() and path.suffix != ".lock"] == ["a.tar.gz"]
+
+
+def test_a_full_cache_is_named(archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import datasets
+
+    def copyfileobj(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(archives.shutil, "copyfileobj", copyfileobj)
+    with pytest.raises(StorageError, match=r"cache/voicecommand/archives: No space left.*HF_HOME=DIR"):
+        load(archive)
+    assert not [path for path in tmp_path.rglob("*") if path.is_file() and path.suffix != ".lock"]
+
+
+@pytest.mark.parametrize("damage", ["zip", "cut", "flipped", "text", "twice", "below a file", "a long name"])
 def test_a_damaged_archive_is_refused_in_one_line(archive: Path, tmp_path: Path, damage: str) -> None:
     data = bytearray(archive.read_bytes())
     if damage == "flipped":
         data[len(data) // 2] ^= 0xFF
-    content = {"cut": bytes(data[: len(data) // 2]), "text": b"<html>not found</html>"}.get(damage, bytes(data))
+    content = {"cut": bytes(data[: len(data) // 2]), "text": b"<html>not found</html>", "zip": ZIP}.get(
+        damage, bytes(data)
+    )
     file = tmp_path / "a.tar.gz"
     file.write_bytes(content)
     if damage == "twice":

@@ -187,14 +187,14 @@ def test_unknown_labels_are_named_before_anything_is_answered(
 HOSTILE: dict[str, tuple[dict[str, Any], str]] = {
     "a function of ours": (
         {"_target_": "voicecommand.files.write_text", "path": "x", "text": "x"},
-        "no source of data",
+        "only a function voicecommand",
     ),
-    "a foreign function": ({"_target_": "os.system", "command": "touch x"}, r"only voicecommand\.\* may be named"),
-    "a hidden module": ({"_target_": "voicecommand.data.sources.file.os.system"}, "no source of data"),
+    "a foreign function": ({"_target_": "os.system", "command": "touch x"}, "only a function voicecommand"),
+    "a hidden module": ({"_target_": "voicecommand.data.sources.file.os.system"}, "only a function voicecommand"),
     "the environment": ({"path": "${oc.env:HOME}"}, "may not refer to other values"),
     "an unknown key": ({"command": "touch x"}, r"config\.yaml: data: .*unexpected keyword argument 'command'"),
     "another type": ({"path": ["a"]}, "data.path"),
-    "nothing": ({"_target_": None}, "no source of data"),
+    "nothing": ({"_target_": None}, "only a function voicecommand"),
 }
 
 
@@ -218,7 +218,7 @@ def test_a_run_that_does_not_say_its_data_asks_for_it(content: str | None, place
     path = run_of(place) / "config.yaml"
     path.unlink() if content is None else path.write_text(content)
     code, output = run_and_read(capfd, "evaluate", "run=latest")
-    assert code == 2 and output.count("error: ") == 1 and "config.yaml: " in output, output
+    assert code == 2 and output.count("error: ") == 1 and "config.yaml:" in output, output
     assert "Traceback" not in output
 
 

@@ -15,6 +15,7 @@ from typing import Any, TypedDict
 import numpy as np
 from numpy.typing import NDArray
 
+from voicecommand import files
 from voicecommand.columns import CROSS_VALIDATION
 from voicecommand.compare.tables import Interval, Share
 from voicecommand.errors import InputError
@@ -150,12 +151,22 @@ def make_row(directories: Sequence[Path]) -> Row:
 
 
 def read_run(directory: Path) -> RunRow:
-    """The figures of one run for a row; its test figures come from its evaluation directory."""
+    """The figures of one run for a row; its test figures come from its evaluation directory.
+
+    Raises:
+        InputError: a record of the run is not as a run writes it.
+    """
+    with records.reading(directory):
+        return _read_run(directory)
+
+
+def _read_run(directory: Path) -> RunRow:
     import yaml
 
     record, metrics = read_json(directory / "run.json"), read_json(directory / "metrics.json")
     test = test_directory(directory, record["data"]["name"])
     tested, splits = read_json(test / "metrics.json")["splits"]["test"] if test else None, metrics["splits"]
+    files.check_yaml(directory / "config.yaml")
     config = yaml.safe_load((directory / "config.yaml").read_text(encoding="utf-8"))
     evaluated = records.find_places(directory, "evaluations", None, "test", "metrics.json")
     noisy = records.find_places(directory, "robustness", None, "test", "robustness.json")

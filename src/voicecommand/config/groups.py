@@ -8,10 +8,11 @@ from pathlib import Path
 
 import hydra
 import yaml
-from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
+
+from voicecommand.config import loading
 
 # The errors of Hydra for a wrong override, and for a file in conf/ that is not valid YAML.
 COMPOSITION_ERRORS = (HydraException, OmegaConfBaseException, yaml.YAMLError)
@@ -21,10 +22,14 @@ CONF = Path(__file__).resolve().parents[3] / "conf"
 
 
 def compose_files(name: str, overrides: list[str]) -> DictConfig:
-    """The configuration of conf/<name>.yaml with overrides, and Hydra's own section; raises COMPOSITION_ERRORS."""
-    GlobalHydra.instance().clear()
-    with hydra.initialize_config_dir(config_dir=str(CONF), version_base="1.3"):
-        return hydra.compose(config_name=name, overrides=overrides, return_hydra_config=True)
+    """The configuration of conf/<name>.yaml with overrides, and Hydra's own section.
+
+    Raises:
+        InputError: the section `hydra` is changed, or a file is not one that is read.
+        HydraException, OmegaConfBaseException, yaml.YAMLError: COMPOSITION_ERRORS, an override or a file is wrong.
+    """
+    loading.start(CONF, name)
+    return hydra.compose(config_name=name, overrides=overrides, return_hydra_config=True)
 
 
 def list_groups() -> set[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,12 +16,12 @@ from voicecommand.config import identity, objects
 from voicecommand.config.groups import read_choice
 from voicecommand.config.overrides import check_saved_config
 from voicecommand.errors import InputError
+from voicecommand.run import records
 
 if TYPE_CHECKING:
     from datasets import DatasetDict
 
 logger = logging.getLogger(__name__)
-SOURCE = re.compile(r"voicecommand\.data\.sources\.\w+\.load_\w+")
 PATHS = ("path", "words", "test_path")
 MADE = ("validation", "test")  # the splits that are taken from train where they are missing
 
@@ -46,8 +45,11 @@ def load_data(config: DictConfig, run: Path, columns: tuple[str, ...]) -> Measur
     """The data that `config.data` names, or without one that of the run.
 
     Raises:
-        InputError: as the source; the run does not say what its data was, or says it in a way that it may not.
+        InputError: as the source; the run's records are not as a run writes them; the run does not say what its data
+            was, or says it in a way that it may not.
     """
+    records.read_data(run)  # a record that can't be read is said before anything is measured
+    records.read_json([run], "history.json")
     if config.data is None:
         choice, section = _read_own(run)
         logger.info("the run's own data: %s", identity.data_name(choice, section))
@@ -111,9 +113,11 @@ def _read_own(run: Path) -> tuple[str, dict[str, Any]]:
     except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
         raise InputError(f"{path}: does not say what data the run was trained on; give data=NAME") from error
     present = {then: now for now, then in identity.HASHED_TARGETS.items()}
-    section["_target_"] = target = present.get(target, target)
-    if not SOURCE.fullmatch(target):
-        raise InputError(f"{path}: data._target_={target}: no source of data")
+    section["_target_"] = present.get(target, target)
+    try:
+        objects.check_targets({"data": section})
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
     if "${" in str(section):
         raise InputError(f"{path}: data: may not refer to other values by ${{...}}")
     return choice, _placed(section, run)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import inspect
+import re
 import sys
 import types
 import typing
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from omegaconf import MISSING, DictConfig, OmegaConf
@@ -21,16 +24,77 @@ FITTING = {
 }
 
 
+@dataclass(frozen=True)
+class _Place:
+    """What the `_target_` of a section may name."""
+
+    what: str
+    pattern: re.Pattern[str]
+    fits: Callable[[Any], bool]
+
+
+def _is_task(target: Any) -> bool:
+    bases = [f"{base.__module__}.{base.__name__}" for base in getattr(target, "__mro__", ())]
+    return "voicecommand.tasks.base.Task" in bases and not inspect.isabstract(target)
+
+
+def _is_settings(target: Any) -> bool:
+    return inspect.isclass(target) and dataclasses.is_dataclass(target)
+
+
+PLACES = {
+    "data": _Place(
+        "a function voicecommand.data.sources.NAME.load_NAME",
+        re.compile(r"voicecommand\.data\.sources\.\w+\.load_\w+", re.ASCII),
+        inspect.isfunction,
+    ),
+    "model": _Place("a task in voicecommand.tasks", re.compile(r"voicecommand\.tasks\.\w+\.\w+", re.ASCII), _is_task),
+    "tuning": _Place(
+        "a class of settings in voicecommand.models.tuning",
+        re.compile(r"voicecommand\.models\.tuning\.\w+", re.ASCII),
+        _is_settings,
+    ),
+    "augment": _Place(
+        "a class of settings in voicecommand.audio.augmentation",
+        re.compile(r"voicecommand\.audio\.augmentation\.\w+", re.ASCII),
+        _is_settings,
+    ),
+}
+# Keys that Hydra's `instantiate` obeys; none but the first has a meaning here.
+OBEYED = ("_target_", "_args_", "_partial_", "_recursive_", "_convert_")
+
+
+def check_targets(content: Any, path: tuple[str, ...] = ()) -> None:
+    """Check that a configuration, as plain Python before its references are followed, names only what is meant for it.
+
+    Raises:
+        InputError: a `_target_` names something else or stands elsewhere than in a section that is built, or there is
+            another key that Hydra's `instantiate` would obey.
+    """
+    items = content.items() if isinstance(content, dict) else enumerate(content) if isinstance(content, list) else ()
+    for key, value in items:
+        where = ".".join((*path, str(key)))
+        if key in OBEYED:
+            place = PLACES.get(path[0]) if len(path) == 1 and key == "_target_" else None
+            if place is None:
+                raise InputError(f"{where}: only {', '.join(PLACES)} have a _target_, and no such key; leave it out")
+            if not place.pattern.fullmatch(str(value)):
+                raise InputError(f"{where}={value}: only {place.what} may be named there")
+        check_targets(value, (*path, str(key)))
+
+
 def build(section: DictConfig | None, **kwargs: Any) -> Any:
     """Call the `_target_` of a section with the section's keys and `kwargs`; None for an empty section.
 
     Raises:
-        InputError: there is no such target, or a value has another type than the target declares.
+        InputError: the target is missing or not one that is meant for this section, or a value has another type than
+            the target declares.
     """
     if not section:  # no such group, or an empty option such as augment=none
         return None
+    group = str(section._key())
     settings: dict[str, Any] = OmegaConf.to_container(section, resolve=True)  # type: ignore[assignment]
-    target = _find(settings.pop("_target_"))
+    target = _find(group, settings.pop("_target_", None))
     annotations = {k: v.annotation for k, v in inspect.signature(target).parameters.items() if k in settings}
     names = vars(sys.modules[target.__module__])
     hints = typing.get_type_hints(types.SimpleNamespace(__annotations__=annotations), names)
@@ -38,19 +102,22 @@ def build(section: DictConfig | None, **kwargs: Any) -> Any:
         if type(settings[key]) is int and not _fits(settings[key], hint) and _fits("", hint):
             settings[key] = str(settings[key])  # data.path=123 is a name
         if not _fits(settings[key], hint):
-            raise InputError(f"{section._key()}.{key}={settings[key]}: is not of type {annotations[key]}")
+            raise InputError(f"{group}.{key}={settings[key]}: is not of type {annotations[key]}")
     return target(**settings, **kwargs)
 
 
-def _find(name: str) -> Callable[..., Any]:
-    """The class or function of a dotted name."""
-    path, _, member = name.rpartition(".")
+def _find(group: str, name: object) -> Callable[..., Any]:
+    """The class or function of a dotted name; no module is imported before the name fits the section `group`."""
+    check_targets({group: {"_target_": name}})
+    path, _, member = str(name).rpartition(".")
     try:
         target: Callable[..., Any] = getattr(importlib.import_module(path), member)
     except (ModuleNotFoundError, AttributeError) as error:
         if isinstance(error, ModuleNotFoundError) and not str(error.name).startswith("voicecommand"):
             raise
-        raise InputError(f"_target_={name}: there is no such class or function") from error
+        raise InputError(f"{group}._target_={name}: there is no such class or function") from error
+    if not PLACES[group].fits(target) or target.__module__ != path:
+        raise InputError(f"{group}._target_={name}: is not {PLACES[group].what}")
     return target
 
 
@@ -89,7 +156,7 @@ def default_columns(config: DictConfig) -> tuple[str, ...]:
     Raises:
         InputError: it has none.
     """
-    parameter = inspect.signature(_find(config.data._target_)).parameters["columns"]
+    parameter = inspect.signature(_find("data", config.data._target_)).parameters["columns"]
     if parameter.default is parameter.empty:
         raise InputError(f"columns=null: {config.data._target_} has no default; give columns=[audio,label] or others")
     return tuple(parameter.default)

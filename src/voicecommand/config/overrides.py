@@ -15,6 +15,7 @@ from hydra.errors import OverrideParseException
 from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
+from voicecommand import files
 from voicecommand.columns import split_of
 from voicecommand.config.groups import (
     COMPOSITION_ERRORS,
@@ -26,6 +27,9 @@ from voicecommand.config.groups import (
     list_options,
     read_choice,
 )
+from voicecommand.config.identity import HASHED_TARGETS
+from voicecommand.config.loading import is_hydra_key, refuse_hydra
+from voicecommand.config.objects import check_targets
 from voicecommand.errors import InputError
 
 # Fields of TrainingArguments that upload checkpoints during training; a token would also stay in the run's files.
@@ -69,6 +73,7 @@ MEANT = {
     "model_name_or_path": "model.checkpoint",
 }
 TABLES = (".csv", ".tsv", ".json", ".jsonl", ".parquet", ".yml", ".yaml")
+MAX_REFERENCES = 1_000
 HOME = re.compile(r"~[^/]*/")
 
 
@@ -80,6 +85,8 @@ def check_overrides(name: str, overrides: list[str], multirun: bool = False) -> 
     """
     try:
         parsed = OverridesParser.create().parse_overrides(overrides)
+    except RecursionError as error:
+        raise InputError(f"{max(overrides, key=len)[:60]}...: nested too deep") from error
     except OverrideParseException as error:
         key, equals, value = error.override.partition("=")
         if not equals:
@@ -87,8 +94,8 @@ def check_overrides(name: str, overrides: list[str], multirun: bool = False) -> 
         raise InputError(f"{error.override}: can't be read; put quotes around it: '{key}=\"{value}\"'") from error
     for override in parsed:
         key, text = override.key_or_group, str(override.input_line)
-        if override.is_hydra_override():
-            continue
+        if is_hydra_key(override.key_or_group) or is_hydra_key(override.package or ""):
+            raise InputError(refuse_hydra(text.split("=")[0].lstrip("+~")))
         if override.is_add() or override.is_force_add() or override.is_delete():
             known = _known_keys(name, overrides)
             verb = "deleted" if override.is_delete() else "added"
@@ -138,7 +145,9 @@ def finish(name: str, config: DictConfig, choices: dict[str, Any], overrides: li
     for group, choice in choices.items():
         if choice and "/" in str(choice):  # a part of such files, which lies in a folder below them
             raise InputError(f"{group}={choice}: no such {group}; {list_options(group, str(choice))}")
-    _check_targets(OmegaConf.to_container(config, resolve=False))
+    content = OmegaConf.to_container(config, resolve=False)
+    check_targets(content)
+    _check_references(content)
     if name == "train" and "training" not in choices:
         for key in NETWORK_ONLY:
             for override in overrides:
@@ -187,34 +196,46 @@ def take_length(config: DictConfig, overrides: list[str]) -> None:
         config.training.min_steps, config.training.max_epochs = 0, None
 
 
-def _check_targets(node: Any, path: str = "") -> None:
-    """Check that a configuration names only our own classes, as they will be called."""
-    if isinstance(node, dict):
-        target = node.get("_target_")
-        if target is not None and not str(target).startswith("voicecommand."):
-            raise InputError(f"{path}_target_={target}: only voicecommand.* may be named there")
-        for key, value in node.items():
-            _check_targets(value, f"{path}{key}.")
-    elif isinstance(node, list):
-        for i, value in enumerate(node):
-            _check_targets(value, f"{path}{i}.")
+def _check_references(content: Any) -> None:
+    """Check that values that refer to others by ${...}, which may refer to others again, can't grow without bounds.
+
+    Raises:
+        InputError: the product of the numbers of references in all values is above MAX_REFERENCES.
+    """
+    product, nodes = 1, [("", content)]
+    while nodes:
+        where, node = nodes.pop()
+        if isinstance(node, dict | list):
+            items = node.items() if isinstance(node, dict) else enumerate(node)
+            nodes += [(f"{where}.{key}".lstrip("."), value) for key, value in items]
+        elif isinstance(node, str):
+            product *= max(1, node.count("${"))
+            if product > MAX_REFERENCES:
+                raise InputError(f"{where}: too many references ${{...}} to other values; write the values out")
 
 
 def check_saved_config(run: Path) -> None:
     """Check the config.yaml of a run, which may come from anywhere. Nothing that it names is called.
 
     Raises:
-        InputError: it can't be read, or names a `_target_` outside voicecommand.
+        InputError: it can't be read, or has a `_target_` that is not meant for it.
     """
     path = run / "config.yaml"
     if not path.is_file():
         return
     try:
-        _check_targets(OmegaConf.to_container(OmegaConf.load(path), resolve=False))
+        files.check_yaml(path)
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise InputError(f"{path}: can't be read: {str(error).splitlines()[0]}") from error
+    present = {then: now for now, then in HASHED_TARGETS.items()}
+    for section in content.values() if isinstance(content, dict) else ():
+        if isinstance(section, dict) and isinstance(section.get("_target_"), str):
+            section["_target_"] = present.get(section["_target_"], section["_target_"])
+    try:
+        check_targets(content)
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
-    except Exception as error:  # the file may come from anywhere, so that reading it may cause any error
-        raise InputError(f"{path}: can't be read: {str(error).splitlines()[0]}") from error
 
 
 def _known_keys(name: str, overrides: list[str]) -> set[str]:
@@ -278,6 +299,8 @@ def explain(name: str, error: Exception, overrides: list[str]) -> str:
         return f"{where}not valid YAML: {getattr(error, 'problem', None) or text.splitlines()[0]}"
     if found := re.search(r"Could not find '(\w+)/([^']*)'", text):
         group, choice = found.groups()
+        if group == "hydra":
+            return refuse_hydra(f"{group}/{choice}")
         return f"{group}={choice}: no such {group}; {list_options(group, choice)}"
     if found := re.search(r"Could not override '([^'@]+)[^']*'", text):
         key = found[1]

@@ -14,13 +14,12 @@ import typing
 from collections.abc import Callable
 from typing import Any
 
-import hydra
 from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import MISSING, DictConfig, OmegaConf, open_dict
 
-from voicecommand.config import groups
+from voicecommand.config import groups, loading
 from voicecommand.config.groups import COMPOSITION_ERRORS, compose_files
 from voicecommand.config.overrides import check_overrides, expand_home, explain, finish, take_length
 from voicecommand.config.schema import register_schemas, training_defaults
@@ -28,6 +27,11 @@ from voicecommand.errors import InputError
 from voicecommand.run import exits, logs, machine, processes
 
 logger = logging.getLogger(__name__)
+# Options of Hydra's own parser that read configurations from elsewhere, unpickle one, or answer for other programs.
+UNUSED_OPTIONS = (
+    "config_path", "config_name", "config_dir", "experimental_rerun", "info", "hydra_help", "shell_completion",
+    "resolve",
+)  # fmt: skip
 
 
 def recipe(name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], None]]:
@@ -86,7 +90,8 @@ def _run_hydra(name: str, main: Callable[[DictConfig], Any]) -> None:
             return
         with tempfile.TemporaryDirectory() as scratch:  # where Hydra leaves a note of its own on each multirun
             OmegaConf.register_new_resolver("scratch", lambda: scratch, replace=True)
-            hydra.main(version_base="1.3", config_path=str(groups.CONF), config_name=name)(job)()
+            hydra = loading.start(groups.CONF, name, options.multirun)
+            (hydra.multirun if options.multirun else hydra.run)(name, job, options.overrides)
     except COMPOSITION_ERRORS as error:
         raise InputError(explain(name, error, options.overrides)) from error
     if failures:
@@ -129,6 +134,11 @@ def _parse_options(name: str) -> Any:
 
     parser.error = refuse  # type: ignore[method-assign]
     options = parser.parse_args()
+    for option in UNUSED_OPTIONS:
+        if getattr(options, option):
+            raise InputError(f"--{option.replace('_', '-')}: not an option of the recipes; see --help")
+    if options.cfg not in (None, "job"):
+        raise InputError(f"--cfg {options.cfg}: only --cfg job shows a configuration")
     if options.multirun and name != "train":
         raise InputError(f"-m is for recipes/train.py; recipes/{name}.py runs once")
     if options.multirun and processes.WORLD_SIZE > 1:

@@ -14,11 +14,12 @@ from voicecommand.audio.clips import to_int16
 from voicecommand.audio.decode import read_audio
 from voicecommand.audio.forms import is_recording
 from voicecommand.data.sources import file
-from voicecommand.data.table import is_unicode, nearest, quote, refuse
+from voicecommand.data.table import MAX_CELL, is_unicode, nearest, quote, refuse
 from voicecommand.errors import InputError
 
 PART = 128  # commands that are answered together, at most
 CHUNK = 1 << 16  # bytes that are read together, at most
+MAX_LINE = 1_000_000  # bytes
 TABLES = (".csv", ".tsv")
 FILES = (*TABLES, ".txt", ".jsonl", ".json", ".parquet")  # which nobody says as a command
 
@@ -108,7 +109,9 @@ class Stream:
         try:
             cells = json.loads(text)
         except (ValueError, RecursionError) as error:
-            raise InputError(f"{where}: not a JSON object: {error}") from error
+            raise InputError(
+                f"{where}: not a JSON object: {'nested too deep' if isinstance(error, RecursionError) else error}"
+            ) from error
         return self._check(cells, where)
 
     def _read_table(self, source: str) -> Iterator[Given | None]:
@@ -131,6 +134,8 @@ class Stream:
         if not isinstance(text, str) or not text.strip():
             here = f"JSON objects with {self.column}, or of another field that --column names"
             raise InputError(f"{before}no {self.column}; give one command a line, or {here}")
+        if len(text) > MAX_CELL:
+            raise InputError(f"{before}{len(text):,} characters, and a command may have {MAX_CELL:,}: shorten it")
         if not is_unicode(text):
             raise InputError(f"{before}{text!r}: holds half of a surrogate pair, which is not a character")
         check_kind(text, self.reads, before)
@@ -169,11 +174,17 @@ def _name(source: str) -> str:
 
 def _chunks(source: str) -> Iterator[list[bytes]]:
     """The lines that are at hand: a pipe that waits for its next line keeps none back."""
-    rest = b""
+    rest, number = b"", 1
     try:
         with open(0 if source == "-" else source, "rb", closefd=source != "-") as opened:
             while data := opened.read1(CHUNK):
                 *lines, rest = (rest + data).split(b"\n")
+                number += len(lines)
+                if len(rest) > MAX_LINE:
+                    yield lines
+                    raise InputError(
+                        f"{_name(source)}:{number}: a line of more than {MAX_LINE:,} bytes; give one command a line"
+                    )
                 yield lines
     except OSError as error:
         raise InputError(f"--input {source}: {error.strerror}") from error

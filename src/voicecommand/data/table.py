@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 import shlex
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,6 +18,11 @@ Rows = dict[str, list[str]]
 OPTIONAL = ("id", *GROUP_COLUMNS, "response")
 TEXTS = ("text", "response", "transcript")
 SHOWN = 5
+# The limits of a table, from any source; docs/data.md states them. A file within them is read in linear time.
+MAX_COLUMNS = 1_000
+MAX_CELL = 100_000  # characters
+MAX_LABELS = 2_000  # the confusion matrix has as many rows and columns
+NAME_SHOWN = 100  # characters of a name in a message
 # Names of columns elsewhere, for hints.
 USUAL = {
     "text": ("utterance", "sentence", "query", "phrase", "command", "request"),
@@ -55,7 +61,7 @@ def nearest(name: str, names: Iterable[str]) -> str | None:
 
 def quote(names: Iterable[str]) -> str:
     """Names as a list for a message, at most 20 of them."""
-    quoted = [repr(name) for name in names]
+    quoted = [text if len(text) <= NAME_SHOWN else f"{text[:NAME_SHOWN]}..." for text in map(repr, names)]
     return ", ".join(quoted[:20]) + (f" and {len(quoted) - 20} more" if len(quoted) > 20 else "")
 
 
@@ -136,6 +142,21 @@ def override(key: str, value: str) -> str:
     return shlex.quote(f"{key}='" + value.replace("\\", "\\\\").replace("'", "\\'") + "'")
 
 
+def find_doubled(names: Iterable[str]) -> list[str]:
+    """The names that are there more than once, sorted."""
+    return sorted(name for name, count in Counter(names).items() if count > 1)
+
+
+def check_width(where: str, count: int) -> None:
+    """Refuse a table with too many columns.
+
+    Raises:
+        InputError: there are more than MAX_COLUMNS.
+    """
+    if count > MAX_COLUMNS:
+        raise InputError(f"{where}: {count:,} columns, and a table may have {MAX_COLUMNS:,}; leave out those unused")
+
+
 def refuse(bad: list[str]) -> None:
     """Raise InputError if there are bad rows, with the first few of them."""
     if bad:
@@ -164,7 +185,7 @@ def to_columns(
         extra: further columns to keep if they exist.
 
     Raises:
-        InputError: a column is missing, or a cell is missing or not a text.
+        InputError: a column is missing, a cell is missing, too long or not a text, or there are too many labels.
     """
     out_of_scope = split.startswith(OUT_OF_SCOPE) and "label" in columns
     asked = [name for name in columns if not (out_of_scope and name == "label")]
@@ -191,6 +212,9 @@ def to_columns(
                     problem = f"{source!r} is {_kind(value)}, not a text{hint}"
                     break
                 value = str(value)
+            elif len(value) > MAX_CELL:
+                problem = f"{source!r} has {len(value):,} characters, and a cell may have {MAX_CELL:,}: shorten it"
+                break
             elif not value.isascii() and not is_unicode(value):
                 problem = f"{source!r} holds half of a surrogate pair, which is not a character"
                 break
@@ -209,6 +233,12 @@ def to_columns(
     refuse(bad)
     if not result["id"]:
         raise InputError(f"{table.source}: no rows")
+    if (labels := len(set(result.get("label", ())))) > MAX_LABELS:
+        hint = override("data.column_map.label", "NAME")
+        raise InputError(
+            f"{table.source}: {labels:,} different labels, and {MAX_LABELS:,} are possible; if {found['label']!r} is "
+            f"not the column of labels, name it by {hint}"
+        )
     return result
 
 

@@ -19,7 +19,7 @@ from voicecommand.columns import OUT_OF_SCOPE
 from voicecommand.errors import InputError
 from voicecommand.evaluation import words
 from voicecommand.evaluation.blocks import Block, Curves, Matrix, Series
-from voicecommand.files import write_bytes
+from voicecommand.files import visible, write_bytes
 from voicecommand.report import figures
 from voicecommand.report.card import card_context
 from voicecommand.report.clips import CLIP_SECONDS, data_uri, read_clips
@@ -176,7 +176,7 @@ def learning_curves(metrics: dict[str, Any], history: Sequence[dict[str, Any]], 
 
 
 def render(template: str, **context: Any) -> str:
-    """A template of this package; .html.j2 is escaped, .md.j2 is not."""
+    """A template of this package; .html.j2 is escaped, .md.j2 is not. Characters that hide or turn text are shown."""
     import jinja2
 
     environment = jinja2.Environment(
@@ -185,6 +185,7 @@ def render(template: str, **context: Any) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
         undefined=jinja2.StrictUndefined,
+        finalize=lambda value: visible(value) if type(value) is str else value,
     )
     environment.filters["md"] = markdown
     source = files("voicecommand.report").joinpath(template).read_text(encoding="utf-8")
@@ -193,5 +194,5 @@ def render(template: str, **context: Any) -> str:
 
 def markdown(text: str) -> str:
     """Text as it is, on one line of Markdown: no HTML, table bar, emphasis or link of the user's making."""
-    line = " ".join(str(text).split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    line = visible(" ".join(str(text).split())).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return re.sub(r"([\\*`\[\]|]|(?<!\w)_|_(?!\w))", r"\\\1", line)

@@ -18,8 +18,8 @@ from voicecommand.evaluation.threshold import (
     threshold_warnings,
 )
 from voicecommand.evaluation.words import figures_of, format_figure, name_in_words, percent
-from voicecommand.files import read_json
 from voicecommand.report.facts import is_speech, not_measured
+from voicecommand.run.records import read_json, reading
 
 LINE_WIDTH = 120
 MATRIX_LABELS = 30
@@ -113,15 +113,24 @@ def _pair_lines(matrix: Sequence[Sequence[int]], names: Sequence[str], split: st
 
 
 def format_result(directory: Path) -> str:
-    """The last lines of a run on the terminal, read from its files."""
-    metrics, record = read_json(directory / "metrics.json"), read_json(directory / "run.json")
+    """The last lines of a run on the terminal, read from its files.
+
+    Raises:
+        InputError: one of them is not as a run writes it.
+    """
+    with reading(directory):
+        return _format_result(directory)
+
+
+def _format_result(directory: Path) -> str:
+    metrics, record = read_json([directory], "metrics.json"), read_json([directory], "run.json")
     model = record["model"]
     at = f" at {model['revision'][:12]}" if model["revision"] else ""
     what = f"{model['checkpoint']}{at}" if model["checkpoint"] else "fitted on this data only"
     if model.get("teacher"):
         what += f", taught by {model['teacher']}"
     lines = [f"{model['name']} is {what}", format_summary(metrics, str(directory)), *not_measured(metrics, record)]
-    saved, then = read_json(directory / "model" / "voicecommand.json"), metrics["rejection"]
+    saved, then = read_json([directory / "model"], "voicecommand.json"), metrics["rejection"]
     if then and saved.get("threshold_set_on") and saved["threshold"] != then["threshold"]:
         now = f"{format_threshold(saved['threshold'])} ({setting_in_words(saved['threshold_set_on'])})"
         lines.append(f"its threshold was moved after training and is now {now}")

@@ -20,7 +20,7 @@ from voicecommand import files
 from voicecommand.errors import InputError, LostRank, RunError, Stopped, StorageError
 from voicecommand.run import checkpoints, inputs, processes, ranks, signals
 from voicecommand.run.exits import is_storage_error, say_storage_error
-from voicecommand.run.logs import early_records
+from voicecommand.run.logs import VisibleFormatter, early_records
 
 logger = logging.getLogger(__name__)
 # What a run writes before it has any work to lose.
@@ -331,7 +331,7 @@ class Run:
 
     def _log_file(self) -> logging.Handler:
         handler = _LogFile(self.directory / "log.txt", encoding="utf-8")
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+        handler.setFormatter(VisibleFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
         for record in early_records.buffer:
             handler.handle(record)
         early_records.buffer.clear()

@@ -9,14 +9,21 @@ import gc
 import io
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from voicecommand.errors import InputError, RunError, Stopped, StorageError
+from voicecommand.files import visible
 from voicecommand.run import processes, ranks, signals
 
 OF_SAFETENSORS = ("No space left", "File too large", "Read-only", "Permission denied", "quota")
 OF_TORCH = ("PytorchStreamWriter", "unexpected pos", "iostream error", "Parent directory")  # of torch.save
 STORAGE_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.EACCES, errno.EPERM}
+MAX_LINE = 4_000
+
+
+def shorten(line: str) -> str:
+    """A line of at most MAX_LINE characters, for errors that quote what is in a file."""
+    return line if len(line) <= MAX_LINE else f"{line[: MAX_LINE - 3]}..."
 
 
 def fail(error: BaseException, code: int) -> int:
@@ -34,14 +41,40 @@ def fail(error: BaseException, code: int) -> int:
     for bar in list(getattr(bars.tqdm, "_instances", ())) if bars else ():
         bar.close()  # otherwise the line would begin where the bar ends
     with contextlib.suppress(OSError):  # the terminal may be gone
-        sys.stderr.write(f"{processes.name_rank()}error: {' '.join(str(error).split())}\n")
+        sys.stderr.write(f"{processes.name_rank()}error: {shorten(visible(' '.join(str(error).split())))}\n")
     return code
+
+
+class _VisibleOutput(io.TextIOWrapper):
+    """Standard output, to which results are printed with labels and texts from anywhere; see `files.visible`."""
+
+    def write(self, text: str) -> int:
+        return super().write(visible(text))
+
+
+@contextlib.contextmanager
+def _visible_output() -> Iterator[None]:
+    """Within the block, standard output gets visible characters only, by their numbers if its encoding lacks them."""
+    before = sys.stdout
+    if not isinstance(before, io.TextIOWrapper):
+        yield
+        return
+    before.flush()
+    output = _VisibleOutput(
+        before.buffer, before.encoding, errors="backslashreplace", line_buffering=before.line_buffering
+    )
+    sys.stdout = output
+    try:
+        yield
+        output.flush()
+    finally:
+        sys.stdout = before
+        with contextlib.suppress(BrokenPipeError):
+            output.detach()  # otherwise it would close the file
 
 
 def answer_exit_code(main: Callable[[], None]) -> int:
     """Call `main` and return the exit code; an error that a user can cause is printed as one line, a bug is raised."""
-    if isinstance(sys.stdout, io.TextIOWrapper):  # a character that the terminal lacks is shown by its number
-        sys.stdout.reconfigure(errors="backslashreplace")
     atexit.register(gc.freeze)  # else Python looks for garbage among all objects once more: a second of computing
     with signals.handled(signals.ignore):  # while the error is printed
         return _answer(main)
@@ -49,9 +82,8 @@ def answer_exit_code(main: Callable[[], None]) -> int:
 
 def _answer(main: Callable[[], None]) -> int:
     try:
-        with signals.handled(signals.interrupt):
+        with signals.handled(signals.interrupt), _visible_output():
             main()
-            sys.stdout.flush()
         ranks.leave()
     except RunError as error:
         return fail(error, error.exit_code)
@@ -60,6 +92,9 @@ def _answer(main: Callable[[], None]) -> int:
     except KeyboardInterrupt:
         return fail(Stopped("stopped by a signal"), Stopped.exit_code)
     except Exception as error:
+        if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+            name = str(error.filename)
+            return fail(InputError(f"{name}: {error.strerror} ({len(name):,} characters); give a shorter one"), 2)
         if not is_storage_error(error):
             ranks.await_verdict()
             ranks.leave(1, error)

@@ -8,9 +8,17 @@ import logging.handlers
 import os
 import sys
 
+from voicecommand import files
 from voicecommand.run import processes
 
 early_records = logging.handlers.MemoryHandler(10_000, flushLevel=logging.CRITICAL + 1, flushOnClose=False)
+
+
+class VisibleFormatter(logging.Formatter):
+    """Lines that may hold texts and names from anywhere; see `files.visible`."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return files.visible(super().format(record))
 
 
 class _Terminal(logging.StreamHandler):
@@ -29,7 +37,7 @@ def set_up_logging() -> None:
         root.removeHandler(handler)
     terminal = _Terminal(sys.stderr)
     terminal.setLevel(logging.INFO if processes.RANK == 0 else logging.ERROR)
-    terminal.setFormatter(logging.Formatter("%(message)s"))
+    terminal.setFormatter(VisibleFormatter("%(message)s"))
     for handler in (terminal, early_records):
         handler.set_name("voicecommand")
         root.addHandler(handler)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -58,10 +59,7 @@ def find_places(run: Path, kind: str, data: str | None, split: str, file: str) -
 
 def write_evaluation_record(directory: Path, run_directory: Path, data: dict[str, Any], command: list[str]) -> None:
     """Write run.json of an evaluation: the run's own, with the data and the command of the evaluation."""
-    try:
-        record = files.read_json(run_directory / "run.json")
-    except (OSError, ValueError):
-        record = {}
+    record = read_json([run_directory], "run.json") or {}
     record |= {"command": command, "data": data}
     files.write_json(directory / "run.json", record)
 
@@ -70,7 +68,7 @@ def read_data(run: Path) -> tuple[dict[str, Any], tuple[str, ...]]:
     """The data in run.json, {} if it names no splits, and the columns that the task read of it.
 
     Raises:
-        InputError: run.json is not valid JSON.
+        InputError: run.json is not valid JSON, or not of the types that a run writes.
     """
     record = read_json([run], "run.json") or {}
     data: dict[str, Any] = record.get("data") or {}
@@ -100,25 +98,103 @@ class Objective(NamedTuple):
 
 def read_objective(directory: Path) -> Objective:
     """The task's objective on validation, or macro F1 for a run made before November 2026."""
-    metrics = files.read_json(directory / "metrics.json")
-    objective = metrics.get("objective", {"metric": "macro_f1", "split": "validation"})
-    metric, split = objective["metric"], objective["split"]
-    figure = metrics["splits"][split][metric]
-    value = float(figure["value"] if isinstance(figure, dict) else figure)
-    return Objective(value, metric, split, objective.get("greater_is_better", True))
+    with reading(directory):
+        metrics = read_json([directory], "metrics.json")
+        objective = metrics.get("objective", {"metric": "macro_f1", "split": "validation"})
+        metric, split = objective["metric"], objective["split"]
+        figure = metrics["splits"][split][metric]
+        value = float(figure["value"] if isinstance(figure, dict) else figure)
+        return Objective(value, metric, split, objective.get("greater_is_better", True))
 
 
 def read_json(places: Sequence[Path], name: str) -> Any:
     """The content of the first file `name` in `places`; None if there is none.
 
     Raises:
-        InputError: it is not valid JSON.
+        InputError: it is not valid JSON, or not of the types that a run writes.
     """
     for place in places:
         path = place / name
         if path.exists():
             try:
-                return files.read_json(path)
-            except ValueError as error:
+                content = files.read_json(path)
+            except (ValueError, RecursionError) as error:
                 raise InputError(f"{path}: not valid JSON ({error}); write the run's files again") from error
+            _check(path, content)
+            return content
     return None
+
+
+_NUMBER = (int, float)
+_OF_SPLIT = {"rows": int, "sha256": str, "truncated": int, "trained_on": int, "unknown": dict}
+# The types of what is read of run.json; null, or nothing, stands for what is not known.
+_SECTIONS: dict[str, dict[str, Any]] = {
+    "model": {
+        **dict.fromkeys(("name", "checkpoint", "revision", "licence", "teacher", "tuning", "augment"), str),
+        **dict.fromkeys(("parameters", "trainable_parameters", "size_bytes"), _NUMBER),
+    },
+    "training": {
+        **dict.fromkeys(("samples_per_second", "startup_seconds", "train_seconds", "total_seconds"), _NUMBER),
+        **dict.fromkeys(("peak_memory_mb", "peak_gpu_memory_mb", "steps", "epochs", "best_step"), _NUMBER),
+    },
+    "data": {"name": str, "columns": list, "fingerprint": str, "splits": dict},
+    "hardware": {},
+    "versions": {},
+    "git": {"commit": str, "dirty": bool},
+}
+_TOP = {"task": str, "command": list, "working_directory": str, "example": str}
+
+
+def _check(path: Path, content: Any) -> None:
+    """Check the types of run.json, history.json or metrics.json, which may come from anywhere."""
+    expected = {"run.json": dict, "metrics.json": dict, "history.json": list}.get(path.name)
+    if expected is None:
+        return
+    problem = "" if isinstance(content, expected) else f"is no {'object' if expected is dict else 'list'}"
+    if not problem and path.name == "history.json":
+        problem = "" if all(isinstance(line, dict) for line in content) else "is no list of objects"
+    if not problem and path.name == "run.json":
+        problem = _find_problem(content)
+    if problem:
+        raise InputError(f"{path}: {problem}, so no run of ours wrote it; copy it again, or train the run again")
+
+
+def _find_problem(record: dict[str, Any]) -> str:
+    sections = {name: record.get(name) or {} for name in _SECTIONS}
+    for name, section in sections.items():
+        if not isinstance(section, dict):
+            return f"{name} is no object"
+    for where, content, types in (("", record, _TOP), *((f"{n}.", sections[n], _SECTIONS[n]) for n in sections)):
+        for key, kind in types.items():
+            if content.get(key) is not None and not isinstance(content[key], kind):
+                return f"{where}{key} is of another type"
+    if not all(isinstance(name, str) for name in sections["data"].get("columns") or ()):
+        return "data.columns is no list of names"
+    for split, described in (sections["data"].get("splits") or {}).items():
+        if not isinstance(described, dict) or not {"rows", "sha256"} <= described.keys():
+            return f"data.splits.{split} lacks rows and sha256"
+        for key, kind in _OF_SPLIT.items():
+            if described.get(key) is not None and not isinstance(described[key], kind):
+                return f"data.splits.{split}.{key} is of another type"
+        if described["rows"] is None or described["sha256"] is None:
+            return f"data.splits.{split} lacks rows and sha256"
+        unknown = described.get("unknown") or {}
+        if unknown and not (
+            isinstance(unknown.get("count"), int) and isinstance(unknown.get("of"), int) and "unit" in unknown
+        ):
+            return f"data.splits.{split}.unknown is not complete"
+    return ""
+
+
+@contextlib.contextmanager
+def reading(run: Path) -> Iterator[None]:
+    """A block that only reads the records of a run and formats them: what they lack is bad input.
+
+    Raises:
+        InputError: a record lacks something, or has it in another type.
+    """
+    try:
+        yield
+    except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError) as error:
+        what = f"lacks {error}" if isinstance(error, KeyError) else f"{type(error).__name__}: {error}"
+        raise InputError(f"{run}: its records are not as a run writes them ({what}); train it again") from error

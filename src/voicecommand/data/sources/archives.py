@@ -22,12 +22,15 @@ from typing import IO, cast
 from urllib.parse import urlparse
 
 from voicecommand import files
-from voicecommand.errors import InputError
+from voicecommand.errors import InputError, StorageError
 
 logger = logging.getLogger(__name__)
 MAX_MEMBER = 64 << 20  # bytes; the longest file of Speech Commands, a minute and a half of noise, has 3 MB
 MAX_TOTAL = 16 << 30
 MAX_MEMBERS = 500_000
+MAX_PATH = 1_024  # bytes of a member's name
+MAX_GROWTH = 100  # times the archive's size; recordings grow to less than twice theirs
+SMALL = 64 << 20  # bytes that any archive may grow to
 BLOCK = 1 << 20
 MARKER = ".complete.json"
 
@@ -123,12 +126,28 @@ class _Hashed:
     """A file that is hashed while it is read."""
 
     def __init__(self, file: IO[bytes], count: Callable[[int], object]) -> None:
-        self.file, self.count, self.digest = file, count, hashlib.sha256()
+        self.file, self.count, self.digest, self.size = file, count, hashlib.sha256(), 0
 
     def read(self, size: int = -1) -> bytes:
         block = self.file.read(size)
         self.digest.update(block)
+        self.size += len(block)
         self.count(len(block))
+        return block
+
+
+class _Bounded:
+    """What an archive holds, members and their headers, refused where it grows without bounds."""
+
+    def __init__(self, file: IO[bytes], archive: Path, packed: _Hashed) -> None:
+        self.file, self.archive, self.packed, self.size = file, archive, packed, 0
+
+    def read(self, size: int = -1) -> bytes:
+        block = self.file.read(size)
+        self.size += len(block)
+        if self.size > SMALL and self.size > MAX_GROWTH * self.packed.size:
+            reason = f"grows to more than {MAX_GROWTH} times its size"
+            raise InputError(f"{self.archive}: {reason}; nothing of the archive is kept")
         return block
 
 
@@ -146,7 +165,8 @@ def _extract(archive: Path, target: Path) -> tuple[str, int]:
         hashed = _Hashed(file, bar.update)
         stream = cast(IO[bytes], hashed)  # only its `read` is called
         # tarfile's own gzip does not compare checksums, and takes a damaged header for the end
-        plain = cast(IO[bytes], gzip.GzipFile(fileobj=stream)) if packed else stream
+        unpacked = cast(IO[bytes], gzip.GzipFile(fileobj=stream)) if packed else stream
+        plain = cast(IO[bytes], _Bounded(unpacked, archive, hashed))
         try:
             with tarfile.open(fileobj=plain, mode="r|") as members:
                 for member in members:
@@ -171,7 +191,10 @@ def _extract(archive: Path, target: Path) -> tuple[str, int]:
             if error.errno in (errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG):
                 reason = f"a member is there twice, or its name is not possible ({error.strerror})"
                 raise InputError(f"{archive}: {reason}; nothing of it is kept") from None
-            raise  # the disk is the cause
+            raise StorageError(
+                f"{target.parent}: {error.strerror}, while {archive} was extracted; nothing of it is kept; free the "
+                "disk, or name another cache by HF_HOME=DIR"
+            ) from error
         while stream.read(BLOCK):  # the sha256 includes the bytes after the tar's end
             pass
         return hashed.digest.hexdigest(), count
@@ -187,8 +210,10 @@ def _check_member(archive: Path, member: tarfile.TarInfo, count: int, total: int
         problem = "a path that leaves the archive's folder"
     elif parts[-1] == MARKER or not member.name.isprintable() or any("\udc80" <= c <= "\udcff" for c in member.name):
         problem = "a name that is refused"
+    elif len(member.name.encode("utf-8", "surrogateescape")) > MAX_PATH:
+        problem = f"a name of more than {MAX_PATH:,} bytes"
     elif member.size > MAX_MEMBER or total > MAX_TOTAL or count > MAX_MEMBERS:
         problem = "too large, or too many members, for such an archive"
     if problem:
-        raise InputError(f"{archive}: member {member.name!a}: {problem}; nothing of the archive is kept")
+        raise InputError(f"{archive}: member {member.name[:200]!a}: {problem}; nothing of the archive is kept")
     return "/".join(parts)

@@ -14,13 +14,14 @@ import re
 from dataclasses import dataclass
 
 from voicecommand.data.sources.encoding import edit, read_text
-from voicecommand.data.table import SHOWN, Table, quote
+from voicecommand.data.table import SHOWN, Table, check_width, find_doubled, quote
 from voicecommand.errors import InputError
 
 logger = logging.getLogger(__name__)
 DELIMITERS = {",": "','", ";": "';'", "\t": "a tab", "|": "'|'"}
 # Lines whose number of cells must agree for another separator than the usual one to be believed.
 LINES_TO_AGREE = 20
+LINE_SEARCHED = 10_000  # characters of a line in which the quote that opens a cell is looked for
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,10 @@ def read_delimited(file: str, usual: str) -> Table:
     try:
         form, records = _parse(file, lines, start, form)
     except _QuoteError as error:
+        _, first, last, reason = error.args
+        if "field limit" in reason and first == last:
+            limit = f"{csv.field_size_limit():,}"
+            raise InputError(f"{file}:{first}: a cell of more than {limit} characters: shorten it") from None
         first, script, problem = _explain(lines, *error.args)
         remedy = f"remove it ({edit(file, encoding, script)}), or double each quote within the cell and close it"
         raise InputError(f"{file}:{first}: a quote opens a cell {problem}: {remedy}") from None
@@ -172,6 +177,8 @@ def _explain(lines: list[str], form: _Format, first: int, last: int, reason: str
     """(line, script of sed that removes the wrong quote, what the quote does)."""
     line, delimiter = lines[first - 1], re.escape(form.delimiter)
     before = f"(?:^|{delimiter}{' *' if form.skips_blank else ''})"
+    if len(line) > LINE_SEARCHED:
+        line = ""
     # without the cells that end in this line, the first quote at the start of a cell is the one that stays open
     closed = re.compile(rf'{before}"(?:[^"]|"")*"(?={delimiter}|[\r\n]|$)')
     opening = re.search(f'{before}"', closed.sub(lambda match: " " * len(match[0]), line))
@@ -180,7 +187,9 @@ def _explain(lines: list[str], form: _Format, first: int, last: int, reason: str
     if not reason:
         lines_after = f"lines {first + 1} to {last}, which look like rows"
         problem = f"that swallows {lines_after if last > first + 1 else f'line {last}, which looks like a row'}"
-    elif "end of data" in reason or "field limit" in reason:
+    elif "field limit" in reason:
+        problem = f"of more than {csv.field_size_limit():,} characters, or never closes"
+    elif "end of data" in reason:
         problem = "and never closes"
     else:
         problem = f"that goes on after its closing quote{f' in line {last}' if last > first else ''} ({reason})"
@@ -220,7 +229,7 @@ def _to_table(file: str, form: _Format, records: list[_Record]) -> Table:
 def _check_header(file: str, row: int, cells: list[str]) -> list[str]:
     """The names of the columns; those without one are called by their place."""
     names = [cell.strip() or f"(column {place})" for place, cell in enumerate(cells, start=1)]
-    doubled = sorted({name for name in names if names.count(name) > 1})
-    if doubled:
+    check_width(f"{file}:{row}", len(names))
+    if doubled := find_doubled(names):
         raise InputError(f"{file}:{row}: the header names {quote(doubled)} twice")
     return names

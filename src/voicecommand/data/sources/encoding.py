@@ -16,6 +16,7 @@ MARKS = {
     codecs.BOM_UTF16_LE: "utf-16-le",
     codecs.BOM_UTF16_BE: "utf-16-be",
 }
+MAX_BYTES = 1 << 30
 
 
 def read_text(file: str) -> tuple[str, str]:
@@ -23,8 +24,12 @@ def read_text(file: str) -> tuple[str, str]:
 
     Raises:
         OSError: it can't be read.
-        InputError: it is empty, or not text in one of the encodings; the line and a command that converts it are named.
+        InputError: it is too large, empty, or not text in one of the encodings; the line and a command that
+            converts it are named.
     """
+    size = Path(file).stat().st_size
+    if size > MAX_BYTES:
+        raise InputError(f"{file}: {size:,} bytes, and a file of text may have {MAX_BYTES:,}; train on a part of it")
     data = Path(file).read_bytes()
     mark = next((mark for mark in MARKS if data.startswith(mark)), b"")
     encoding, body = MARKS.get(mark, "utf-8"), data.removeprefix(mark)

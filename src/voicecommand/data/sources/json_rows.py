@@ -8,7 +8,7 @@ from typing import Any
 
 from voicecommand.columns import OUT_OF_SCOPE, find_splits, split_of
 from voicecommand.data.sources.encoding import read_text
-from voicecommand.data.table import Table, quote
+from voicecommand.data.table import Table, check_width, find_doubled, quote
 from voicecommand.errors import InputError
 
 logger = logging.getLogger(__name__)
@@ -29,12 +29,13 @@ def read_lines(file: str) -> Table:
         except _TwiceError as error:
             table.bad.append(f"{file}:{row}: the field {error.args[0]!r} is there twice")
         except (ValueError, RecursionError) as error:
-            reason = f"{error.msg}, column {error.colno}" if isinstance(error, json.JSONDecodeError) else str(error)
+            reason = f"{error.msg}, column {error.colno}" if isinstance(error, json.JSONDecodeError) else _reason(error)
             table.bad.append(f"{file}:{row}: {f'not JSON ({reason})' if line.strip() else 'a blank line'}")
         else:
             if isinstance(cells, dict):
                 table.rows.append((row, cells))
                 names.update(dict.fromkeys(cells))
+                check_width(f"{file}:{row}", len(names))
             else:
                 table.bad.append(f"{file}:{row}: not a JSON object; one object a line is needed")
     table.names = list(names)
@@ -62,7 +63,7 @@ def read_splits(file: str) -> dict[str, Table]:
             return {"train": read_lines(file)}
         raise InputError(f"{file}:{error.lineno}: not JSON ({error.msg}, column {error.colno})") from None
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{file}: not JSON that can be read ({error})") from None
+        raise InputError(f"{file}: not JSON that can be read ({_reason(error)})") from None
     if isinstance(content, list):
         return {"train": _to_table(file, content)}
     fields = content if isinstance(content, dict) else {}
@@ -93,12 +94,17 @@ def _to_table(source: str, rows: list[Any]) -> Table:
         if isinstance(cells, dict):
             table.rows.append((row, cells))
             names.update(dict.fromkeys(cells))
+            check_width(f"{source}:{row}", len(names))
         else:
             table.bad.append(f"{source}:{row}: neither an object nor a pair [text, label]")
     table.names = list(names)
     if not table.rows:
         raise InputError(table.bad[0] if table.bad else f"{source}: no rows")
     return table
+
+
+def _reason(error: Exception) -> str:
+    return "nested too deep" if isinstance(error, RecursionError) else str(error)
 
 
 class _TwiceError(Exception):
@@ -108,6 +114,5 @@ class _TwiceError(Exception):
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     cells = dict(pairs)
     if len(cells) < len(pairs):
-        names = [name for name, _ in pairs]
-        raise _TwiceError(next(name for name in names if names.count(name) > 1))
+        raise _TwiceError(find_doubled(name for name, _ in pairs)[0])
     return cells

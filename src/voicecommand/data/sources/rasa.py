@@ -11,32 +11,14 @@ import yaml
 from voicecommand.data.sources.encoding import read_text
 from voicecommand.data.table import Table, quote
 from voicecommand.errors import InputError
+from voicecommand.files import PlainYaml
 
 logger = logging.getLogger(__name__)
 # Kinds of items that hold no examples of intents.
 OTHERS = ("synonym", "regex", "lookup")
-# The deepest node that is read is the text of an example in a list: 7. Deeper ones belong to other sections.
-MAX_DEPTH = 32
 # [text](entity), [text](entity:value), [text]{"entity": ...}, [text][{"entity": ...}, ...], as Rasa's own parser.
 # No part can match an opening bracket, so that a text of many brackets is read in one pass.
 ENTITY = re.compile(r"\[(?P<text>[^\[\]]+)\](?:\([^()\[\]]+\)|\{[^{}]+\}|\[\{[^\[\]]*\}\])")
-
-
-class _Loader(yaml.SafeLoader):
-    """Composes nodes only, of bounded depth and without aliases, which could expand without bounds."""
-
-    depth = 0
-
-    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        mark = self.peek_event().start_mark
-        if self.check_event(yaml.AliasEvent):
-            raise yaml.MarkedYAMLError(problem="an alias (*name), which is not read: write it out", problem_mark=mark)
-        self.depth += 1
-        if self.depth > MAX_DEPTH:
-            raise yaml.MarkedYAMLError(problem=f"nested deeper than {MAX_DEPTH} levels", problem_mark=mark)
-        node = super().compose_node(parent, index)
-        self.depth -= 1
-        return node
 
 
 def read_nlu(file: str) -> Table:
@@ -49,7 +31,7 @@ def read_nlu(file: str) -> Table:
         InputError: it is not YAML, or has no section `nlu`.
     """
     try:
-        root = yaml.compose(read_text(file)[0], Loader=_Loader)
+        root = yaml.compose(read_text(file)[0], Loader=PlainYaml)
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise InputError(f"{file}:{line}: not YAML that can be read: {error.problem}") from None

@@ -1,0 +1,247 @@
+"""Mutated files through our own readers: nothing but success or InputError, in bounded time and memory.
+
+    python benchmarks/fuzz.py --seconds 600                      (each target)
+    python benchmarks/fuzz.py --seconds 60 --target csv --seed 7
+
+Valid files are mutated: bytes flipped, cut, doubled, moved, and joined with words of the format. The same seed gives
+the same inputs. A find is anything else than success or InputError (a crash), more than 2 CPU-seconds, or more than 512
+MB above the process at rest; its bytes are printed in base64, to become a case of tests/benchmarks/test_fuzz.py.
+"""
+
+# ruff: noqa: E501  (one case a line)
+
+from __future__ import annotations
+
+import argparse
+import base64
+import io
+import json
+import logging
+import random
+import resource
+import sys
+import tempfile
+import time
+import wave
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from voicecommand.config import overrides
+from voicecommand.data.sources import file as file_source
+from voicecommand.data.table import to_columns
+from voicecommand.errors import InputError
+from voicecommand.run import records
+
+SECONDS, MEGABYTES = 2.0, 512
+ROWS = [(f"turn the {thing} {word}", word) for thing in ("light", "fan", "día") for word in ("on", "off")]
+
+
+@dataclass
+class Found:
+    """The result of one target."""
+
+    target: str
+    inputs: int = 0
+    accepted: int = 0
+    crashes: list[tuple[str, bytes]] = field(default_factory=list)
+    slow: list[tuple[str, bytes]] = field(default_factory=list)
+
+
+def _table(path: Path) -> None:
+    to_columns(file_source.read_table(str(path)), ("text", "label"), {}, split="train", prefix="a")
+
+
+def _sound(path: Path) -> None:
+    from voicecommand.audio.decode import read_audio
+
+    read_audio(str(path), name=path.name)
+
+
+def _settings(path: Path) -> None:
+    overrides.check_saved_config(path.parent)
+
+
+def _record(path: Path) -> None:
+    records.read_data(path.parent)
+    records.write_evaluation_record(path.parent / "evaluation", path.parent, {"name": "a"}, ["python"])
+
+
+def _csv() -> list[bytes]:
+    plain = "text,label\n" + "".join(f"{text},{label}\n" for text, label in ROWS)
+    quoted = "text;label\n" + "".join(f'"{text}; ""so""";{label}\n' for text, label in ROWS)
+    return [plain.encode(), quoted.encode(), plain.replace(",", "\t").encode(), plain.encode("utf-16"),
+            b"\xef\xbb\xbfsep=;\n" + quoted.encode()]  # fmt: skip
+
+
+def _jsonl() -> list[bytes]:
+    objects = [json.dumps({"text": text, "label": label, "id": i}) for i, (text, label) in enumerate(ROWS)]
+    return ["\n".join(objects).encode(), f"[{', '.join(objects)}]".encode()]
+
+
+def _parquet() -> list[bytes]:
+    import pyarrow as pa
+    import pyarrow.parquet
+
+    found = []
+    for compression in ("none", "snappy"):
+        out = io.BytesIO()
+        table = pa.table(
+            {"text": [text for text, _ in ROWS], "label": [label for _, label in ROWS], "n": [1] * len(ROWS)}
+        )
+        pyarrow.parquet.write_table(table, out, compression=compression)
+        found.append(out.getvalue())
+    return found
+
+
+def _wav() -> list[bytes]:
+    found = []
+    for rate, channels in ((16_000, 1), (8_000, 2)):
+        out = io.BytesIO()
+        with wave.open(out, "wb") as opened:
+            opened.setparams((channels, 2, rate, 0, "NONE", ""))
+            opened.writeframes(bytes(range(256)) * 8)
+        found.append(out.getvalue())
+    return found
+
+
+def _flac() -> list[bytes]:
+    import numpy as np
+    import soundfile
+
+    found = []
+    for form, kind in (("FLAC", "PCM_16"), ("OGG", "VORBIS"), ("AIFF", "PCM_16")):
+        out = io.BytesIO()
+        soundfile.write(out, np.sin(np.arange(4000) / 9).astype(np.float32), 16_000, format=form, subtype=kind)
+        found.append(out.getvalue())
+    return found
+
+
+RASA = b"version: '3.1'\nnlu:\n- intent: on\n  examples: |\n    - turn [it](thing) on\n- intent: off\n  examples:\n  - text: off\n"
+CONFIG = b"choices: {data: file, model: tfidf_svm}\ndata:\n  _target_: voicecommand.data.sources.file.load_files\n  path: a.csv\nseed: 1\n"
+RECORD = json.dumps(
+    {
+        "task": "text_classification", "command": ["python"], "example": "on", "working_directory": "/tmp",
+        "model": {"name": "tfidf_svm", "checkpoint": None, "revision": None, "parameters": 10},
+        "data": {"name": "a", "columns": ["text", "label"], "splits": {"train": {"rows": 1, "sha256": "0"}}},
+    }
+).encode()  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Target:
+    """An entry point: the name of its file, valid contents, and words that its format gives a meaning."""
+
+    name: str
+    seeds: Callable[[], list[bytes]]
+    read: Callable[[Path], None]
+    words: Sequence[bytes]
+
+
+TARGETS = {
+    "csv": Target("a.csv", _csv, _table, (b'"', b",", b";", b"\n", b"\r", b"text", b'""', b"\0", b"\t", b"sep=,\n")),
+    "jsonl": Target("a.jsonl", _jsonl, _table, (b"{", b"}", b"[", b'"', b"\\ud800", b"1e999", b"null", b"\n", b"NaN", b":")),
+    "json": Target("a.json", _jsonl, _table, (b"{", b"}", b"[", b'"train":', b"\\u0000", b"9" * 5000, b"null", b",")),
+    "parquet": Target("a.parquet", _parquet, _table, (b"PAR1", b"\xff\xff\xff\x7f", b"\0" * 8, b"\x80" * 4)),
+    "rasa": Target("a.yml", lambda: [RASA], _table, (b"&a ", b"*a", b"!!python/name:os.system ", b"- ", b"|", b": ", b"\t", b"[", b"{")),
+    "wav": Target("a.wav", _wav, _sound, (b"RIFF", b"data", b"fmt ", b"\xff\xff\xff\xff", b"\0\0\0\0", b"\x03\0")),
+    "sound": Target("a.flac", _flac, _sound, (b"fLaC", b"OggS", b"FORM", b"\xff" * 4, b"\0" * 4)),
+    "config": Target("config.yaml", lambda: [CONFIG], _settings, (b"_target_: os.system", b"&a ", b"*a", b"!!int 0x", b"1:1:1", b"${", b"{", b"[")),
+    "record": Target("run.json", lambda: [RECORD], _record, (b"{}", b"[]", b"null", b"1e999", b'"', b"-1", b"true")),
+}  # fmt: skip
+
+
+def mutate(seed: bytes, words: Sequence[bytes], draw: random.Random) -> bytes:
+    """The content with 1 to 8 changes."""
+    data = bytearray(seed)
+    for _ in range(draw.randint(1, 8)):
+        at = draw.randint(0, len(data))
+        end = min(len(data), at + draw.choice((1, 2, 4, 16, 256)))
+        kind = draw.randrange(7)
+        if kind == 0 and data:
+            data[at % len(data)] ^= 1 << draw.randrange(8)
+        elif kind == 1:
+            del data[at:end]
+        elif kind == 2:
+            data[at:at] = data[at:end] * draw.choice((1, 2, 50))
+        elif kind == 3:
+            data[at:at] = draw.choice(words) * draw.choice((1, 1, 1, 3, 500))
+        elif kind == 4:
+            data[at:end] = draw.randbytes(end - at)
+        elif kind == 5:
+            data[at:end] = draw.choice(words)
+        elif draw.random() < 0.1:
+            del data[at:]
+    return bytes(data)
+
+
+def run(target: Target, path: Path, content: bytes) -> tuple[str, bool]:
+    """(what is wrong with how the content is read, "" for nothing; whether it is accepted)."""
+    path.write_bytes(content)
+    before, began, accepted = _resident(), time.process_time(), False
+    try:
+        target.read(path)
+        accepted = True
+    except InputError as error:
+        if "\n" in str(error):
+            return "an error of several lines", False
+    except Exception as error:
+        return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}", False
+    seconds, grown = time.process_time() - began, _resident() - before
+    if seconds > SECONDS or grown > MEGABYTES:
+        return f"slow: {seconds:.1f} s, {grown:.0f} MB", accepted
+    return "", accepted
+
+
+def _resident() -> float:
+    """The highest resident memory of this process so far, in MB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def fuzz(name: str, seconds: float, seed: int, folder: Path) -> Found:
+    """Mutated inputs of one target until the time is over; the valid ones come first and must be accepted."""
+    target, draw, found = TARGETS[name], random.Random(f"{name} {seed}"), Found(name)
+    seeds, path, end = target.seeds(), folder / target.name, time.monotonic() + seconds
+    run(target, path, seeds[0])  # what is imported on first use is not of the input
+    while time.monotonic() < end:
+        content = seeds[found.inputs] if found.inputs < len(seeds) else mutate(draw.choice(seeds), target.words, draw)
+        problem, accepted = run(target, path, content)
+        found.inputs += 1
+        found.accepted += accepted
+        if problem:
+            (found.slow if problem.startswith("slow") else found.crashes).append((problem, content))
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=60.0, help="for each target")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--target", choices=TARGETS, action="append", help="all without it")
+    parser.add_argument("--output", type=Path, help="a JSON file of the result")
+    options = parser.parse_args()
+    logging.disable(logging.WARNING)
+    results = []
+    for name in options.target or TARGETS:
+        with tempfile.TemporaryDirectory() as folder:
+            found = fuzz(name, options.seconds, options.seed, Path(folder))
+        counts = {
+            "inputs": found.inputs,
+            "accepted": found.accepted,
+            "crashes": len(found.crashes),
+            "slow": len(found.slow),
+        }
+        results.append({"target": name, "seed": options.seed, "seconds": options.seconds, **counts})
+        print(
+            f"{name:<8} {found.inputs:>8,} inputs, {found.accepted:,} accepted, {len(found.crashes)} crashes, {len(found.slow)} slow",
+            flush=True,
+        )
+        for problem in dict((*found.crashes, *found.slow)).items():
+            print(f"  {problem[0]}\n  {base64.b64encode(problem[1]).decode()[:2000]}", flush=True)
+    if options.output:
+        options.output.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+    sys.exit(any(result["crashes"] or result["slow"] for result in results))
+
+
+if __name__ == "__main__":
+    main()
