@@ -490,3 +490,57 @@ def test_bad_input_that_all_ranks_see_is_said_by_one(
     assert capfd.readouterr().err == ""
     assert exits.fail(StorageError("full"), 4) == 4
     assert capfd.readouterr().err == "rank 1: error: full\n"
+
+
+def clean_tables() -> dict[str, tuple[str, bytes]]:
+    """Name -> (file, content) of tables that are unusual, and have nothing wrong."""
+    places = (
+        "hall",
+        "kitchen",
+        "Küche",
+        "寝室",
+        "salle à manger",
+        "oficina",
+        "🏠 home",
+        "garage 2",
+        "l'entrée",
+        "bath",
+    )
+    rows = [(f"{verb} {place}", verb) for verb in ("open", "close") for place in places]
+    plain = "text,label\n" + "".join(f"{text},{label}\n" for text, label in rows)
+    quoted = "text,label\n" + "".join(f'"{text}, ""now""","{label}"\n' for text, label in rows)
+    lines = "text,label\n" + "".join(f'"{text}\nplease",{label}\n' for text, label in rows)
+    numbers = plain.replace(",open\n", ",007\n").replace(",close\n", ",10\n")
+    longer = "text,label\n" + "".join(f"{text} {'and so on ' * 15}{text},{label}\n" for text, label in rows)
+    objects = "".join(json.dumps({"text": text, "label": label}, ensure_ascii=False) + "\n" for text, label in rows)
+    return {
+        "plain": ("a.csv", plain.encode()),
+        "windows lines": ("a.csv", plain.replace("\n", "\r\n").encode()),
+        "byte order mark": ("a.csv", plain.encode("utf-8-sig")),
+        "utf-16": ("a.csv", plain.encode("utf-16")),
+        "no last line end": ("a.csv", plain.rstrip().encode()),
+        "semicolons": ("a.csv", plain.replace(",", ";").encode()),
+        "tabs": ("a.tsv", plain.replace(",", "\t").encode()),
+        "quoted commas and quotes": ("a.csv", quoted.encode()),
+        "lines in cells": ("a.csv", lines.encode()),
+        "numbers as labels": ("a.csv", numbers.encode()),
+        "long texts": ("a.csv", longer.encode()),
+        "another column": ("a.csv", plain.replace("\n", ",x\n").replace("label,x", "label,note").encode()),
+        "json lines": ("a.jsonl", objects.encode()),
+        "labels of several words": ("a.csv", plain.replace(",open\n", ",Open the door.\n").encode()),
+    }
+
+
+@pytest.mark.parametrize("name", clean_tables())
+def test_clean_tables_of_every_kind_raise_no_alarm(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    file, content = clean_tables()[name]
+    (tmp_path / file).write_bytes(content)
+    assert run_recipe("audit", "data=file", f"data.path={file}") == 0
+    output = capfd.readouterr()
+    assert "0 errors, 0 warnings" in output.out + output.err, output.out + output.err
+    labels = {"numbers as labels": ("007", "10"), "labels of several words": ("Open the door.", "close")}
+    for label in labels.get(name, ("open", "close")):
+        assert f"\n{label} " in output.out or f"\n{label}\t" in output.out, output.out
