@@ -86,8 +86,10 @@ def train(config, run, rule):
     name = identity.data_name(config.choices.data, config.data)
     data = fingerprint.describe_data(name, dataset, truncated, task.columns.known)
 
-    content = fingerprint.describe_rows(dataset, data["columns"])
-    began_with = inputs.describe(identity.settings(config), content, hash_base(task))
+    began_with = {}
+    if program.is_main_process():
+        content, base = fingerprint.describe_rows(dataset, data["columns"]), hash_base(task, augmentation)
+        began_with = inputs.describe(identity.settings(config), content, data["fingerprint"], base)
 
     with run.open(objects.to_yaml(config), began_with):
         settings = {"run": run, "tuning": tuning, "augmentation": augmentation, "seed": config.seed}
@@ -106,7 +108,7 @@ def train(config, run, rule):
             metrics = evaluate(evaluators, answers, rule=rule, held_out=trained.held_out)
             metrics["advice"] = advise_on_labels(metrics, encoded["train"].references.get("label", []))
             metrics["advice"] += length.advise_on_length(trained.history, final, rows["validation"])
-            metrics["advice"] += finite.advise_on_chance(trained.history, encoded["train"].references.get("label", []))
+            metrics["advice"] += finite.advise_on_chance(trained.history, task, encoded["train"], final)
             fingerprint.add(data, "unknown", unknown.count(task, trained.model, encoded))
             fingerprint.write_train_rows(run.directory, dataset["train"])
             record = identity.record(config, args) | {"example": example}

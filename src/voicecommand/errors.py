@@ -27,12 +27,13 @@ class NonFiniteLoss(RunError):
     """The loss, a gradient or an answer became NaN or infinite; the weights after that are useless.
 
     Args:
-        examples: the numbers of the rows of train in the batch.
+        examples: the numbers of the rows of train in this rank's batch, empty if they are not the cause; None if no
+            batch is.
     """
 
     exit_code = 3
 
-    def __init__(self, message: str, examples: tuple[int, ...] = ()) -> None:
+    def __init__(self, message: str, examples: tuple[int, ...] | None = None) -> None:
         super().__init__(message)
         self.examples = examples
 

@@ -52,10 +52,10 @@ def _never_hangs() -> Iterator[None]:
 def _compose_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nearly all cases have the same words, which Hydra takes longer to compose than a run to refuse a clip."""
 
-    def load_configuration(loader: Any, **asked: Any) -> Any:
-        key = str(asked)
+    def load_configuration(loader: Any, *asked: Any, **named: Any) -> Any:
+        key = str((asked, named))
         if key not in COMPOSED:
-            COMPOSED[key] = compose(loader, **asked)
+            COMPOSED[key] = compose(loader, *asked, **named)
         return copy.deepcopy(COMPOSED[key])
 
     compose = ConfigLoaderImpl.load_configuration

@@ -214,7 +214,7 @@ def test_build_checks_types_and_names_the_key() -> None:
 
 
 def test_every_model_and_tuning_builds_with_the_types_it_declares(tmp_path: Path) -> None:
-    saved = {"label_names": ["a", "b"], "task": "audio_classification", "kind": "network"}
+    saved = {"format": 1, "label_names": ["a", "b"], "task": "audio_classification", "kind": "network"}
     (tmp_path / "voicecommand.json").write_text(json.dumps(saved))
     (tmp_path / "config.json").write_text('{"model_type": "whisper"}')
     for path in (groups.CONF / "model").glob("*.yaml"):

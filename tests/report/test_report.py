@@ -386,7 +386,10 @@ def speech_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
         return np.full(int(16_000 * seconds[row]), 100 * row, dtype=np.int16)
 
     clips.write_clips(directory, blocks, read, 16_000)
-    run = RUN | {"task": "audio_classification", "data": {"splits": {"test": {"rows": 30, "truncated": 2}}}}
+    run = RUN | {
+        "task": "audio_classification",
+        "data": {"splits": {"test": {"rows": 30, "sha256": "ab", "truncated": 2}}},
+    }
     (directory / "run.json").write_text(json.dumps(run))
     report_page.write_report(directory, blocks)
     return directory

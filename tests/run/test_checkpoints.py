@@ -52,7 +52,8 @@ def test_damage_to_any_file_is_named_and_the_one_before_is_taken(
     damage(folder / "checkpoint-20" / name)
     found = checkpoints.find_newest(folder)
     assert found.path == folder / "checkpoint-10"
-    assert len(found.skipped) == 1 and found.skipped[0].startswith(f"checkpoint-20: {reason.format(name)}")
+    ((path, said, is_damaged),) = found.skipped
+    assert path.name == "checkpoint-20" and said.startswith(reason.format(name)) and is_damaged
 
 
 @pytest.mark.parametrize(
@@ -71,7 +72,7 @@ def test_a_checkpoint_that_is_not_as_it_was_written_is_skipped(
 ) -> None:
     damage(folder / "checkpoint-20")
     found = checkpoints.find_newest(folder)
-    assert found.path == folder / "checkpoint-10" and reason in found.skipped[0]
+    assert found.path == folder / "checkpoint-10" and reason in found.skipped[0].reason
 
 
 def test_a_checkpoint_is_only_as_good_as_the_best_one_that_it_refers_to(folder: Path) -> None:
@@ -81,8 +82,10 @@ def test_a_checkpoint_is_only_as_good_as_the_best_one_that_it_refers_to(folder: 
     flip(folder / "checkpoint-20" / "model.safetensors")
     found = checkpoints.find_newest(folder)
     assert found.path == folder / "checkpoint-10"
-    assert [line.partition(":")[0] for line in found.skipped] == ["checkpoint-40", "checkpoint-30", "checkpoint-20"]
-    assert "the best checkpoint so far, checkpoint-20: model.safetensors has changed" in found.skipped[1]
+    assert [one.path.name for one in found.skipped] == ["checkpoint-40", "checkpoint-30", "checkpoint-20"]
+    assert "the best checkpoint so far, checkpoint-20: model.safetensors has changed" in found.skipped[1].reason
+    checkpoints.set_aside(folder, found.skipped)
+    assert (folder / "checkpoint-40").is_dir(), "that has the model only, and is not damaged"
 
 
 def test_what_was_skipped_is_set_aside_and_what_was_half_written_is_removed(folder: Path) -> None:
@@ -105,10 +108,30 @@ def test_rotation_keeps_the_newest_and_the_best(folder: Path) -> None:
 def test_checkpoints_of_an_older_version_count_only_in_a_run_of_that_version(
     folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    for step in (10, 20):
+        (folder / f"checkpoint-{step}" / "manifest.json").unlink()
+        state = json.dumps({"best_global_step": 10})
+        (folder / f"checkpoint-{step}" / "trainer_state.json").write_text(state)
+    assert checkpoints.find_newest(folder).path == folder / "checkpoint-9"
+    found = checkpoints.find_newest(folder, is_older=True)
+    assert found.path == folder / "checkpoint-20" and found.facts["best_step"] == 10
+    assert "written by an older version, so that it is not known whether it is whole" in caplog.text
+    assert checkpoints.find_newest(folder).path == folder / "checkpoint-20", "both have a manifest now"
+    flip(folder / "checkpoint-10" / "model.safetensors")
+    assert checkpoints.find_newest(folder, is_older=True).path == folder / "checkpoint-9"
+
+
+@pytest.mark.parametrize("name", ["trainer_state.json", "optimizer.pt"])
+def test_a_checkpoint_of_an_older_version_must_have_what_resuming_needs(name: str, folder: Path) -> None:
     (folder / "checkpoint-20" / "manifest.json").unlink()
-    assert checkpoints.find_newest(folder).path == folder / "checkpoint-10"
-    assert checkpoints.find_newest(folder, is_older=True).path == folder / "checkpoint-20"
-    assert "written by an older version, so that it can't be verified" in caplog.text
+    (folder / "checkpoint-20" / name).unlink()
+    found = checkpoints.find_newest(folder, is_older=True)
+    assert found.path == folder / "checkpoint-10" and found.skipped[0].reason == f"{name} is missing"
+
+
+def test_hidden_files_of_a_system_damage_nothing(folder: Path) -> None:
+    (folder / "checkpoint-20" / ".nfs0001").touch()
+    assert checkpoints.find_newest(folder).path == folder / "checkpoint-20"
 
 
 def test_a_file_is_hashed_again_only_when_it_has_changed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,9 +24,10 @@ def describe(rows: list[tuple[str, str]]) -> dict[str, Any]:
 
 
 def began_with(**changes: Any) -> dict[str, Any]:
-    settings = {"seed": 1, "training": {"learning_rate": 1e-4}}
-    whole = {"configuration": settings, "data": describe(ROWS), "base": {"model.safetensors": "1a2b"}}
-    return inputs.describe(**{"settings" if k == "configuration" else k: v for k, v in whole.items()}) | changes
+    settings = {"seed": 1, "training": {"learning_rate": 1e-4}, "data": {"path": "a.csv"}}
+    return (
+        inputs.describe(settings, describe(ROWS), "f1", {"model.safetensors of the base checkpoint": "1a2b"}) | changes
+    )
 
 
 def leave_interrupted(place: Path, content: dict[str, Any]) -> None:
@@ -48,7 +49,10 @@ def leave_interrupted(place: Path, content: dict[str, Any]) -> None:
             "train: label off is gone and label out is new",
         ),
         ({"data": {}}, "train was there"),
-        ({"base": {"model.safetensors": "ffff"}}, "model.safetensors of the base checkpoint has changed"),
+        (
+            {"base": {"model.safetensors of the base checkpoint": "ffff"}},
+            "model.safetensors of the base checkpoint has changed",
+        ),
         ({"base": {}}, "model.safetensors of the base checkpoint is gone"),
         (
             {"configuration": {"seed": 1, "training": {"learning_rate": 2e-4}}},
@@ -68,6 +72,77 @@ def test_a_run_is_not_continued_on_other_inputs(changes: dict[str, Any], named: 
     assert (place / "status.json").read_text() == before
     with run_directory.Run(place, resume=True).open("", began_with()):
         pass
+
+
+def test_another_path_of_the_same_data_is_no_change(tmp_path: Path) -> None:
+    place = tmp_path / "run"
+    leave_interrupted(place, began_with())
+    moved = began_with()
+    moved["configuration"] = moved["configuration"] | {"data": {"path": "b.csv"}}
+    run = run_directory.Run(place, resume=True)
+    with run.open("", moved):
+        assert inputs.digests(moved) == inputs.digests(began_with())
+
+
+def test_a_run_of_the_version_before_is_not_continued_on_other_data(tmp_path: Path) -> None:
+    place = tmp_path / "run"
+    leave_interrupted(place, began_with())
+    (place / "inputs.json").unlink()
+    status = json.loads((place / "status.json").read_text())
+    (place / "status.json").write_text(json.dumps(status | {"fingerprint": "f0"}))
+    with (
+        pytest.raises(InputError, match="the data has changed since this run began"),
+        run_directory.Run(place, resume=True).open("", began_with()),
+    ):
+        raise AssertionError("it went on")
+    with run_directory.Run(place, resume=True).open("", began_with(fingerprint="f0")):
+        pass
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        [],
+        {"configuration": []},
+        {"data": {"train": {}}},
+        {"data": {"train": 1}},
+        {"world_size": "2"},
+        {"world_size": 0},
+        {"base": "x"},
+        {"machine": [1]},
+    ],
+    ids=str,
+)
+def test_records_of_inputs_that_no_run_wrote_count_as_lost(content: Any, tmp_path: Path) -> None:
+    place = tmp_path / "run"
+    leave_interrupted(place, began_with())
+    (place / "inputs.json").write_text(json.dumps(content))
+    assert inputs.read(place) == {}
+    with run_directory.Run(place, resume=True).open("", began_with()):
+        pass
+
+
+def test_a_finished_run_that_lost_its_status_keeps_its_result(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    place = tmp_path / "run"
+    with run_directory.Run(place).open("", began_with()):
+        (place / "model").mkdir()
+        for name in run_directory.RESULT:
+            (place / name).write_text("x")
+    (place / "status.json").unlink()
+    for resume in (False, True, "auto"):
+        assert run_directory.Run(place, resume=resume).is_finished
+    assert "its result is there, so that it counts as finished" in caplog.text
+    (place / "report.html").unlink()
+    for resume in (False, "auto"):
+        with pytest.raises(InputError, match="holds a run that did not finish"):
+            run_directory.Run(place, resume=resume)
+
+
+def test_files_that_are_of_no_run_are_not_written_over(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    for resume in (False, "auto"):
+        with pytest.raises(InputError, match="overwrite=true starts again"):
+            run_directory.Run(tmp_path, resume=resume)
 
 
 def test_another_machine_is_said_and_the_run_goes_on(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -106,7 +181,7 @@ def test_auto_starts_continues_or_shows_a_run(tmp_path: Path) -> None:
     with run.open("", began_with()):
         pass
     assert run_directory.Run(place, resume="auto").is_finished
-    for wrong in ("yes", 2, None):
+    for wrong in ("yes", 1, None):
         with pytest.raises(InputError, match="give true, false or auto"):
             run_directory.Run(place, resume=wrong)  # type: ignore[arg-type]
 
@@ -130,13 +205,17 @@ def test_another_number_of_processes_is_allowed_by_name(tmp_path: Path) -> None:
 
 def test_a_run_that_is_not_there_names_the_setting_of_the_unfinished_one_beside_it(tmp_path: Path) -> None:
     leave_interrupted(tmp_path / "bert-s1-aaaa", began_with())
-    other = began_with(configuration={"seed": 7, "training": {"learning_rate": 0.5}})
+    other = began_with(configuration={"seed": 7, "training": {"learning_rate": 0.5}, "data": {"path": "a.csv"}})
     leave_interrupted(tmp_path / "bert-s7-bbbb", other)
     with run_directory.Run(tmp_path / "bert-s2-dddd").open("", began_with()):
         pass
-    asked = {"seed": 1, "training": {"learning_rate": 2e-4}}
+    asked = {"seed": 1, "training": {"learning_rate": 2e-4}, "data": {"path": "a.csv"}}
     with pytest.raises(InputError, match="there is no run at") as caught:
         run_directory.Run(tmp_path / "bert-s1-cccc", resume=True, settings=asked)
     assert "bert-s1-aaaa has other settings: training.learning_rate was 0.0001 and is 0.0002;" in str(caught.value)
+    del asked["data"]
+    asked["training"] = {"learning_rate": 1e-4}
+    with pytest.raises(InputError, match=r"bert-s1-aaaa has other settings: data\.path was a\.csv and is not set;"):
+        run_directory.Run(tmp_path / "bert-s1-cccc", resume=True, settings=asked)
     with pytest.raises(InputError, match=r"there is no run at .*/nowhere/x; leave resume out to start one"):
         run_directory.Run(tmp_path / "nowhere/x", resume=True, settings=asked)

@@ -16,6 +16,8 @@ from support import build_trainer
 from voicecommand.errors import NonFiniteLoss, StorageError
 from voicecommand.models.tuning import Lora
 from voicecommand.run import checkpoints as run_checkpoints
+from voicecommand.tasks.base import Encoded
+from voicecommand.tasks.text_classification import TextClassification
 from voicecommand.training.checkpoints import StopOnSignal
 from voicecommand.training.finite import FiniteWatch, advise_on_chance
 
@@ -116,7 +118,7 @@ def test_weights_that_are_not_finite_are_never_saved(checkpoints: dict[str, Path
     trainer.add_callback(Spoil())
     with pytest.raises(NonFiniteLoss, match=r"step 6: the gradient is nan; lower training\.learning_rate") as caught:
         trainer.train()
-    assert len(caught.value.examples) == 16
+    assert caught.value.examples is not None and len(caught.value.examples) == 16
     (path,) = tmp_path.iterdir()
     assert path.name == "checkpoint-4"
     assert all(tensor.isfinite().all() for tensor in load_file(path / "model.safetensors").values())
@@ -140,13 +142,16 @@ def test_a_gpu_is_not_waited_for_and_the_figure_is_checked_a_step_later() -> Non
     watch.check("loss", torch.tensor(float("nan")))
     with pytest.raises(NonFiniteLoss, match="step 2: the loss is nan"):
         watch.flush()
-    watch.flush()
 
 
 def test_a_training_that_ended_at_chance_is_named() -> None:
-    def advise(*losses: float, labels: Sequence[str] = ("on", "off") * 20) -> str:
+    task: Any = TextClassification(checkpoint="x")
+
+    def advise(*losses: float, labels: Sequence[str] = ("on", "off") * 20, smoothing: float = 0.0) -> str:
         rows = [{"step": 10 * i, "loss": loss, "grad_norm": 1.0} for i, loss in enumerate(losses, 1)]
-        return " ".join(advise_on_chance([*rows, {"step": 99, "train_loss": 1.0}], labels))
+        train = Encoded({}, {"label": list(labels)})
+        args: Any = SimpleNamespace(label_smoothing_factor=smoothing)
+        return " ".join(advise_on_chance([*rows, {"step": 99, "train_loss": 1.0}], task, train, args))
 
     assert advise(0.6, 0.2, 0.1) == ""
     assert "diverged: its loss was 0.200 at step 20 and ended at 0.700, no better than guessing (0.693)" in advise(
@@ -154,7 +159,12 @@ def test_a_training_that_ended_at_chance_is_named() -> None:
     )
     assert "ended at 0.690, no better than guessing (0.693): the network learnt nothing" in advise(0.7, 0.69)
     assert advise(0.7, 0.69, labels=["on"] * 9) == advise() == advise(5.0, labels=[]) == ""
-    assert "(0.325)" in advise(0.7, 0.5, labels=["on"] * 9 + ["off"])
+    rare = ["on"] * 97 + ["off"] * 3
+    assert "(0.135)" in advise(0.7, 0.2, labels=rare)
+    assert advise(0.7, 0.2, labels=rare, smoothing=0.1) == "", "the least smoothed loss is 0.199"
+    assert "(0.271)" in advise(0.7, 0.27, labels=rare, smoothing=0.1)
+    task = TextClassification(checkpoint="x", class_weights="auto")
+    assert advise(0.7, 0.69) == "", "the loss is another"
 
 
 def test_a_best_checkpoint_that_was_damaged_is_not_the_result(checkpoints: dict[str, Path], tmp_path: Path) -> None:
@@ -169,3 +179,16 @@ def test_a_best_checkpoint_that_was_damaged_is_not_the_result(checkpoints: dict[
     with pytest.raises(StorageError, match=r"checkpoint-4: model\.safetensors has 0 bytes, not \d+; resume=true"):
         trainer.train()
     assert run_checkpoints.find_newest(tmp_path).path is None, "the others refer to it"
+
+
+def test_the_rows_of_another_rank_are_not_blamed() -> None:
+    nan, fine = torch.tensor(float("nan")), torch.tensor(1.0)
+    for late in (False, True):
+        watch = FiniteWatch(1e-3, torch.device("cpu"), late=late)
+        for own, expected in ((fine, ()), (nan, (3,))):
+            watch.begin(1, [3])
+            with pytest.raises(NonFiniteLoss, match="the loss is nan") as caught:
+                watch.check("loss", nan, own=own)
+                watch.flush()
+            assert caught.value.examples == expected
+            watch.begin(0, [])

@@ -2,6 +2,7 @@
 
 program    a recipe's `main` as a program, multirun included
 groups     the folders of conf/ and their files
+loading    Hydra's reading of conf/, closed to code
 overrides  checks of overrides, with errors that name the key
 schema     the types of the settings
 objects    objects built from a `_target_` and its keys

@@ -98,8 +98,8 @@ def _identity(content: dict[str, Any]) -> Any:
 
 
 def settings(config: DictConfig) -> dict[str, Any]:
-    """The settings that can change a weight, without those of the data, which says itself what it is."""
-    found: dict[str, Any] = _identity(plain(config)) | {"data": None}
+    """The settings that can change a weight."""
+    found: dict[str, Any] = _identity(plain(config))
     return found
 
 

@@ -26,6 +26,11 @@ REFUSED = {
     "compression_config": "is set, and compressed networks can't be trained or opened; give the one it was made from",
     "transformers_weights": "names another file of weights; remove it",
 }
+# The endings of files that a network, tokenizer or feature extractor is read from, and files with one that are not.
+DECIDING = (".safetensors", ".bin", ".json", ".txt", ".model", ".jinja", ".tiktoken")
+NOT_DECIDING = (
+    "voicecommand.json", "manifest.json", "generation_config.json", "trainer_state.json", "training_args.bin",
+)  # fmt: skip
 ATTENTION = ("eager", "sdpa")
 FLOATS = ("F64", "F32", "F16", "BF16")
 # Tensors of a body that checkpoints may lack: the layer over the first token's vector, of which only a head makes use,
@@ -86,20 +91,22 @@ def load_pretrained(loader: Any, checkpoint: str, revision: str | None, instead:
 
 
 def hash_checkpoint(checkpoint: str, revision: str | None) -> dict[str, str]:
-    """What identifies the content of a checkpoint: file -> SHA-256 of one on this machine, or the commit of the hub's
-    in the cache; {} if it is not there."""
+    """File -> hash of each file of a checkpoint that can decide a weight, in its directory or in the hub's cache; {} if
+    it is in neither."""
     where = Path(resolve_checkpoint(checkpoint))
-    if where.is_dir():
-        found = {}
-        for path in sorted(where.rglob("*")):
-            if path.is_file() and not any(part.startswith(".") for part in path.relative_to(where).parts):
-                with path.open("rb") as file:
-                    found[str(path.relative_to(where))] = hashlib.file_digest(file, "sha256").hexdigest()[:16]
-        return found
-    from huggingface_hub import try_to_load_from_cache
+    if not where.is_dir():
+        from huggingface_hub import try_to_load_from_cache
 
-    cached = try_to_load_from_cache(checkpoint, "config.json", revision=revision)
-    return {"commit": Path(cached).parent.name} if isinstance(cached, str) else {}
+        cached = try_to_load_from_cache(checkpoint, "config.json", revision=revision)
+        if not isinstance(cached, str):
+            return {}
+        where = Path(cached).parent
+    found = {}
+    for path in sorted(where.iterdir()):
+        if path.is_file() and path.suffix in DECIDING and path.name not in NOT_DECIDING:
+            with path.open("rb") as file:
+                found[path.name] = hashlib.file_digest(file, "sha256").hexdigest()[:16]
+    return found
 
 
 @functools.cache

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from voicecommand import files
 from voicecommand.run import manifest
 from voicecommand.run.manifest import Damaged
 
@@ -18,57 +19,94 @@ OLDER = ("trainer_state.json", "optimizer.pt", "scheduler.pt")  # of a checkpoin
 DAMAGED = ".damaged"  # added to the name of a checkpoint that was skipped
 
 
+class Skipped(NamedTuple):
+    """A checkpoint that a run can't go on from, and why.
+
+    Attributes:
+        is_damaged: it is not as it was written.
+    """
+
+    path: Path
+    reason: str
+    is_damaged: bool
+
+
 class Found(NamedTuple):
     """The newest checkpoint that verifies.
 
     Attributes:
         path: None if there is none.
         facts: of its manifest.
-        skipped: the newer ones that do not verify, and why: "checkpoint-40: optimizer.pt is missing".
+        skipped: the newer ones.
     """
 
     path: Path | None
     facts: dict[str, Any]
-    skipped: list[str]
+    skipped: list[Skipped]
 
 
 def find_newest(directory: Path, is_older: bool = False) -> Found:
     """Verify the checkpoints under `directory`, the newest first, until one is whole.
 
     Args:
-        is_older: whether the run began before December 2026; its checkpoints without a manifest count as whole if they
-            have the files that resuming needs.
+        is_older: whether the run began before December 2026; then checkpoints without a manifest that have the files
+            which resuming needs get one.
     """
-    skipped: list[str] = []
+    skipped: list[Skipped] = []
     for path in reversed(list_checkpoints(directory)):
         try:
-            if is_older and not manifest.has_manifest(path) and all((path / name).is_file() for name in OLDER):
-                logger.warning("%s: written by an older version, so that it can't be verified", path)
-                return Found(path, {"step": _step_of(path)}, skipped)
-            return Found(path, verify(path), skipped)
+            if is_older and not manifest.has_manifest(path):
+                _adopt(path)
+            facts = verify(path)
         except Damaged as error:
-            skipped.append(f"{path.name}: {error}")
+            skipped.append(Skipped(path, str(error), is_damaged=True))
+            continue
+        if facts.get("resumable"):
+            return Found(path, facts, skipped)
+        skipped.append(Skipped(path, "it has the model only (training.save_only_model=true)", is_damaged=False))
     return Found(None, {}, skipped)
 
 
+def _adopt(path: Path) -> None:
+    """Write the manifests of a checkpoint of an older version, and of the best one that it refers to.
+
+    Raises:
+        Damaged: a file that resuming needs is missing or can't be read.
+    """
+    if missing := [name for name in OLDER if not (path / name).is_file()]:
+        raise Damaged(f"{missing[0]} is missing")
+    try:
+        best = files.read_json(path / OLDER[0])["best_global_step"]
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise Damaged(f"{OLDER[0]} can't be read") from error
+    place = path.with_name(f"checkpoint-{best}")
+    logger.warning("%s: written by an older version, so that it is not known whether it is whole", path)
+    best_step = best if place.is_dir() else None
+    for found in {path, place} if best_step else {path}:
+        if not manifest.has_manifest(found):
+            manifest.write(found, {"step": _step_of(found), "best_step": best_step, "resumable": True})
+
+
 def verify(path: Path) -> dict[str, Any]:
-    """The facts of a checkpoint that is whole, as is the best one that it refers to.
+    """The facts of a checkpoint that is whole, as is the best one that it refers to. Hidden files do not count.
 
     Raises:
         Damaged: the message names the file.
     """
-    facts = manifest.verify(path)
+    facts = manifest.verify(path, _is_shown)
     if facts.get("step") != _step_of(path):
         raise Damaged(f"it was saved at step {facts.get('step')}")
-    if not facts.get("resumable"):
-        raise Damaged("it has the model only (training.save_only_model=true)")
     best = facts.get("best_step")
     if best not in (None, facts["step"]):
         try:
-            manifest.verify(path.with_name(f"checkpoint-{best}"))
+            manifest.verify(path.with_name(f"checkpoint-{best}"), _is_shown)
         except Damaged as error:
             raise Damaged(f"the best checkpoint so far, checkpoint-{best}: {error}") from error
     return facts
+
+
+def _is_shown(name: str) -> bool:
+    return not any(part.startswith(".") for part in Path(name).parts)
 
 
 def list_checkpoints(directory: Path) -> list[Path]:
@@ -82,13 +120,12 @@ def _step_of(path: Path) -> int | None:
     return int(number) if number.isdecimal() else None
 
 
-def set_aside(directory: Path, skipped: list[str]) -> None:
-    """Rename the checkpoints that were skipped, so that they are neither resumed from nor counted again, and remove
-    what a killed process was writing."""
+def set_aside(directory: Path, skipped: list[Skipped]) -> None:
+    """Rename the checkpoints that are damaged, so that they are neither resumed from nor counted again, and remove what
+    a killed process was writing."""
     for path in directory.glob("checkpoint-*.part"):
         shutil.rmtree(path, ignore_errors=True)
-    for line in skipped:
-        path = directory / line.partition(":")[0]
+    for path in (one.path for one in skipped if one.is_damaged):
         aside = path.with_name(path.name + DAMAGED)
         shutil.rmtree(aside, ignore_errors=True)
         path.rename(aside)

@@ -25,6 +25,8 @@ from voicecommand.run.logs import VisibleFormatter, early_records
 logger = logging.getLogger(__name__)
 # What a run writes before it has any work to lose.
 FIRST_FILES = {".lock", "config.yaml", "inputs.json", "log.txt", "status.json"}
+# What training writes last: a run that has all of it has its result.
+RESULT = ("metrics.json", "report.html", "model/README.md")
 SHOWN_SETTINGS = 3
 
 
@@ -80,13 +82,14 @@ class Run:
         status, where = read_status(self.directory), self.directory
         state = status.get("state", "absent")
         if state == "absent" and self._has_run():
-            state = "unknown"
-            logger.warning("%s: status.json is missing or damaged", where)
+            state = "finished" if all((where / name).is_file() for name in RESULT) else "unknown"
+            counts = "; its result is there, so that it counts as finished" if state == "finished" else ""
+            logger.warning("%s: status.json is missing or damaged%s", where, counts)
         auto, now = self.asked == "auto", processes.WORLD_SIZE
         resume = self.asked is True or (auto and state not in ("absent", "finished") and checkpoints.can_resume(where))
         last, began_on = self._world_sizes(status) if resume else (now, now)
         error = ""
-        if self.asked not in (True, False, "auto"):
+        if not (isinstance(self.asked, bool) or auto):
             error = f"resume={self.asked}: give true, false or auto"
         elif unknown := sorted({*self.allowed} - {"world_size"}):
             error = f"resume_allow=[{','.join(unknown)}]: give [world_size] or []"
@@ -105,17 +108,18 @@ class Run:
                 f"{where}: ran on {last} processes, and these are {now}; resume it on {last}, or give"
                 " resume_allow=[world_size], which keeps the global batch, but not every digit"
             )
-        elif not resume and not auto and self._holds_something(state):
+        elif not resume and (not auto or state in ("absent", "unknown")) and self._holds_something(state):
             error = f"{where}: holds a run that did not finish; resume=true continues it, overwrite=true starts again"
         return {"state": state, "error": error, "resume": resume, "began_on": began_on}
 
     def _nearest(self) -> str:
-        """Words on the unfinished run beside this one that has the fewest other settings; "" if there is none."""
+        """Words on the unfinished run beside this one with the fewest other settings; "" if there is none."""
         found = []
         for path in self.directory.parent.glob("*/" + inputs.FILE):
             then = inputs.read(path.parent).get("configuration")
             if isinstance(then, dict) and read_status(path.parent).get("state") != "finished":
                 found.append((inputs.find_setting_changes(then, self.settings), path.parent))
+        found = [one for one in found if one[0]]
         if not found:
             return ""
         changes, path = min(found, key=lambda one: (len(one[0]), one[1]))
@@ -171,7 +175,7 @@ class Run:
             handler: logging.Handler | None = None
             self._check_inputs(dict(began_with or {}))
             try:
-                if not (is_new or aside or self.resume) and read_status(self.directory):
+                if not (is_new or aside or self.resume) and self._has_run():
                     logger.info("%s: a run that ended without a checkpoint starts again", self.directory)
                     checkpoints.remove(self.directory)
                 files.write_text(self.directory / "config.yaml", config_text)
@@ -275,6 +279,13 @@ class Run:
         self.inputs = now | {"world_size": self.began_on, "is_older": then.get("is_older", is_older)}
         if not self.resume:
             return
+        self.inputs["machine"] = then.get("machine", now.get("machine", {}))
+        before = read_status(self.directory).get("fingerprint")  # of a run that began before December 2026
+        if is_older and before not in (None, now.get("fingerprint")):
+            raise InputError(
+                f"{self.directory}: the data has changed since this run began; undo that to resume it, or"
+                " overwrite=true trains again"
+            )
         if changes := inputs.find_changes(then, now):
             raise InputError(
                 f"{self.directory}: what this run began with has changed ({'; '.join(changes)}): undo that to resume"

@@ -7,29 +7,32 @@ from __future__ import annotations
 
 import hashlib
 import json
-import platform
 from collections.abc import Mapping, Sequence
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from voicecommand import files
+from voicecommand.run import machine
 
 FILE = "inputs.json"
 # What decides the weights. Each is refused when it has changed.
 PARTS = {"configuration": "the settings", "data": "the data", "base": "the base checkpoint"}
-PACKAGES = ("torch", "transformers", "accelerate", "peft", "numpy")
+PACKAGES = ("python", "torch", "transformers", "accelerate", "peft", "numpy")
 
 
-def describe(settings: Mapping[str, Any], data: Mapping[str, Any], base: Mapping[str, str]) -> dict[str, Any]:
+def describe(
+    settings: Mapping[str, Any], data: Mapping[str, Any], fingerprint: str, base: Mapping[str, str]
+) -> dict[str, Any]:
     """The inputs of a run.
 
     Args:
-        settings: those that can change a weight.
+        settings: those that can change a weight. Those of the data are not compared, because the data is.
         data: `voicecommand.data.fingerprint.describe_rows`.
-        base: file -> hash of what training starts from.
+        fingerprint: of the data.
+        base: what training starts from: a name such as "model.safetensors of the base checkpoint" -> hash.
     """
-    return {"configuration": settings, "data": data, "base": base, "machine": describe_machine()}
+    own = {"configuration": settings, "data": data, "fingerprint": fingerprint, "base": base}
+    return own | {"machine": describe_machine()}
 
 
 def write(directory: Path, inputs: Mapping[str, Any]) -> None:
@@ -41,32 +44,48 @@ def read(directory: Path) -> dict[str, Any]:
     """The content of inputs.json, or {} where there is none, as in runs made before December 2026, or it is damaged."""
     try:
         content = files.read_json(directory / FILE)
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
-    return content if isinstance(content, dict) else {}
+    return content if _is_valid(content) else {}
+
+
+def _is_valid(content: Any) -> bool:
+    """Whether the file, which may come from anywhere, is as `write` wrote it."""
+    if not isinstance(content, dict):
+        return False
+    kinds = {"configuration": dict, "data": dict, "base": dict, "machine": dict, "world_size": int, "is_older": bool}
+    if not all(isinstance(content.get(name, kind()), kind) for name, kind in kinds.items()):
+        return False
+    splits = {"rows": int, "columns": dict, "sorted": str, "labels": list}
+    rows = content.get("data", {}).values()
+    return content.get("world_size", 1) > 0 and all(
+        isinstance(one, dict) and all(isinstance(one.get(name), kind) for name, kind in splits.items()) for one in rows
+    )
 
 
 def digests(inputs: Mapping[str, Any]) -> dict[str, str]:
     """Part -> a hash of it, for manifests."""
-    return {name: _digest(inputs[name]) for name in PARTS if name in inputs}
+    parts = {name: inputs[name] for name in PARTS if name in inputs}
+    if "configuration" in parts:
+        parts["configuration"] = _without_data(parts["configuration"])
+    return {name: _digest(part) for name, part in parts.items()}
+
+
+def _without_data(settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in settings.items() if name != "data"}
 
 
 def _digest(part: Any) -> str:
     return hashlib.sha256(json.dumps(part, sort_keys=True, ensure_ascii=False).encode()).hexdigest()[:16]
 
 
-def describe_machine() -> dict[str, Any]:
+def describe_machine() -> dict[str, str]:
     """The versions and the processor, on which the last digits of a result can depend."""
     import torch
 
-    found = {}
-    for package in PACKAGES:
-        try:
-            found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            found[package] = "absent"
+    versions = machine.describe_versions()
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else torch.backends.cpu.get_cpu_capability()
-    return {"python": platform.python_version(), "device": device} | found
+    return {"device": device} | {name: versions.get(name, "absent") for name in PACKAGES}
 
 
 def find_machine_changes(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
@@ -82,8 +101,8 @@ def find_machine_changes(then: Mapping[str, Any], now: Mapping[str, Any]) -> lis
 def find_changes(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """What has changed that decides the weights, in words; [] if nothing has."""
     found: list[str] = []
-    if "configuration" in then and then["configuration"] != now.get("configuration"):
-        found += find_setting_changes(then["configuration"], now.get("configuration", {})) or ["the settings"]
+    if "configuration" in then:
+        found += find_setting_changes(_without_data(then["configuration"]), _without_data(now.get("configuration", {})))
     if "data" in then and then["data"] != now.get("data"):
         found += _find_data_changes(then["data"], now.get("data", {})) or ["the data"]
     if "base" in then and then["base"] != now.get("base"):
@@ -151,5 +170,4 @@ def _find_file_changes(then: Mapping[str, str], now: Mapping[str, str]) -> list[
     def verdict(name: str) -> str:
         return "is new" if name not in then else "is gone" if name not in now else "has changed"
 
-    changed = [name for name in dict.fromkeys((*then, *now)) if then.get(name) != now.get(name)]
-    return [f"{name} of the base checkpoint {verdict(name)}" for name in changed]
+    return [f"{name} {verdict(name)}" for name in dict.fromkeys((*then, *now)) if then.get(name) != now.get(name)]

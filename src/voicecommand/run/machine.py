@@ -50,10 +50,6 @@ def describe_machine() -> dict[str, Any]:
     """Versions, hardware and git state, for run.json."""
     import torch
 
-    versions = {"python": platform.python_version()}
-    for package in PACKAGES:
-        with contextlib.suppress(metadata.PackageNotFoundError):
-            versions[package] = metadata.version(package)
     processor = platform.processor() or platform.machine()
     with contextlib.suppress(OSError, StopIteration):
         lines = Path("/proc/cpuinfo").read_text().splitlines()
@@ -61,7 +57,16 @@ def describe_machine() -> dict[str, Any]:
     hardware: dict[str, Any] = {"processor": processor, "cores": len(os.sched_getaffinity(0))}
     if torch.cuda.is_available():
         hardware["gpus"] = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-    return {"versions": versions, "hardware": hardware, "git": _git_state()}
+    return {"versions": describe_versions(), "hardware": hardware, "git": _git_state()}
+
+
+def describe_versions() -> dict[str, str]:
+    """The versions of Python and of the packages that are there."""
+    versions = {"python": platform.python_version()}
+    for package in PACKAGES:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            versions[package] = metadata.version(package)
+    return versions
 
 
 def _git_state() -> dict[str, Any] | None:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from voicecommand.errors import InputError
 from voicecommand.run.finished import choose_run
 from voicecommand.tasks.base import NetworkTask, Task
+
+if TYPE_CHECKING:
+    from voicecommand.audio.augmentation import Augmentation
 
 logger = logging.getLogger(__name__)
 
@@ -59,13 +64,20 @@ def load_teacher(run: str, label_names: list[str]) -> Any:
     return answer
 
 
-def hash_base(task: Task) -> dict[str, str]:
-    """What training starts from: file of the base checkpoint and of the teacher -> hash; {} from scratch."""
+def hash_base(task: Task, augmentation: Augmentation | None) -> dict[str, str]:
+    """What training starts from: the files of the base checkpoint and of the teacher, and the noise -> hash. Of noise,
+    which can be many gigabytes, only names and sizes count."""
     from voicecommand.models.pretrained import hash_checkpoint
     from voicecommand.tasks import saved
 
     settings: dict[str, Any] = dict(task.describe())
     checkpoint, teacher = settings.get("checkpoint"), settings.get("teacher")
-    found = hash_checkpoint(checkpoint, settings.get("revision")) if checkpoint else {}
-    taught = hash_checkpoint(str(saved.find_model(teacher)), None) if teacher else {}
-    return found | {f"teacher/{name}": digest for name, digest in taught.items()}
+    files = hash_checkpoint(checkpoint, settings.get("revision")) if checkpoint else {}
+    found = {f"{name} of the base checkpoint": digest for name, digest in files.items()}
+    files = hash_checkpoint(str(saved.find_model(teacher)), None) if teacher else {}
+    found |= {f"{name} of the teacher": digest for name, digest in files.items()}
+    noise = None if augmentation is None else augmentation.noise_folder
+    if noise is not None:
+        sizes = sorted((str(path), path.stat().st_size) for path in Path(noise).expanduser().rglob("*"))
+        found["what is in augment.noise_folder"] = hashlib.sha256(json.dumps(sizes).encode()).hexdigest()[:16]
+    return found

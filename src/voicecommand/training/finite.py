@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -13,23 +14,28 @@ from torch import Tensor, nn
 
 from voicecommand.errors import NonFiniteLoss
 
+if TYPE_CHECKING:
+    from transformers import TrainingArguments
+
+    from voicecommand.tasks.base import Encoded, Task
+
 AT_CHANCE = 0.95  # of the loss of guessing: a logged loss above it shows no learning
 
 
 @dataclass
 class _Seen:
-    """A figure of a step, on its way to the CPU."""
+    """A figure of a step, and this rank's part of it; on a GPU they are on their way to the CPU."""
 
     step: int
     examples: tuple[int, ...]
     kind: str
-    value: Tensor
-    arrived: torch.cuda.Event | None
+    values: Tensor | tuple[float, float]
+    arrived: torch.cuda.Event | None = None
 
-    def read(self) -> float:
+    def read(self) -> tuple[float, float]:
         if self.arrived is not None:
             self.arrived.synchronize()
-        return float(self.value)
+        return float(self.values[0]), float(self.values[1])
 
 
 class FiniteWatch:
@@ -54,26 +60,28 @@ class FiniteWatch:
         self.examples = (*self.examples, *examples) if step == self.step else tuple(examples)
         self.step = step
 
-    def check(self, kind: str, value: Tensor | float) -> None:
-        """Check a figure of the batch, a scalar.
+    def check(self, kind: str, value: Tensor | float, own: Tensor | None = None) -> None:
+        """Check a figure of the step, a scalar that is the same on all ranks, so that they stop together.
+
+        Args:
+            own: this rank's part of it, which says whether its rows are the cause; None if all ranks' are.
 
         Raises:
             NonFiniteLoss: it, or one that was waited for, is NaN or infinite.
         """
         if not self.late or not isinstance(value, Tensor):
-            if not math.isfinite(float(value)):
-                self._stop(self.step, self.examples, kind, float(value))
+            self._read([_Seen(self.step, self.examples, kind, (float(value), float(value if own is None else own)))])
             return
         before = [one for one in self.seen if one.step < self.step]
         self.seen = [one for one in self.seen if one.step >= self.step]
-        self.seen.append(self._send(kind, value.detach()))
+        self.seen.append(self._send(kind, torch.stack([value, value if own is None else own]).detach()))
         self._read(before)
 
-    def _send(self, kind: str, value: Tensor) -> _Seen:
-        copy, arrived = value.clone(), None
-        if value.device.type == "cuda":
-            copy = torch.empty((), dtype=value.dtype, pin_memory=True)
-            copy.copy_(value, non_blocking=True)
+    def _send(self, kind: str, values: Tensor) -> _Seen:
+        copy, arrived = values, None
+        if values.device.type == "cuda":
+            copy = torch.empty(2, dtype=values.dtype, pin_memory=True)
+            copy.copy_(values, non_blocking=True)
             arrived = torch.cuda.Event()
             arrived.record()
         return _Seen(self.step, self.examples, kind, copy, arrived)
@@ -89,8 +97,10 @@ class FiniteWatch:
 
     def _read(self, seen: Iterable[_Seen]) -> None:
         for one in seen:
-            if not math.isfinite(value := one.read()):
-                self._stop(one.step, one.examples, one.kind, value)
+            value, own = one.read()
+            if not math.isfinite(value):
+                examples = () if math.isfinite(own) else one.examples
+                raise NonFiniteLoss(f"step {one.step}: the {one.kind} is {value}; {self._remedy()}", examples)
 
     def check_weights(self, model: nn.Module) -> None:
         """Check all weights that can be saved.
@@ -103,9 +113,6 @@ class FiniteWatch:
             if tensor.is_floating_point() and not tensor.sum().isfinite() and not tensor.isfinite().all():
                 raise NonFiniteLoss(f"step {self.step}: NaN or infinity in {name}; {self._remedy()}")
 
-    def _stop(self, step: int, examples: tuple[int, ...], kind: str, value: float) -> None:
-        raise NonFiniteLoss(f"step {step}: the {kind} is {value}; {self._remedy()}", examples)
-
     def _remedy(self) -> str:
         return (
             f"lower training.learning_rate (now {self.learning_rate:g}), try precision=fp32, or look for such numbers"
@@ -113,18 +120,27 @@ class FiniteWatch:
         )
 
 
-def advise_on_chance(history: Sequence[Mapping[str, float]], labels: Sequence[str]) -> list[str]:
+def advise_on_chance(
+    history: Sequence[Mapping[str, float]], task: Task, train: Encoded, args: TrainingArguments | None
+) -> list[str]:
     """A sentence if the training loss ended where guessing has it, as after a divergence that stayed finite.
 
     Args:
         history: the log of Trainer.
-        labels: of the rows of train; their entropy is the loss of guessing. Without labels nothing is said.
+        task: with class weights or a teacher, the loss is another, and nothing is said.
+        train: its labels. The loss of guessing is that of the best answer that is the same for every row: the entropy
+            of their shares, after smoothing. Without labels nothing is said.
+        args: None for an estimator.
     """
+    settings = task.describe()
+    if args is None or settings.get("class_weights") or settings.get("teacher"):
+        return []
+    labels, smoothing = train.references.get("label", []), args.label_smoothing_factor
     found = [(row["step"], row["loss"]) for row in history if "loss" in row]
     counts = np.array(list(Counter(labels).values()), dtype=float)
     if not found or len(counts) < 2:
         return []
-    shares = counts / counts.sum()
+    shares = (1 - smoothing) * counts / counts.sum() + smoothing / len(counts)
     chance = float(-(shares * np.log(shares)).sum())
     step, least = min(found, key=lambda entry: entry[1])
     last = found[-1][1]

@@ -316,8 +316,13 @@ def build_trainer(
 
 def _explain(error: NonFiniteLoss, train: Dataset, trainer: CommandTrainer) -> NonFiniteLoss:
     """The error with the rows of the batch, and what can be gone on from."""
-    named = [train[i]["origin"] for i in error.examples[:SHOWN_ROWS]] if "origin" in train.column_names else []
-    more = f" and {len(error.examples) - len(named)} more" if len(error.examples) > len(named) else ""
+    if error.examples is None:
+        return error
+    from accelerate.utils import gather_object
+
+    numbers = gather_object(list(error.examples))  # all ranks are here
+    named = [train[i]["origin"] for i in numbers[:SHOWN_ROWS]] if "origin" in train.column_names else []
+    more = f" and {len(numbers) - len(named)} more" if len(numbers) > len(named) else ""
     rows = f"; the rows of the batch: {', '.join(named)}{more}" if named else ""
     saved = run_checkpoints.list_checkpoints(Path(str(trainer.args.output_dir)))
     last = f"; {saved[-1].name} is the last one saved: resume=true repeats what came after it" if saved else ""

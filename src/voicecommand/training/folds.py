@@ -76,7 +76,7 @@ def cross_validate(
         held = [row for row, number in enumerate(held_out_in) if number == name]
         kept = [row for row, number in enumerate(held_out_in) if number != name]
         directory = run.directory / checkpoints.FOLDS / name
-        if processes.agree(partial(_is_finished, directory / "model")):
+        if processes.agree(partial(_is_finished, directory / "model", run.is_older)):
             logger.info("fold %s of %d is finished already", name, len(names))
         else:
             logger.info("fold %s of %d: %d rows to train on, %d held out", name, len(names), len(kept), len(held))
@@ -122,10 +122,12 @@ def _save(
     processes.wait_for_all()
 
 
-def _is_finished(model: Path) -> bool:
-    """Whether the fold has a saved model that is as it was written."""
+def _is_finished(model: Path, is_older: bool) -> bool:
+    """Whether the fold has a saved model that is as it was written; an older version wrote no manifest."""
     if not model.is_dir():
         return False
+    if is_older and not manifest.has_manifest(model):
+        return True
     try:
         manifest.verify(model, saved.is_covered)
     except manifest.Damaged as error:

@@ -31,12 +31,13 @@ def find_checkpoint(run: Run, folder: Path) -> str | None:
         then, now = found.facts, run.facts
         changed = [words for part, words in inputs.PARTS.items() if part in then and then[part] != now.get(part)]
         checkpoints.set_aside(folder, found.skipped)
-        path = None if found.path is None else str(found.path)
-        return path, then.get("step", 0), found.skipped, changed
+        renamed = f", and has the ending {checkpoints.DAMAGED} now"
+        lines = [f"{p.name} is skipped{renamed if damaged else ''}: {reason}" for p, reason, damaged in found.skipped]
+        return None if found.path is None else str(found.path), then.get("step", 0), lines, changed
 
     path, step, skipped, changed = processes.agree(find)
     for line in skipped:
-        logger.warning("%s; it is skipped, and now has the ending %s", line, checkpoints.DAMAGED)
+        logger.warning("%s", line)
     if changed:
         raise InputError(
             f"{path}: {' and '.join(changed)} of this run were others when it was saved; overwrite=true trains again"

@@ -183,8 +183,8 @@ class CommandTrainer(Trainer):
     ) -> Tensor:
         self.watch.begin(self.state.global_step + 1, inputs.pop("example").tolist())
         loss: Tensor = super().training_step(model, inputs, num_items_in_batch)  # type: ignore[arg-type]
-        # every rank checks the losses of all, so that they stop together
-        self.watch.check("loss", self.accelerator.gather(loss).sum() if self.args.world_size > 1 else loss)
+        whole = self.accelerator.gather(loss).sum() if self.args.world_size > 1 else loss
+        self.watch.check("loss", whole, own=loss)
         return loss
 
     def _get_grad_norm(self, model: nn.Module, grad_norm: Tensor | float | None = None) -> Tensor | float:
