@@ -110,11 +110,10 @@ def plan(options: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def digest(overrides: Sequence[str], path: str) -> str:
-    """A digest of all settings of a method that can change a result, without the place of the data."""
-    from voicecommand.config import objects
+    """A digest of all settings of a method that can change a result, without those of the data."""
+    from voicecommand.config import identity
 
-    config = objects.plain(compose(overrides, path))
-    kept = {key: config.get(key) for key in ("model", "tuning", "training", "seed")} | {"recipe": RECIPE}
+    kept = {**identity.settings(compose(overrides, path)), "data": None, "recipe": RECIPE}
     return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:8]
 
 
