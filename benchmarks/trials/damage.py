@@ -109,7 +109,7 @@ def build(references: References, is_full: bool) -> Row:
     for number, (file, what, damage) in enumerate(damages):
         kind = ("text", "speech")[number % 2] if is_full else "text"
         trials.append(Trial(f"{kind}, {file}: {what}", _of(references, kind, file, damage), what))
-    sabotaged = Trial("sabotaged", _of(references, "text", "optimizer.pt", flip_bit, believe_all))
+    sabotaged = Trial("sabotaged", _of(references, "text", "optimizer.pt", flip_bit, accept_all))
     kinds = ("text", "speech") if is_full else ("text",)
     return Row(
         "damage",
@@ -123,7 +123,7 @@ def build(references: References, is_full: bool) -> Row:
     )
 
 
-def believe_all(rank: int) -> None:
+def accept_all(rank: int) -> None:
     from voicecommand.run import checkpoints, manifest
 
     def verify(path: Path) -> dict[str, Any]:

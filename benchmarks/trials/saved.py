@@ -34,12 +34,12 @@ def build(references: References, is_full: bool) -> Row:
         " of range. `recipes/predict.py` must refuse it with exit code 2 and one line, and answer nothing.",
         [Trial(f"{kind}, {name}", _of(references, kind, damages[name]), kind) for kind, name in chosen],
         "the files of a model are not verified",
-        [Trial("sabotaged", _of(references, "text", damages[flip], believe_all))],
+        [Trial("sabotaged", _of(references, "text", damages[flip], accept_all))],
         lambda: references.make(*dict.fromkeys(kind for kind, _ in chosen)),
     )
 
 
-def believe_all(rank: int) -> None:
+def accept_all(rank: int) -> None:
     from voicecommand.run import manifest
 
     def verify(directory: Path, *_: Any, **__: Any) -> dict[str, Any]:

@@ -27,6 +27,8 @@ from voicecommand.errors import InputError, StorageError
 logger = logging.getLogger(__name__)
 # Levels of a YAML file. The deepest that is read is the text of an example in a list of Rasa's: 7.
 MAX_DEPTH = 32
+MAX_LINE = 4_000  # characters of an error, which may quote what is in a file
+FULL = {errno.ENOSPC, errno.EDQUOT}
 MAX_CONFIGURATION = 100_000  # bytes of a YAML file with settings; our largest has 5,000
 
 
@@ -163,6 +165,12 @@ def visible(text: str) -> str:
     return text.translate(_VISIBLE)
 
 
+def one_line(text: str) -> str:
+    """The text as one visible line of at most MAX_LINE characters, as an error is printed."""
+    line = visible(" ".join(text.split()))
+    return line if len(line) <= MAX_LINE else f"{line[: MAX_LINE - 3]}..."
+
+
 def compact_json(metrics: dict[str, Any]) -> str:
     """Indented JSON with each list of whole numbers (a row of the matrix) on one line; NaN is an error."""
     text = json.dumps(metrics, indent=2, ensure_ascii=False, allow_nan=False)
@@ -256,7 +264,8 @@ def _storage_errors(path: Path) -> Iterator[None]:
         reason = error.strerror or error
         if error.errno == errno.ENAMETOOLONG:
             raise InputError(f"{path}: {reason} ({len(path.name):,} characters); give a shorter one") from error
-        raise StorageError(f"cannot write {path}: {reason}; free the disk or name another directory") from error
+        remedy = f"{'free the disk or ' if error.errno in FULL else ''}name another directory"
+        raise StorageError(f"cannot write {path}: {reason}; {remedy}") from error
 
 
 @contextlib.contextmanager

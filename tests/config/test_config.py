@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from voicecommand.config import arguments, groups, identity, objects, program
+from voicecommand.config import arguments, groups, identity, objects, program, references
 from voicecommand.config import overrides as config_overrides
 from voicecommand.config import schema as config_schema
 from voicecommand.errors import InputError
@@ -156,6 +156,8 @@ def test_every_field_of_the_installed_training_arguments_is_there() -> None:
         # the trainer draws batches by length, chooses the columns and computes the loss itself
         "train_sampling_strategy", "length_column_name", "remove_unused_columns", "label_names",
         "logging_nan_inf_filter",
+        # two ranks would write one checkpoint
+        "save_on_each_node",
         # the launcher's
         "local_rank", "parallelism_config",
         # uploads during training
@@ -327,6 +329,7 @@ def test_the_home_directory_is_meant_by_a_tilde_in_every_path(tmp_path: Path, mo
         ("model=[bert]", r"model=\[bert\]: give one name"),
         ("training={max_steps: 2}", r"give one name; there are fine_tune, fine_tune_small"),
         ("training.output_dir=x", r"training.output_dir: not set here; use runs=DIR"),
+        ("training.save_on_each_node=true", r"save_on_each_node: not set here; all machines write to one folder"),
         ("training.lr=1", r"training.lr: unknown key; did you mean training.learning_rate\?"),
         ("lr=1", r"lr: unknown key; did you mean training.learning_rate\?"),
         ("epochs=3", r"epochs: unknown key; did you mean training.num_train_epochs\?"),
@@ -683,3 +686,36 @@ def test_help_and_an_unknown_key_answer_soon(
             break
     assert min(taken) < LIMIT * hydra_seconds, f"{taken} s, and importing Hydra takes {hydra_seconds} s"
     assert not list(tmp_path.iterdir())
+
+
+# --- references ---
+
+
+def refer(**content: Any) -> None:
+    references.check({"root": "r", "name": "n", **content})
+
+
+def test_many_values_may_refer_to_a_few() -> None:
+    refer(paths={f"path{n}": "${root}/${name}" for n in range(200)}, more=["${.x}${..root}", "${oc.env:HOME}"])
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {f"v{n}": f"${{v{n + 1}}}${{v{n + 1}}}" for n in range(20)},
+        {f"v{n}": {"x": f"${{v{n + 1}.x}}${{..v{n + 1}.x}}"} for n in range(20)},
+        {f"v{n}": [f"${{v{n + 1}[0]}}${{v{n + 1}.0}}"] for n in range(20)},
+        {f"v{n}": [f"${{v{n + 1}}}"] * 2 for n in range(20)},
+        {"a": "b", **{f"v{n}": f"${{v{n + 1}}}${{${{a}}}}" for n in range(20)}},
+        {f"v{n}": f"${{v{n + 1}}}" for n in range(5_000)},
+        {"v": "${root}" * 1_001},
+    ],
+    ids=["of the top", "relative", "of lists", "of sections", "put together", "a long chain", "in one value"],
+)
+def test_references_that_grow_are_refused(content: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match="too many references"):
+        refer(**content)
+
+
+def test_a_value_that_refers_to_itself_is_left_to_omegaconf() -> None:
+    refer(a="${b}${b}", b="${a}${a}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 import threading
 import time
@@ -130,3 +131,32 @@ def test_a_new_head_and_a_missing_pooler_are_no_damage(
     for labels in (("off", "on"), ("call", "off", "on")):
         task, vocabulary = TextClassification(checkpoint=str(folder)), Vocabulary(labels=labels)
         task.load_model(vocabulary, task.load_processor(vocabulary)).save_pretrained(folder)
+
+
+@pytest.mark.parametrize("inside", ["", "model", "folds/1/model"], ids=["a model", "a run", "a fold"])
+def test_links_of_the_hubs_cache_are_no_links_out_of_a_folder(inside: str, tmp_path: Path) -> None:
+    cache = tmp_path / "models--a--b"
+    folder = cache / "snapshots/c0ffee" / inside
+    folder.mkdir(parents=True)
+    (cache / "blobs").mkdir()
+    (cache / "blobs/1234").write_text("{}")
+    (folder / "config.json").symlink_to(cache / "blobs/1234")
+    pretrained.check_links(folder)
+    (cache / "other").write_text("{}")
+    (folder / "other.json").symlink_to(cache / "other")
+    with pytest.raises(InputError, match=r"other\.json: is a link out of its folder"):
+        pretrained.check_links(folder)
+
+
+def test_a_full_cache_is_no_fault_of_the_data_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import datasets
+
+    def fill(*args: Any, **kwargs: Any) -> None:
+        try:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        except OSError as error:
+            raise datasets.exceptions.DatasetGenerationError("An error occurred") from error
+
+    monkeypatch.setattr(datasets, "load_dataset", fill)
+    with pytest.raises(OSError, match="No space left"):
+        hub._fetch(str(tmp_path), None, None)

@@ -62,25 +62,35 @@ def test_more_ranks_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> No
         processes.check_devices()
 
 
-@pytest.mark.parametrize(("state", "again"), [("interrupted", True), ("finished", False), ("failed", False)])
-def test_the_slurm_script_puts_only_an_interrupted_run_into_the_queue_again(
-    state: str, again: bool, tmp_path: Path
+@pytest.mark.parametrize(
+    ("state", "code", "restarts", "again"),
+    [("interrupted", 1, 0, True), ("running", 1, 3, True), ("running", 1, 20, False), ("finished", 0, 0, False),
+     ("failed", 1, 0, False)],
+)  # fmt: skip
+def test_the_slurm_script_puts_only_its_own_unfinished_run_into_the_queue_again(
+    state: str, code: int, restarts: int, again: bool, tmp_path: Path
 ) -> None:
     programs = {
-        "scontrol": f'echo "$@" >> {tmp_path}/scontrol; [ "$1" = requeue ] || echo node-1',
+        "scontrol": f'echo "$@" >> {tmp_path}/asked; [ "$1" = requeue ] || echo node-1',
         "srun": 'SLURM_NODEID=0 "$@"',
         "accelerate": f'echo "$@" >> {tmp_path}/accelerate; mkdir -p {tmp_path}/runs/d/m;'
-        f"""echo '{{"state": "{state}"}}' > {tmp_path}/runs/d/m/status.json; exit 1""",
+        f"""echo '{{"state": "{state}"}}' > {tmp_path}/runs/d/m/status.json; exit {code}""",
     }
     for name, lines in programs.items():
         (tmp_path / name).write_text(f"#!/bin/bash\n{lines}\n")
         (tmp_path / name).chmod(0o755)
+    other = tmp_path / "runs/d/other/status.json"  # of another job, with the same folder of runs
+    other.parent.mkdir(parents=True)
+    other.write_text('{"state": "interrupted"}')
     slurm = {"SLURM_JOB_ID": "7", "SLURM_JOB_NODELIST": "node-[1-2]", "SLURM_NNODES": "2", "RUNS": f"{tmp_path}/runs"}
+    slurm["SLURM_RESTART_COUNT"] = str(restarts)
     environment = os.environ | slurm | {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
-    subprocess.run(
+    ended = subprocess.run(
         ["bash", str(FOLDER / "machines.sbatch"), "model=bert", "data.path=a b.csv"], env=environment, check=False
     )
     command = (tmp_path / "accelerate").read_text()
     assert "--num_processes 8 --machine_rank 0 --main_process_ip node-1 recipes/train.py resume=auto" in command
     assert command.endswith("model=bert data.path=a b.csv\n")
-    assert ("requeue 7" in (tmp_path / "scontrol").read_text()) == again
+    assert ("requeue 7" in (tmp_path / "asked").read_text()) == again
+    assert ended.returncode == (0 if again else code)
+    assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == ["d"], "nothing stays"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -10,12 +11,15 @@ from pathlib import Path
 
 import pytest
 
+from voicecommand import files
+from voicecommand.run import connections
+
 SRC = Path(__file__).parents[2] / "src"
 # Two forked processes with a connection, as `ranks.watch` leaves them; each runs its own lines.
 SCRIPT = """
 import os, signal, socket, sys, time
 from voicecommand.errors import InputError
-from voicecommand.run import exits, processes, ranks
+from voicecommand.run import connections, exits, processes, ranks
 
 first, second = socket.socketpair()
 processes.WORLD_SIZE = 2
@@ -29,7 +33,7 @@ def begin(rank):
     other.close()
     own.settimeout(1)
     pid = int(os.read(gate, 8)) if rank == 0 else os.getppid()
-    ranks._watch = ranks._Watch([ranks._Peer(1 - rank, own, ranks._name_machine(), pid)], {timeout})
+    ranks._watch = ranks._Watch([connections.Peer(1 - rank, own, connections.name_machine(), pid)], {timeout})
 
 def collective():
     time.sleep(60)
@@ -97,6 +101,28 @@ def test_an_error_of_another_rank_is_shown_with_its_rank_and_code() -> None:
     one = "sys.exit(exits.fail(InputError('no such file'), 2))"
     code, error, _ = run_ranks("collective()", one)
     assert (code, error) == (2, "error: rank 1: no such file\n")
+
+
+def test_an_error_of_another_rank_is_shown_visibly_and_shortened() -> None:
+    one = r"sys.exit(exits.fail(InputError('label \x1b[2J' + 'a' * 100_000), 2))"
+    code, error, _ = run_ranks("collective()", one)
+    assert (code, len(error)) == (2, len("error: ") + files.MAX_LINE + 1)
+    assert error.startswith("error: rank 1: label \\u001b[2Jaaa") and error.endswith("a...\n")
+
+
+def test_who_is_no_rank_of_the_run_is_not_connected_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    server = socket.create_server(("127.0.0.1", 0))
+    messages = (b"GET / HTTP/1.1\r\n\r\n", b"[1]\n", b'{"key": "\xc3\xa4", "rank": 1}\n', b"")
+    callers = []
+    for message in messages:
+        callers.append(socket.create_connection(server.getsockname()))
+        callers[-1].sendall(message)
+        callers[-1].shutdown(socket.SHUT_WR)
+    monkeypatch.setattr(connections, "CONNECT_SECONDS", 1.0)
+    monkeypatch.setattr(connections.processes, "WORLD_SIZE", 2)
+    assert connections._accept(server, "the key") == []
+    for caller in callers:
+        caller.close()
 
 
 @pytest.mark.parametrize("first", [0, 1])

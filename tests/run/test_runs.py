@@ -242,6 +242,48 @@ def test_errors_leave_as_one_line_with_their_code(
     assert capsys.readouterr().err.startswith("error: ")
 
 
+def test_a_storage_error_names_its_own_file_and_what_helps(directory: Path) -> None:
+    for error, line in {
+        OSError(
+            errno.EACCES, "Permission denied", "noise/a.wav"
+        ): f"{directory}: noise/a.wav: Permission denied; there",
+        OSError(errno.ENOSPC, "Full", "/cache/a"): f"{directory}: /cache/a: Full; free the disk; there",
+        OSError(errno.ENOSPC, "Full", str(directory / "a")): f"{directory}: Full; free the disk; there",
+        OSError(errno.EROFS, "Read-only file system"): f"{directory}: Read-only file system; there",
+    }.items():
+        with pytest.raises(StorageError) as caught, run_directory.Run(directory).open(""):
+            raise error
+        assert str(caught.value).startswith(line)
+
+
+def write_to_a_full_disk(module: str) -> None:
+    """As code of `module` that writes to a file which is open already."""
+    full = OSError(errno.ENOSPC, "No space left on device")
+    exec("def write(error): raise error", scope := {"__name__": module})
+    scope["write"](full)
+
+
+@pytest.mark.parametrize(
+    ("module", "named"),
+    [("datasets.arrow_writer", "HF_DATASETS_CACHE"), ("huggingface_hub.file_download", "HF_HUB_CACHE"),
+     ("other", None)],
+)  # fmt: skip
+def test_a_full_cache_is_named(
+    module: str, named: str | None, directory: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import datasets
+    import huggingface_hub
+
+    caches = {**vars(datasets.config), **vars(huggingface_hub.constants)}
+    place = caches[named] if named else "the disk"
+    assert exits.answer_exit_code(lambda: write_to_a_full_disk(module)) == 4
+    assert capsys.readouterr().err == f"error: {place}: No space left on device; free the disk\n"
+    with pytest.raises(StorageError) as caught, run_directory.Run(directory).open(""):
+        write_to_a_full_disk(module)
+    where = f"{directory}: {place}" if named else directory
+    assert str(caught.value).startswith(f"{where}: No space left on device; free the disk; there")
+
+
 def test_what_ended_without_a_checkpoint_blocks_nothing(directory: Path, caplog: pytest.LogCaptureFixture) -> None:
     with pytest.raises(StorageError), run_directory.Run(directory).open(""):
         raise StorageError("full")

@@ -47,6 +47,15 @@ def test_a_signal_that_the_launcher_passes_on_is_the_same_request(
     assert asked[1:] == [("SIGINT", True)]
 
 
+def test_a_signal_while_the_handlers_are_set_asks_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(signals, "_watch_launcher", lambda: send(signal.SIGTERM))
+    with pytest.raises(KeyboardInterrupt), signals.handled(signals.interrupt):
+        raise AssertionError("the block begins")
+    assert not signals._requests.asks
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
 def test_a_hangup_that_was_ignored_at_the_start_stays_ignored() -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:

@@ -51,11 +51,22 @@ def test_a_checkpoint_has_the_weights_and_two_moments_of_the_trained_ones() -> N
     assert space.size_of_checkpoint(network(), arguments()) == 16_000_000
     assert space.size_of_checkpoint(network(), arguments(save_only_model=True)) == 8_000_000
     assert space.size_of_checkpoint(network(), arguments(optim="sgd")) == 8_000_000
+    assert space.size_of_checkpoint(network(), arguments(optim="adamw_8bit")) == 10_000_000
+    assert space.size_of_checkpoint(network(), arguments(optim="adamw_torch_4bit")) == 9_000_000
+
+
+BEST: dict[str, Any] = {"load_best_model_at_end": True}
+STEPWISE: dict[str, Any] = {"save_strategy": "steps", "eval_strategy": "steps", "max_steps": 100}
 
 
 @pytest.mark.parametrize(
     ("settings", "count"),
     [
+        # training may stop early, after two evaluations
+        ({"save_strategy": "epoch", "eval_strategy": "epoch", "num_train_epochs": 50} | BEST, 2),
+        ({"save_strategy": "epoch", "eval_strategy": "epoch", "num_train_epochs": 1} | BEST, 1),
+        (STEPWISE | BEST | {"save_steps": 10, "eval_steps": 10}, 2),
+        (STEPWISE | BEST | {"save_steps": 20, "eval_steps": 10}, 1),
         ({"save_strategy": "no"}, 0),
         ({"save_strategy": "epoch", "num_train_epochs": 5}, 5),
         ({"save_strategy": "epoch", "num_train_epochs": 5, "save_total_limit": 2}, 3),

@@ -17,6 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from voicecommand import files
 from voicecommand.columns import split_of
+from voicecommand.config import references
 from voicecommand.config.groups import (
     COMPOSITION_ERRORS,
     NETWORK_ONLY,
@@ -56,6 +57,7 @@ ELSEWHERE = {
     "training.local_rank": "the launcher sets it",
     "training.parallelism_config": "give it to accelerate launch",
     **dict.fromkeys((f"training.{name}" for name in HUB), "after the run: hf upload OWNER/NAME RUN/model"),
+    "training.save_on_each_node": "all machines write to one folder of runs; leave it out",
     "training.logging_nan_inf_filter": "training stops at a loss that is not finite; leave it out",
 }
 # The lengths of a training; one on the command line is not increased to training.min_steps.
@@ -73,7 +75,6 @@ MEANT = {
     "model_name_or_path": "model.checkpoint",
 }
 TABLES = (".csv", ".tsv", ".json", ".jsonl", ".parquet", ".yml", ".yaml")
-MAX_REFERENCES = 1_000
 HOME = re.compile(r"~[^/]*/")
 
 
@@ -147,7 +148,7 @@ def finish(name: str, config: DictConfig, choices: dict[str, Any], overrides: li
             raise InputError(f"{group}={choice}: no such {group}; {list_options(group, str(choice))}")
     content = OmegaConf.to_container(config, resolve=False)
     check_targets(content)
-    _check_references(content)
+    references.check(content)
     if name == "train" and "training" not in choices:
         for key in NETWORK_ONLY:
             for override in overrides:
@@ -194,24 +195,6 @@ def take_length(config: DictConfig, overrides: list[str]) -> None:
     given = {override.split("=")[0] for override in overrides}
     if given & LENGTHS and "training.min_steps" not in given and config.get("training"):
         config.training.min_steps, config.training.max_epochs = 0, None
-
-
-def _check_references(content: Any) -> None:
-    """Check that values that refer to others by ${...}, which may refer to others again, can't grow without bounds.
-
-    Raises:
-        InputError: the product of the numbers of references in all values is above MAX_REFERENCES.
-    """
-    product, nodes = 1, [("", content)]
-    while nodes:
-        where, node = nodes.pop()
-        if isinstance(node, dict | list):
-            items = node.items() if isinstance(node, dict) else enumerate(node)
-            nodes += [(f"{where}.{key}".lstrip("."), value) for key, value in items]
-        elif isinstance(node, str):
-            product *= max(1, node.count("${"))
-            if product > MAX_REFERENCES:
-                raise InputError(f"{where}: too many references ${{...}} to other values; write the values out")
 
 
 def check_saved_config(run: Path) -> None:

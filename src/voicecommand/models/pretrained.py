@@ -83,7 +83,7 @@ def load_pretrained(loader: Any, checkpoint: str, revision: str | None, instead:
     except Exception as error:  # the files may hold anything
         if exits.is_storage_error(error):
             raise
-        reason = say_refusal(error) or " ".join(str(error).split())[:200]
+        reason = describe_refusal(error) or " ".join(str(error).split())[:200]
         if within_reach:
             raise InputError(f"{at}: not a usable checkpoint: {reason}") from error
         lacking = "the hub cannot be reached, and the checkpoint is not in the cache"
@@ -180,7 +180,7 @@ def _check_files(directory: Path) -> None:
             raise ValueError(f"{index.name}: {name!r} is no safetensors file of the folder")
 
 
-def say_refusal(error: Exception) -> str:
+def describe_refusal(error: Exception) -> str:
     """What transformers refused to run, without its advice on how to run it after all; empty for another error."""
     if isinstance(error, pickle.UnpicklingError):
         return "its weights are a pickle with more than tensors, which could run code; give one of safetensors"
@@ -214,7 +214,8 @@ def check_links(directory: Path) -> None:
         InputError: one is not.
     """
     top = directory.resolve()
-    blobs = top.parents[1] / "blobs" if len(top.parents) > 1 else top  # of a snapshot in the hub's cache
+    # of the hub's cache, where files are links: blobs beside snapshots/COMMIT, which is a model folder or a whole run
+    blobs = next((parent.with_name("blobs") for parent in top.parents if parent.name == "snapshots"), None)
     for path in directory.rglob("*"):
         if path.is_dir() and not path.is_symlink():
             continue

@@ -9,6 +9,7 @@ records      run.json, history.json, the threshold
 logs         terminal and log.txt
 exits        errors as one line and an exit code
 processes    ranks, cores, threads, and what a launcher was asked for
+connections  connections between the ranks
 ranks        ranks that watch one another: one that dies or hangs ends the run
 signals      requests to stop: signals, and the end of the launcher
 device       the device, and its precision

@@ -19,7 +19,7 @@ from typing import Any
 from voicecommand import files
 from voicecommand.errors import InputError, LostRank, RunError, Stopped, StorageError
 from voicecommand.run import checkpoints, inputs, processes, ranks, signals
-from voicecommand.run.exits import is_storage_error, say_storage_error
+from voicecommand.run.exits import describe_storage_error, find_place, is_storage_error
 from voicecommand.run.logs import VisibleFormatter, early_records
 
 logger = logging.getLogger(__name__)
@@ -193,7 +193,7 @@ class Run:
                     raise
                 with signals.handled(signals.ignore):  # it ends already
                     if not isinstance(error, RunError | KeyboardInterrupt):
-                        ranks.await_verdict()
+                        ranks.wait_for_cause()
                     ending = self._ending(error)
                     self._record_end(ending, handler)
                 if ending is error:
@@ -249,7 +249,10 @@ class Run:
         if self._is_moved():
             return StorageError(self._moved)
         if is_storage_error(error):
-            return StorageError(f"{self.directory}: {say_storage_error(error)}; free the disk; {self._way_on()}")
+            place = find_place(error)
+            is_elsewhere = place is not None and not place.absolute().is_relative_to(self.directory.absolute())
+            where = f"{self.directory}: {place}" if is_elsewhere else self.directory
+            return StorageError(f"{where}: {describe_storage_error(error)}; {self._way_on()}")
         return error
 
     @property

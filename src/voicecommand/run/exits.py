@@ -9,21 +9,17 @@ import gc
 import io
 import os
 import sys
+import traceback
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
+from voicecommand import files
 from voicecommand.errors import InputError, RunError, Stopped, StorageError
-from voicecommand.files import visible
 from voicecommand.run import processes, ranks, signals
 
 OF_SAFETENSORS = ("No space left", "File too large", "Read-only", "Permission denied", "quota")
 OF_TORCH = ("PytorchStreamWriter", "unexpected pos", "iostream error", "Parent directory")  # of torch.save
 STORAGE_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.EACCES, errno.EPERM}
-MAX_LINE = 4_000
-
-
-def shorten(line: str) -> str:
-    """A line of at most MAX_LINE characters, for errors that quote what is in a file."""
-    return line if len(line) <= MAX_LINE else f"{line[: MAX_LINE - 3]}..."
 
 
 def fail(error: BaseException, code: int) -> int:
@@ -41,7 +37,7 @@ def fail(error: BaseException, code: int) -> int:
     for bar in list(getattr(bars.tqdm, "_instances", ())) if bars else ():
         bar.close()  # otherwise the line would begin where the bar ends
     with contextlib.suppress(OSError):  # the terminal may be gone
-        sys.stderr.write(f"{processes.name_rank()}error: {shorten(visible(' '.join(str(error).split())))}\n")
+        sys.stderr.write(f"{processes.name_rank()}error: {files.one_line(str(error))}\n")
     return code
 
 
@@ -49,7 +45,7 @@ class _VisibleOutput(io.TextIOWrapper):
     """Standard output, to which results are printed with labels and texts from anywhere; see `files.visible`."""
 
     def write(self, text: str) -> int:
-        return super().write(visible(text))
+        return super().write(files.visible(text))
 
 
 @contextlib.contextmanager
@@ -96,11 +92,11 @@ def _answer(main: Callable[[], None]) -> int:
             name = str(error.filename)
             return fail(InputError(f"{name}: {error.strerror} ({len(name):,} characters); give a shorter one"), 2)
         if not is_storage_error(error):
-            ranks.await_verdict()
+            ranks.wait_for_cause()
             ranks.leave(1, error)
             raise
-        where = getattr(error, "filename", None) or "storage"
-        return fail(StorageError(f"{where}: {say_storage_error(error)}"), StorageError.exit_code)
+        where = find_place(error) or "the disk"
+        return fail(StorageError(f"{where}: {describe_storage_error(error)}"), StorageError.exit_code)
     return 0
 
 
@@ -120,8 +116,33 @@ def is_storage_error(error: BaseException) -> bool:
     return any(word in str(error) for word in words)
 
 
-def say_storage_error(error: BaseException) -> str:
-    """The reason of a storage error in words; torch.save has numbers only, and leaves out whether the disk is full."""
+def find_place(error: BaseException) -> Path | None:
+    """The file that a storage error names, or the cache that was written where it names none; None if it was neither.
+
+    datasets and huggingface_hub write to files that are open already, and such an error names none.
+    """
+    name = getattr(error, "filename", None)
+    if isinstance(name, str | bytes):
+        return Path(os.fsdecode(name))
+    place = None
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        module = str(frame.f_globals.get("__name__"))
+        if module.startswith("datasets."):
+            place = files.cache_directory().parent
+        elif module.startswith("huggingface_hub.file_download"):
+            from huggingface_hub.constants import HF_HUB_CACHE
+
+            place = Path(HF_HUB_CACHE)
+    return place
+
+
+def describe_storage_error(error: BaseException) -> str:
+    """The reason of a storage error in words, and what to do where the disk is full.
+
+    torch.save has numbers only, and leaves out whether the disk is full.
+    """
     if isinstance(error, RuntimeError):
-        return "cannot write a file: the disk is full, or the file is larger than it may be"
-    return getattr(error, "strerror", None) or " ".join(str(error).split())
+        return "cannot write a file: the disk is full, or the file is larger than it may be; free the disk"
+    reason = getattr(error, "strerror", None) or " ".join(str(error).split())
+    is_full = getattr(error, "errno", None) in files.FULL or "No space left" in reason or "quota" in reason
+    return f"{reason}; free the disk" if is_full else reason

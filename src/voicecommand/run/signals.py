@@ -93,14 +93,16 @@ def handled(ask: Ask) -> Iterator[None]:
         yield
         return
     before = {}
-    if not _requests.asks:
-        _requests.reset()
-        for number in SIGNALS:
-            if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
-                before[number] = signal.signal(number, _requests.take)
-        _watch_launcher()
-    _requests.asks.append(ask)
+    is_first = not _requests.asks
+    _requests.asks.append(ask)  # before the handlers, which call it
     try:
+        if is_first:
+            _requests.reset()
+            for number in SIGNALS:
+                if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+                    before[number] = signal.getsignal(number)
+                    signal.signal(number, _requests.take)
+            _watch_launcher()
         yield
     finally:
         for number, handler in before.items():

@@ -21,7 +21,7 @@ from voicecommand.audio.decode import read_audio
 from voicecommand.errors import InputError
 from voicecommand.evaluation.threshold import Rule, setting_in_words, threshold_warnings
 from voicecommand.models.families import is_own_network
-from voicecommand.models.pretrained import check_links, public_name, say_refusal
+from voicecommand.models.pretrained import check_links, describe_refusal, public_name
 from voicecommand.run import manifest
 from voicecommand.run.directory import read_status
 from voicecommand.run.finished import choose_run
@@ -472,6 +472,6 @@ def _upgrade_settings(content: dict, path: Path) -> dict:
 
 
 def _unopened(path: Path, error: Exception) -> InputError:
-    reason = say_refusal(error) or " ".join(str(error).split())[:200]
+    reason = describe_refusal(error) or " ".join(str(error).split())[:200]
     what = "" if isinstance(error, ValueError | InputError) and reason else f"{type(error).__name__}: "
     return InputError(f"{path}: does not open: {what}{reason}")

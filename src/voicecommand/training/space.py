@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 FLOAT = 4  # bytes
+CERTAIN = 2  # evaluations, before which nothing stops early
 
 
 def check(directory: Path, model: nn.Module, args: TrainingArguments) -> None:
@@ -55,15 +56,22 @@ def _measure(directory: Path, model: nn.Module, args: TrainingArguments) -> str:
 
 
 def size_of_checkpoint(model: nn.Module, args: TrainingArguments) -> int:
-    """Bytes of a checkpoint: the weights, of an adapter only its own, and two moments of each trained one for AdamW."""
+    """Bytes of a checkpoint: the weights, of an adapter only its own, and for AdamW two moments of each trained one, of
+    four bytes each or fewer (`adamw_8bit`, `adamw_torch_4bit`)."""
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     saved = trained if hasattr(model, "peft_config") else sum(p.numel() for p in model.parameters())
-    moments = 2 * trained if str(args.optim).lower().rpartition(".")[2].startswith("adamw") else 0
-    return FLOAT * (saved + (0 if args.save_only_model else moments))
+    optimizer = str(args.optim).lower().rpartition(".")[2]
+    if args.save_only_model or not optimizer.startswith("adamw"):
+        return FLOAT * saved
+    bits = next((bits for bits in (4, 8) if f"{bits}bit" in optimizer), 8 * FLOAT)
+    return FLOAT * saved + 2 * trained * bits // 8
 
 
 def count_checkpoints(args: TrainingArguments) -> int:
-    """How many checkpoints there are at once, at least: those that are kept, and the one that is being written."""
+    """How many checkpoints there are at once, at least: those that are kept, and the one that is being written.
+
+    Where the best one is loaded at the end, training may stop early, not before its second evaluation.
+    """
     strategy = str(args.save_strategy).lower().rpartition(".")[2]
     if strategy == "no":
         return 0
@@ -71,7 +79,10 @@ def count_checkpoints(args: TrainingArguments) -> int:
     if strategy == "epoch" and args.max_steps <= 0:
         saves = math.ceil(args.num_train_epochs)
     elif strategy == "steps" and args.max_steps > 0 and args.save_steps >= 1:
-        saves = max(1, int(args.max_steps // args.save_steps))
+        certain = CERTAIN * (args.eval_steps or 1) if args.load_best_model_at_end else args.max_steps
+        saves = max(1, int(min(args.max_steps, certain) // args.save_steps))
+    if args.load_best_model_at_end:
+        saves = min(saves, CERTAIN)
     return min(saves, args.save_total_limit + 1) if args.save_total_limit else saves
 
 

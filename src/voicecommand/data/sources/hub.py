@@ -113,8 +113,9 @@ def _fetch(path: str, name: str | None, revision: str | None) -> DatasetDict:
             f"{what}: the hub cannot be reached, and the data set is not in the cache; {CACHE}, or {INSTEAD}"
         ) from None
     except Exception as error:  # it reads files from anywhere, which may cause any error
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
-            raise  # the disk is the cause, which has its own exit code
+        for cause in (error, error.__cause__):  # DatasetGenerationError has the other as its cause
+            if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+                raise cause from None  # the disk is the cause, which has its own exit code
         reason = " ".join(str(error).split())[:300] or type(error).__name__
         if "torchcodec" in reason or "soundfile" in reason:  # `datasets` decodes the audio files of a directory
             raise InputError(
