@@ -21,7 +21,7 @@ def check(content: Any) -> None:
 
     Raises:
         InputError: a value stands for more than MAX_REFERENCES others; where there are references within others
-            (`${a.${b}}`) or resolvers but `oc.env`, the product of the numbers of references of all values is above that.
+            (`${a.${b}}`) or resolvers but `oc.env`, the product of the numbers of references in all values is.
     """
     nodes: Nodes = {}
     _collect(content, (), nodes)
