@@ -109,7 +109,10 @@ def build(references: References, is_full: bool) -> Row:
     for number, (file, what, damage) in enumerate(damages):
         kind = ("text", "speech")[number % 2] if is_full else "text"
         trials.append(Trial(f"{kind}, {file}: {what}", _of(references, kind, file, damage), what))
-    sabotaged = Trial("sabotaged", _of(references, "text", "optimizer.pt", flip_bit, accept_all))
+    sabotaged = [
+        Trial(f"sabotaged, {what.__name__}", _of(references, "text", "optimizer.pt", flip_bit, what))
+        for what in (accept_all, refuse_all)
+    ]
     kinds = ("text", "speech") if is_full else ("text",)
     return Row(
         "damage",
@@ -117,8 +120,8 @@ def build(references: References, is_full: bool) -> Row:
         "A run is killed, and a file of its newest checkpoint is damaged. The run that is resumed must name the file,"
         " go on from the checkpoint before, and end to the last bit as the training that nobody disturbed.",
         trials,
-        "checkpoints are not verified",
-        [sabotaged],
+        "checkpoints are not verified; one that is damaged makes all count as damaged",
+        sabotaged,
         lambda: references.make_stopped(*kinds),
     )
 
@@ -132,17 +135,27 @@ def accept_all(rank: int) -> None:
     checkpoints.verify = verify
 
 
+def refuse_all(rank: int) -> None:
+    from voicecommand.run import checkpoints
+    from voicecommand.run.manifest import Damaged
+
+    def verify(path: Path) -> dict[str, Any]:
+        raise Damaged("optimizer.pt has changed")
+
+    checkpoints.verify = verify
+
+
 def _of(
     references: References, name: str, file: str, damage: Damage, change: Callable[[int], None] | None = None
 ) -> Callable[[Path], str]:
     def run(folder: Path) -> str:
         references.copy_stopped(name, folder)
-        newest = material.checkpoints(folder)[-1]
+        *_, before, newest = material.checkpoints(folder)
         damage(newest / file)
-        program = material.finish(references.kinds[name], folder, change=change)
-        if problem := material.check_equal(program, folder, references.result(name)):
+        after = material.step_of(before)
+        if problem := material.go_on(references.kinds[name], folder, references.result(name), after, change):
             return problem
-        text = program.text()
+        text = (folder / "resume").read_text(encoding="utf-8")
         return "" if newest.name in text and file in text else f"resumed exactly, but did not name {file}"
 
     return run

@@ -156,6 +156,40 @@ def kill_rank_at_step(number: int, rank: int) -> Change:
     return at_step(number, lambda r: kill_self() if r == rank else None)
 
 
-def mark_step(number: int, file: Path) -> Change:
-    """Make `file` when rank 0 comes to the step."""
-    return at_step(number, lambda rank: file.touch() if rank == 0 else None)
+def count_steps(file: Path) -> Change:
+    """Let `file` have a byte for each step that rank 0 has begun."""
+
+    def change(rank: int) -> None:
+        from voicecommand.training.trainer import CommandTrainer
+
+        real = CommandTrainer.training_step
+
+        def training_step(self: CommandTrainer, *args: Any, **kwargs: Any) -> Any:
+            with file.open("ab") as steps:
+                steps.write(b".")
+            return real(self, *args, **kwargs)
+
+        if rank == 0:
+            CommandTrainer.training_step = training_step  # type: ignore[method-assign]
+
+    return change
+
+
+def record_saves(file: Path) -> Change:
+    """Write to `file` each step that was saved, once that is done."""
+
+    def change(rank: int) -> None:
+        from voicecommand.training.trainer import CommandTrainer
+
+        real = CommandTrainer._save_checkpoint
+
+        def save_checkpoint(self: CommandTrainer, *args: Any, **kwargs: Any) -> Any:
+            result = real(self, *args, **kwargs)
+            with file.open("a", encoding="utf-8") as saved:
+                saved.write(f"{self.state.global_step}\n")
+            return result
+
+        if rank == 0:
+            CommandTrainer._save_checkpoint = save_checkpoint  # type: ignore[method-assign]
+
+    return change

@@ -36,15 +36,17 @@ def build(references: References, is_full: bool) -> Row:
     return Row(
         "kills",
         "`kill -9` at any moment",
-        "A training is killed with all its processes and resumed: weights, predictions, losses of every step"
+        "A training is killed with all its processes and resumed. It must go on after the newest checkpoint that is"
+        " whole, which is not older than the last one that was saved; and weights, predictions, losses of every step"
         " and the number of steps must be those of the training that nobody killed, to the last bit. Text, speech, and"
         " text on two processes. Points inside a save are every call that creates, flushes, renames or removes"
         " something in the folder of checkpoints, and the middle of each file that is written there.",
         trials,
-        "the state of the random numbers is not restored",
-        [Trial("sabotaged", _inside(references, "text", 0.5, forget_random_state))],
+        "the state of the random numbers is not restored; the training starts at step 0",
+        [Trial("sabotaged", _inside(references, "text", 0.5, forget_random_state)),
+         Trial("sabotaged, at step 0", _inside(references, "text", 0.5, material.start_anew))],
         lambda: references.make(*NAMES),
-    )
+    )  # fmt: skip
 
 
 def forget_random_state(rank: int) -> None:
@@ -99,5 +101,4 @@ def _resume(
     change: Callable[[int], None] | None = None,
     is_real: bool = False,
 ) -> str:
-    program = material.finish(kind, folder, change=change, is_real=is_real)
-    return material.check_equal(program, folder, references.result(kind.name))
+    return material.go_on(kind, folder, references.result(kind.name), change=change, is_real=is_real)

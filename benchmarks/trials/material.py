@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from trials import programs
+from trials import faults, programs
 from trials.programs import Change, Program
 
 NUMBERS = ("one", "two", "ten")
 # of history.json: what a clock gives
 CLOCKS = ("_runtime", "_per_second")
+SAVED = "saved"  # a file beside the runs: the steps that were saved as a whole, one a line
+WENT_ON = re.compile(r"training goes on after step (\d+) \((.+)\)$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -140,7 +143,8 @@ def train(
     argv = [*kind.argv, f"runs={folder / 'runs'}", *more]
     if is_real:
         return programs.start("train", argv, folder / log, 0 if kind.ranks == 1 else kind.ranks)
-    return programs.fork("train", argv, folder / log, kind.ranks, change)
+    recorded = faults.together(faults.record_saves(folder / SAVED), change)
+    return programs.fork("train", argv, folder / log, kind.ranks, recorded)
 
 
 def find_run(folder: Path) -> Path:
@@ -158,7 +162,7 @@ def find_run(folder: Path) -> Path:
 def checkpoints(folder: Path) -> list[Path]:
     """The checkpoints in a run's folder, by step."""
     found = [p for p in find_run(folder).glob("checkpoints/checkpoint-*") if p.name.split("-")[1].isdigit()]
-    return sorted(found, key=lambda path: int(path.name.split("-")[1]))
+    return sorted(found, key=step_of)
 
 
 def status(folder: Path) -> dict[str, Any]:
@@ -234,16 +238,81 @@ def check_equal(program: Program, folder: Path, reference: Result) -> str:
         return str(error)
 
 
+def newest_whole(folder: Path) -> int:
+    """The step of the newest checkpoint whose files, and those of the best one it refers to, are as its manifest says;
+    0 if there is none. Not by the code that is tried here."""
+    try:
+        steps = [step_of(path) for path in checkpoints(folder) if _is_whole(path)]
+    except LookupError:  # no run directory yet
+        return 0
+    return steps[-1] if steps else 0
+
+
+def step_of(checkpoint: Path) -> int:
+    return int(checkpoint.name.split("-")[1])
+
+
+def _is_whole(checkpoint: Path, is_best: bool = False) -> bool:
+    try:
+        content = json.loads((checkpoint / "manifest.json").read_text(encoding="utf-8"))
+        for name, entry in content["files"].items():
+            if hashlib.sha256((checkpoint / name).read_bytes()).hexdigest() != entry["sha256"]:
+                return False
+    except (OSError, ValueError):
+        return False
+    best = content["facts"]["best_step"]
+    return is_best or best is None or _is_whole(checkpoint.with_name(f"checkpoint-{best}"), is_best=True)
+
+
+def go_on(
+    kind: Kind,
+    folder: Path,
+    reference: Result,
+    after: int | None = None,
+    change: Change | None = None,
+    is_real: bool = False,
+) -> str:
+    """Go on with the run in `folder`: "" if it does so after the newest good checkpoint and ends like `reference`, or
+    what is wrong.
+
+    Args:
+        after: the step of that checkpoint; by default that of the newest whole one, which must not be older than the
+            last one that was saved as a whole. A run that is finished already does not go on.
+    """
+    if status(folder).get("state") == "finished":
+        after = 0
+    if after is None:
+        saved = (folder / SAVED).read_text().split() if (folder / SAVED).exists() else []
+        after = newest_whole(folder)
+        if saved and after < int(saved[-1]):
+            return f"step {saved[-1]} was saved, and the newest checkpoint that is whole is of step {after}"
+    program = finish(kind, folder, change=change, is_real=is_real)
+    if problem := check_equal(program, folder, reference):
+        return problem
+    text = (find_run(folder) / "log.txt").read_text(encoding="utf-8")
+    found = [(int(step), Path(path).name) for step, path in WENT_ON.findall(text)]
+    if found != ([(after, f"checkpoint-{after}")] if after else []):
+        return f"the run ended exactly, but went on after {found or 'step 0'}, not after step {after}"
+    return ""
+
+
+def start_anew(rank: int) -> None:
+    """Sabotage: no checkpoint is found."""
+    from voicecommand.training import resuming
+
+    resuming.find_checkpoint = lambda *_, **__: None  # type: ignore[assignment]
+
+
 def unfinish(folder: Path, step: int) -> None:
     """Make of a finished run that kept all its checkpoints one that was killed after this step."""
     run = find_run(folder)
     for path in checkpoints(folder):
-        if int(path.name.split("-")[1]) > step:
+        if step_of(path) > step:
             shutil.rmtree(path)
     for path in run.iterdir():
         if path.is_dir() and path.name != "checkpoints":
             shutil.rmtree(path)
-        elif path.name not in (".lock", "checkpoints", "config.yaml", "log.txt", "status.json"):
+        elif path.name not in (".lock", "checkpoints", "config.yaml", "inputs.json", "log.txt", "status.json"):
             path.unlink()
     content = {k: v for k, v in status(folder).items() if k != "ended"}
     (run / "status.json").write_text(json.dumps(content | {"state": "running", "exit_code": None}))

@@ -31,13 +31,14 @@ def build(references: References, is_full: bool) -> Row:
     return Row(
         "resume",
         "resumed after each step",
-        "A run that was killed after a step is resumed. Every step of three epochs for text and for speech; five steps"
-        " (the last one too) with two processes, two workers that load data, LoRA, a run that stops early, and a run"
-        " whose last step is inside an epoch.",
+        "A run that was killed after a step is resumed, and must go on after exactly this step. Every step of three"
+        " epochs for text and for speech; five steps (the last one too) with two processes, two workers that load data,"
+        " LoRA, a run that stops early, and a run whose last step is inside an epoch.",
         [Trial(f"{kind.removesuffix(', each step')}, step {step if step > 0 else 'last'}",
                _at(references, kind, step), kind.removesuffix(", each step")) for kind, step in places],
-        "the state of the optimizer is not restored",
-        [Trial("sabotaged", _at(references, first, 4, forget_optimizer))],
+        "the state of the optimizer is not restored; the training starts at step 0",
+        [Trial("sabotaged", _at(references, first, 4, forget_optimizer)),
+         Trial("sabotaged, at step 0", _at(references, first, 4, material.start_anew))],
         prepare,
     )  # fmt: skip
 
@@ -54,8 +55,8 @@ def _at(
     def run(folder: Path) -> str:
         material.copy(references.folder(name), folder)
         reference = references.result(name)
-        material.unfinish(folder, step if step > 0 else reference.steps)
-        program = material.finish(references.kinds[name], folder, change=change)
-        return material.check_equal(program, folder, reference)
+        after = step if step > 0 else reference.steps
+        material.unfinish(folder, after)
+        return material.go_on(references.kinds[name], folder, reference, after, change)
 
     return run
