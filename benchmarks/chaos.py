@@ -1,7 +1,7 @@
 """Trainings are killed, stopped, damaged and starved on purpose: what is lost, and what goes unnoticed.
 
-    make chaos                                         the short form: two minutes
-    make chaos CHAOS=full                              all trials: about half an hour
+    make chaos                                         the short form
+    make chaos CHAOS=full                              all trials
     make chaos CHAOS=full ARGS="--rows kills damage"   only these rows
     python benchmarks/chaos.py --full --rows cost --before DIR    the cost against another checkout
 

@@ -14,11 +14,14 @@ from __future__ import annotations
 
 import argparse
 import base64
+import contextlib
+import hashlib
 import io
 import json
 import logging
 import random
 import resource
+import shutil
 import sys
 import tempfile
 import time
@@ -26,12 +29,15 @@ import wave
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from voicecommand.config import overrides
 from voicecommand.data.sources import file as file_source
 from voicecommand.data.table import to_columns
 from voicecommand.errors import InputError
-from voicecommand.run import records
+from voicecommand.report import page, terminal
+from voicecommand.run import checkpoints, directory, inputs, manifest, records
+from voicecommand.tasks import saved
 
 SECONDS, MEGABYTES = 2.0, 512
 ROWS = [(f"turn the {thing} {word}", word) for thing in ("light", "fan", "día") for word in ("on", "off")]
@@ -65,6 +71,54 @@ def _settings(path: Path) -> None:
 def _record(path: Path) -> None:
     records.read_data(path.parent)
     records.write_evaluation_record(path.parent / "evaluation", path.parent, {"name": "a"}, ["python"])
+
+
+def _status(path: Path) -> None:
+    """status.json or inputs.json of a run that is resumed, or that is beside the one that is asked for."""
+    folder = path.parent
+    (folder / "config.yaml").write_bytes(CONFIG)
+    directory.read_status(folder)
+    then = inputs.read(folder)
+    inputs.find_changes(then, INPUTS), inputs.find_machine_changes(then, INPUTS), inputs.digests(then)
+    directory.Run(folder, resume=True, settings=INPUTS["configuration"])
+    try:
+        directory.Run(folder.with_name("another"), resume=True, settings=INPUTS["configuration"])
+    except InputError as error:
+        if "there is no run" not in str(error):
+            raise
+
+
+def _manifest(path: Path) -> None:
+    """With a checksum that is right, so that what is behind it is read too."""
+    with contextlib.suppress(ValueError, RecursionError):
+        content = json.loads(path.read_bytes())
+        if isinstance(content, dict):
+            content["checksum"] = manifest.checksum_of({k: v for k, v in content.items() if k != "checksum"})
+            path.write_text(json.dumps(content), encoding="utf-8")
+    folder = path.parent / "checkpoints" / "checkpoint-3"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "a.bin").write_bytes(b"a")
+    shutil.copy(path, folder / manifest.NAME)
+    checkpoints.can_resume(path.parent)
+    if checkpoints.find_newest(folder.parent).path is None:
+        raise InputError("damaged")
+
+
+def _saved(path: Path) -> None:
+    saved.read_settings(path.parent)
+
+
+def _figures(path: Path) -> None:
+    """metrics.json and history.json of a run whose other records are right."""
+    folder = path.parent
+    for name, content in (("run.json", RECORD), ("metrics.json", METRICS), ("history.json", HISTORY)):
+        if name != path.name:
+            (folder / name).write_bytes(content)
+    records.read_objective(folder)
+    with records.reading(folder):
+        metrics = records.read_json([folder], "metrics.json")
+        page.learning_curves(metrics, records.read_json([folder], "history.json"), 3)
+        terminal.format_summary(metrics)
 
 
 def _csv() -> list[bytes]:
@@ -126,6 +180,54 @@ RECORD = json.dumps(
         "data": {"name": "a", "columns": ["text", "label"], "splits": {"train": {"rows": 1, "sha256": "0"}}},
     }
 ).encode()  # fmt: skip
+INPUTS = {
+    "configuration": {"seed": 1, "training": {"learning_rate": 0.1}},
+    "data": {"train": {"rows": 2, "sorted": "a", "labels": ["off", "on"], "columns": {"text": "b", "content": "c"}}},
+    "base": {"model.safetensors": "d"}, "machine": {"torch": "2.12.0"}, "world_size": 1, "is_older": False,
+}  # fmt: skip
+OTHER = json.dumps(INPUTS | {"data": {"train": {"rows": 2, "sorted": "e", "labels": ["on"], "columns": {}}}}).encode()
+STATUS = json.dumps({"state": "failed", "exit_code": 1, "world_size": 1, "error": "a", "ended": "2026-12-01"}).encode()
+MANIFEST = json.dumps(
+    {
+        "format": 1, "facts": {"step": 3, "best_step": 3, "resumable": True, "world_size": 1, "data": "a"},
+        "files": {"a.bin": {"size": 1, "sha256": hashlib.sha256(b"a").hexdigest()}},
+    }
+).encode()  # fmt: skip
+FIGURE = {"value": 1.0, "low": 0.7, "high": 1.0, "level": 0.95, "method": "Wilson", "groups": None, "note": None}
+SET_ON = {
+    "threshold": 0.5, "rule": "keep", "asked": 0.95, "splits": ["validation"], "examples": 9, "errors": 0,
+    "share": FIGURE, "is_synthetic": False, "note": None,
+}  # fmt: skip
+SAVED = json.dumps(
+    {
+        "format": 2,
+        "task": {
+            "file": "text_classification", "class": "TextClassification", "name": "text_classification",
+            "settings": {"checkpoint": "", "revision": None, "max_length": 128},
+        },
+        "vocabulary": {"labels": ["off", "on"]}, "threshold": 0.5, "threshold_set_on": {"data": "a"} | SET_ON,
+    }
+).encode()  # fmt: skip
+METRICS = json.dumps(
+    {
+        "format": 1, "main_split": "validation", "advice": [],
+        "objective": {"evaluator": "classification", "metric": "macro_f1", "greater_is_better": True, "split": "validation"},
+        "splits": {
+            "validation": {
+                "examples": 9, "labels": ["off", "on"], "accuracy": FIGURE, "macro_f1": FIGURE, "ece": 0.1, "log_loss": 0.2,
+                "per_label": {name: {"precision": 1.0, "recall": 1.0, "f1": 1.0, "support": 3} for name in ("off", "on")},
+                "confusion_matrix": [[3, 0], [0, 6]],
+            }
+        },
+        "rejection": {
+            "threshold": 0.5, "set_on": SET_ON,
+            "splits": {"validation": {"examples": 9, "accepted": 1.0, "accuracy_accepted": 1.0, "right_kept": 1.0}},
+        },
+    }
+).encode()  # fmt: skip
+HISTORY = json.dumps(
+    [{"step": 3, "loss": 0.5, "epoch": 1.0}, {"step": 3, "eval_loss": 0.4, "eval_macro_f1": 0.9}]
+).encode()
 
 
 @dataclass(frozen=True)
@@ -138,6 +240,24 @@ class Target:
     words: Sequence[bytes]
 
 
+JSON = (b"{}", b"[]", b"null", b"1e999", b'"', b"-1", b"true", b"NaN", b"[" * 5000, b"9" * 5000, b'"\\ud800"', b"0.5")
+VALUES: tuple[Any, ...] = (
+    {},
+    [],
+    None,
+    "",
+    "2",
+    "../a",
+    -1,
+    0.5,
+    10**400,
+    True,
+    [[]],
+    {"a": []},
+    [None],
+    "\x1b[31m",
+    float("nan"),
+)
 TARGETS = {
     "csv": Target("a.csv", _csv, _table, (b'"', b",", b";", b"\n", b"\r", b"text", b'""', b"\0", b"\t", b"sep=,\n")),
     "jsonl": Target("a.jsonl", _jsonl, _table, (b"{", b"}", b"[", b'"', b"\\ud800", b"1e999", b"null", b"\n", b"NaN", b":")),
@@ -148,6 +268,12 @@ TARGETS = {
     "sound": Target("a.flac", _flac, _sound, (b"fLaC", b"OggS", b"FORM", b"\xff" * 4, b"\0" * 4)),
     "config": Target("config.yaml", lambda: [CONFIG], _settings, (b"_target_: os.system", b"&a ", b"*a", b"!!int 0x", b"1:1:1", b"${", b"{", b"[")),
     "record": Target("run.json", lambda: [RECORD], _record, (b"{}", b"[]", b"null", b"1e999", b'"', b"-1", b"true")),
+    "status": Target("status.json", lambda: [STATUS], _status, JSON),
+    "inputs": Target("inputs.json", lambda: [json.dumps(INPUTS).encode(), OTHER], _status, JSON),
+    "manifest": Target("manifest.json", lambda: [MANIFEST], _manifest, JSON),
+    "model": Target("voicecommand.json", lambda: [SAVED], _saved, JSON),
+    "metrics": Target("metrics.json", lambda: [METRICS], _figures, JSON),
+    "history": Target("history.json", lambda: [HISTORY], _figures, JSON),
 }  # fmt: skip
 
 
@@ -173,6 +299,24 @@ def mutate(seed: bytes, words: Sequence[bytes], draw: random.Random) -> bytes:
         elif draw.random() < 0.1:
             del data[at:]
     return bytes(data)
+
+
+def mutate_json(seed: bytes, draw: random.Random) -> bytes:
+    """The content with one value in it replaced by another, or gone."""
+    content = json.loads(seed)
+    places: list[tuple[Any, Any]] = []
+    waiting = [content]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, dict | list):
+            places += [(node, key) for key in (node if isinstance(node, dict) else range(len(node)))]
+            waiting += node.values() if isinstance(node, dict) else node
+    node, key = draw.choice(places)
+    if draw.random() < 0.2:
+        del node[key]
+    else:
+        node[key] = draw.choice(VALUES)
+    return json.dumps(content).encode()
 
 
 def run(target: Target, path: Path, content: bytes) -> tuple[str, bool]:
@@ -204,7 +348,12 @@ def fuzz(name: str, seconds: float, seed: int, folder: Path) -> Found:
     seeds, path, end = target.seeds(), folder / target.name, time.monotonic() + seconds
     run(target, path, seeds[0])  # what is imported on first use is not of the input
     while time.monotonic() < end:
-        content = seeds[found.inputs] if found.inputs < len(seeds) else mutate(draw.choice(seeds), target.words, draw)
+        if found.inputs < len(seeds):
+            content = seeds[found.inputs]
+        elif target.words is JSON and draw.random() < 0.5:
+            content = mutate_json(draw.choice(seeds), draw)
+        else:
+            content = mutate(draw.choice(seeds), target.words, draw)
         problem, accepted = run(target, path, content)
         found.inputs += 1
         found.accepted += accepted

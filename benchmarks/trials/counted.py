@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import textwrap
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -37,8 +39,69 @@ ROWS: tuple[tuple[str, str, str, tuple[str, ...]], ...] = (
         ("*/test_fuzz*.py", "fuzz/*.py"),
     ),
 )  # fmt: skip
-# A plugin for pytest that breaks something before the tests begin.
-SABOTAGE = "import voicecommand.errors\nvoicecommand.errors.InputError.__str__ = lambda error: ''\n"
+
+
+@dataclass(frozen=True)
+class Broken:
+    """What is broken on purpose.
+
+    Args:
+        what: in words.
+        file: the tests that must notice it, below tests/; they are chosen by `choice`, as by -k.
+        code: the body of pytest's hook `pytest_configure`, which runs before the tests are imported.
+    """
+
+    what: str
+    file: str
+    choice: str
+    code: str
+
+
+BROKEN: dict[str, list[Broken]] = {
+    "inputs": [
+        Broken("errors of the input say nothing", "audio/test_bad_audio.py", "", """
+from voicecommand.errors import InputError
+InputError.__str__ = lambda error: ""
+"""),
+        Broken("they end with another exit code", "recipes/test_bad_input.py", "", """
+from voicecommand.errors import InputError
+InputError.exit_code = 1
+"""),
+    ],
+    "hostile": [
+        Broken("any target of a configuration is called", "config/test_hostile_config.py",
+               "no_configuration_runs_code", """
+import importlib
+from voicecommand.config import objects
+
+def find(group, name):
+    path, _, member = str(name).rpartition(".")
+    return getattr(importlib.import_module(path), member)
+
+objects.check_targets, objects._find = (lambda *_: None), find
+"""),
+        Broken("pickles are opened", "tasks/test_hostile_models.py", "training_from_a_checkpoint_of_text", """
+import torch
+load = torch.load
+torch.load = lambda *args, **kwargs: load(*args, **kwargs | {"weights_only": False})
+"""),
+        Broken("archives grow without bounds", "data/test_speech_commands.py", "an_archive_that_grows", """
+from voicecommand.data.sources import archives
+archives._Bounded.read = lambda self, size=-1: self.file.read(size)
+"""),
+    ],
+    "fuzz": [
+        Broken("a reader has a bug", "benchmarks/test_fuzz.py", "mutated and (csv or status)", """
+from voicecommand.data import table
+from voicecommand.run import directory
+
+def fail(*_, **__):
+    raise ZeroDivisionError
+
+table.to_columns = directory.read_status = fail
+"""),
+    ],
+}  # fmt: skip
 
 
 def build_all() -> list[Row]:
@@ -49,17 +112,21 @@ def build_all() -> list[Row]:
         if found:
             about += " Counted are the tests in " + ", ".join(f"`tests/{p.relative_to(ROOT / 'tests')}`" for p in found)
             trials = [Trial(f"tests of {path.stem}", _run(path), path.stem) for path in found]
-            sabotaged = [Trial("sabotaged", _run(found[0], SABOTAGE))]
-            rows.append(Row(name, title, f"{about}.", trials, "errors of the input say nothing", sabotaged))
+            broken = BROKEN[name]
+            sabotaged = [Trial(f"sabotaged, {one.what}", _run(ROOT / "tests" / one.file, one)) for one in broken]
+            rows.append(Row(name, title, f"{about}.", trials, "; ".join(one.what for one in broken), sabotaged))
     return rows
 
 
-def _run(path: Path, broken: str = "") -> Callable[[Path], Counted]:
+def _run(path: Path, broken: Broken | None = None) -> Callable[[Path], Counted]:
     def run(folder: Path) -> Counted:
-        report, plugin = folder / "report.xml", folder / "sabotage.py"
-        plugin.write_text(broken, encoding="utf-8")
-        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "sabotage", "-m",
-                   "not journey", f"--junitxml={report}", str(path)]  # fmt: skip
+        report = folder / "report.xml"
+        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", "not journey",
+                   f"--junitxml={report}", str(path)]  # fmt: skip
+        if broken is not None:
+            body = textwrap.indent(broken.code.strip(), "    ")
+            (folder / "sabotage.py").write_text(f"def pytest_configure(config):\n{body}\n", encoding="utf-8")
+            command += ["-p", "sabotage", "-k", broken.choice]
         variables = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
         variables |= {"PYTHONPATH": f"{ROOT / 'src'}:{folder}"}
         done = subprocess.run(command, cwd=ROOT, env=variables, capture_output=True, text=True, check=False)

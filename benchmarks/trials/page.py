@@ -15,8 +15,8 @@ what comes out with a training that nobody disturbed. This page is what it found
 `benchmarks/results/chaos.json`.
 
 "Exactly" means: the weights, the predictions, the losses of every step and the number of steps are the same to the
-last bit. The trainings are tiny (a BERT of one layer and a BC-ResNet, 12 steps, a checkpoint every third), so that
-hundreds of them take less than an hour. They run on a CPU.
+last bit. The trainings are tiny (a BERT of one layer and a BC-ResNet, 12 steps, a checkpoint every third), and run on
+a CPU.
 
 Each row is also run with something broken on purpose, to show that the row would notice it.
 """

@@ -54,6 +54,8 @@ def prepare(cache: Path) -> None:
     """Set the environment of this process and of all that it starts; before anything heavy is imported."""
     for name in LAUNCHER:
         os.environ.pop(name, None)
+    for number in (signal.SIGINT, signal.SIGHUP):  # which a shell ignores for what it runs in the background
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
     os.environ.update(ENVIRONMENT, HF_HOME=str(cache), HF_DATASETS_CACHE=str(cache / "datasets"))
     paths = [SOURCE, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
     os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(paths))
