@@ -104,9 +104,12 @@ def read_json(path: Path) -> Any:
 
     Raises:
         OSError: the file can't be read.
-        ValueError: it is not UTF-8, or not JSON.
+        ValueError: it is not UTF-8, not JSON, or nested too deep.
     """
-    return json.loads(path.read_text(encoding="utf-8"))
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except RecursionError as error:
+        raise ValueError("nested too deep") from error
 
 
 class PlainYaml(yaml.SafeLoader):

@@ -110,6 +110,9 @@ def test_a_run_of_the_version_before_is_not_continued_on_other_data(tmp_path: Pa
         {"world_size": 0},
         {"base": "x"},
         {"machine": [1]},
+        {"machine": {"torch": [1]}},
+        {"data": {"train": {"rows": 1, "columns": {}, "sorted": "", "labels": [None]}}},
+        {"data": {"train": {"rows": 1, "columns": {"a": {}}, "sorted": "", "labels": []}}},
     ],
     ids=str,
 )

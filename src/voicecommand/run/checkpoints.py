@@ -77,6 +77,8 @@ def _adopt(path: Path) -> None:
         raise Damaged(f"{missing[0]} is missing")
     try:
         best = files.read_json(path / OLDER[0])["best_global_step"]
+        if not isinstance(best, int | None):
+            raise TypeError(best)
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise Damaged(f"{OLDER[0]} can't be read") from error
     place = path.with_name(f"checkpoint-{best}")
@@ -94,6 +96,8 @@ def verify(path: Path) -> dict[str, Any]:
         Damaged: the message names the file.
     """
     facts = manifest.verify(path, _is_shown)
+    if not isinstance(facts.get("best_step"), int | None):
+        raise Damaged(f"{manifest.NAME} names no step as the best")
     if facts.get("step") != _step_of(path):
         raise Damaged(f"it was saved at step {facts.get('step')}")
     best = facts.get("best_step")

@@ -44,7 +44,7 @@ def read(directory: Path) -> dict[str, Any]:
     """The content of inputs.json, or {} where there is none, as in runs made before December 2026, or it is damaged."""
     try:
         content = files.read_json(directory / FILE)
-    except (OSError, ValueError, RecursionError):
+    except (OSError, ValueError):
         return {}
     return content if _is_valid(content) else {}
 
@@ -58,9 +58,15 @@ def _is_valid(content: Any) -> bool:
         return False
     splits = {"rows": int, "columns": dict, "sorted": str, "labels": list}
     rows = content.get("data", {}).values()
-    return content.get("world_size", 1) > 0 and all(
-        isinstance(one, dict) and all(isinstance(one.get(name), kind) for name, kind in splits.items()) for one in rows
-    )
+    of_texts = [content.get("base", {}), content.get("machine", {})]
+    for one in rows:
+        if not isinstance(one, dict) or not all(isinstance(one.get(name), kind) for name, kind in splits.items()):
+            return False
+        of_texts.append(one["columns"])
+        if not all(isinstance(label, str) for label in one["labels"]):
+            return False
+    is_text = all(isinstance(value, str) for part in of_texts for value in part.values())
+    return is_text and content.get("world_size", 1) > 0
 
 
 def digests(inputs: Mapping[str, Any]) -> dict[str, str]:

@@ -78,7 +78,9 @@ def _git_state() -> dict[str, Any] | None:
 
     try:
         commit = git("rev-parse", "HEAD")
-        return {"commit": commit, "dirty": bool(git("status", "--porcelain"))} if commit else None
+        return (
+            {"commit": commit, "dirty": bool(git("--no-optional-locks", "status", "--porcelain"))} if commit else None
+        )
     except (OSError, subprocess.SubprocessError):
         return None
 

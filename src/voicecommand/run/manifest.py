@@ -129,7 +129,7 @@ def _read(directory: Path) -> dict[str, Any]:
         content = files.read_json(path)
     except OSError as error:
         raise Damaged(f"{NAME} is missing" if not path.exists() else f"{NAME} can't be read") from error
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise Damaged(f"{NAME} is not valid JSON") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise Damaged(f"{NAME} has a format that this version does not know")
