@@ -70,3 +70,10 @@ def test_a_parquet_file_with_a_text_that_is_not_utf8_names_the_row(fuzz: Any, tm
     (tmp_path / "a.parquet").write_bytes(content)
     with pytest.raises(InputError, match=r"a\.parquet:5: a text that is not UTF-8"):
         fuzz.TARGETS["parquet"].read(tmp_path / "a.parquet")
+
+
+def test_a_parquet_file_with_a_column_whose_name_is_not_utf8_is_one_line(fuzz: Any, tmp_path: Path) -> None:
+    content = fuzz._parquet()[0].replace(b"text", b"te\xfft")
+    (tmp_path / "a.parquet").write_bytes(content)
+    with pytest.raises(InputError, match=r"a\.parquet: the name of a column is not UTF-8; is the file damaged\?"):
+        fuzz.TARGETS["parquet"].read(tmp_path / "a.parquet")

@@ -77,8 +77,8 @@ def _adopt(path: Path) -> None:
         raise Damaged(f"{missing[0]} is missing")
     try:
         best = files.read_json(path / OLDER[0])["best_global_step"]
-        if not isinstance(best, int | None):
-            raise TypeError(best)
+        if not _can_be_best(best, _step_of(path) or 0):
+            raise ValueError(best)
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise Damaged(f"{OLDER[0]} can't be read") from error
     place = path.with_name(f"checkpoint-{best}")
@@ -96,17 +96,21 @@ def verify(path: Path) -> dict[str, Any]:
         Damaged: the message names the file.
     """
     facts = manifest.verify(path, _is_shown)
-    if not isinstance(facts.get("best_step"), int | None):
-        raise Damaged(f"{manifest.NAME} names no step as the best")
     if facts.get("step") != _step_of(path):
         raise Damaged(f"it was saved at step {facts.get('step')}")
     best = facts.get("best_step")
+    if not _can_be_best(best, facts["step"]):
+        raise Damaged(f"{manifest.NAME} names a best step that can't be")
     if best not in (None, facts["step"]):
         try:
             manifest.verify(path.with_name(f"checkpoint-{best}"), _is_shown)
         except Damaged as error:
             raise Damaged(f"the best checkpoint so far, checkpoint-{best}: {error}") from error
     return facts
+
+
+def _can_be_best(best: object, step: int) -> bool:
+    return best is None or (isinstance(best, int) and 0 < best <= step)
 
 
 def _is_shown(name: str) -> bool:

@@ -36,6 +36,8 @@ def read_parquet(file: str) -> Table:
     except (pa.ArrowException, OSError) as error:
         reason = str(error).splitlines()[0][:200] if str(error) else "unreadable"
         raise InputError(f"{file}: not a whole Parquet file: {reason}") from None
+    except UnicodeDecodeError:
+        raise InputError(f"{file}: the name of a column is not UTF-8; is the file damaged?") from None
     # what is no text, number or date is refused where it is wanted, and not read
     unread = {name: _stand_in(opened.schema_arrow, name) for name in names if name not in data.column_names}
     try:
