@@ -491,3 +491,14 @@ def test_a_directory_is_itself_whatever_its_name(runs: Path) -> None:
     for name in ("latest", "runs/[1]"):
         Path(name).mkdir()
         assert finished.choose_run(name) == Path(name)
+
+
+@pytest.mark.parametrize(
+    ("message", "is_storage"),
+    [("No space left on device (os error 28)", True), ("No such file or directory (os error 2)", False), ("28", False)],
+)
+def test_a_full_disk_is_known_by_the_number_that_tokenizers_give(message: str, is_storage: bool) -> None:
+    error = Exception(message)  # which is all that they raise
+    assert exits.is_storage_error(error) == is_storage
+    if is_storage:
+        assert exits.describe_storage_error(error) == f"{message}; free the disk"

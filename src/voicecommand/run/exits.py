@@ -8,6 +8,7 @@ import errno
 import gc
 import io
 import os
+import re
 import sys
 import traceback
 from collections.abc import Callable, Iterator
@@ -17,6 +18,7 @@ from voicecommand import files
 from voicecommand.errors import InputError, RunError, Stopped, StorageError
 from voicecommand.run import processes, ranks, signals
 
+OF_RUST = re.compile(r"\(os error (\d+)\)")  # of tokenizers, which raises plain Exception, and of safetensors
 OF_SAFETENSORS = ("No space left", "File too large", "Read-only", "Permission denied", "quota")
 OF_TORCH = ("PytorchStreamWriter", "unexpected pos", "iostream error", "Parent directory")  # of torch.save
 STORAGE_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.EACCES, errno.EPERM}
@@ -109,9 +111,11 @@ def run_program(main: Callable[[], None]) -> None:
 
 
 def is_storage_error(error: BaseException) -> bool:
-    """Whether the disk is the cause; of an error of safetensors or torch.save only the message tells."""
+    """Whether the disk is the cause; of an error of safetensors, tokenizers or torch.save only the message tells."""
     if isinstance(error, OSError):
         return error.errno in STORAGE_ERRORS
+    if numbered := OF_RUST.search(str(error)):
+        return int(numbered[1]) in STORAGE_ERRORS
     words = {"SafetensorError": OF_SAFETENSORS, "RuntimeError": OF_TORCH}.get(type(error).__name__, ())
     return any(word in str(error) for word in words)
 
