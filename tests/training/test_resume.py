@@ -192,3 +192,14 @@ def test_the_rows_of_another_rank_are_not_blamed() -> None:
                 watch.flush()
             assert caught.value.examples == expected
             watch.begin(0, [])
+
+
+def test_a_hidden_file_in_the_best_checkpoint_is_no_damage(checkpoints: dict[str, Path], tmp_path: Path) -> None:
+    class Hide(TrainerCallback):
+        def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            if state.global_step == 4:
+                (tmp_path / "checkpoint-4" / ".nfs0001").touch()
+
+    trainer = trainer_of(checkpoints["bert_uncased"], tmp_path, **EPOCHS, **BEST, learning_rate=1e-9)
+    trainer.add_callback(Hide())
+    assert trainer.train().global_step == 12 and trainer.state.best_global_step == 4

@@ -45,6 +45,11 @@ class Found(NamedTuple):
     skipped: list[Skipped]
 
 
+def place_of(directory: Path, step: int | None) -> Path:
+    """The checkpoint of a step under `directory`; of no step a name that none has."""
+    return directory / f"checkpoint-{step}"
+
+
 def find_newest(directory: Path, is_older: bool = False) -> Found:
     """Verify the checkpoints under `directory`, the newest first, until one is whole.
 
@@ -81,7 +86,7 @@ def _adopt(path: Path) -> None:
             raise ValueError(best)
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise Damaged(f"{OLDER[0]} can't be read") from error
-    place = path.with_name(f"checkpoint-{best}")
+    place = place_of(path.parent, best)
     logger.warning("%s: written by an older version, so that it is not known whether it is whole", path)
     best_step = best if place.is_dir() else None
     for found in {path, place} if best_step else {path}:
@@ -103,7 +108,7 @@ def verify(path: Path) -> dict[str, Any]:
         raise Damaged(f"{manifest.NAME} names a best step that can't be")
     if best not in (None, facts["step"]):
         try:
-            manifest.verify(path.with_name(f"checkpoint-{best}"), _is_shown)
+            manifest.verify(place_of(path.parent, best), _is_shown)
         except Damaged as error:
             raise Damaged(f"the best checkpoint so far, checkpoint-{best}: {error}") from error
     return facts

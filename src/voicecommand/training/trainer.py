@@ -243,7 +243,7 @@ class CommandTrainer(Trainer):
         ):
             control.should_log = control.should_evaluate = False
         super()._maybe_log_save_evaluate(*of_step, **named)
-        place = Path(str(self.args.output_dir)) / f"checkpoint-{state.global_step}"
+        place = run_checkpoints.place_of(Path(str(self.args.output_dir)), state.global_step)
         if self._boundary.save and not place.is_dir():  # save_strategy=best found no better figure
             model, trial = of_step[2:4]
             self._save_checkpoint(model, trial)
@@ -262,7 +262,7 @@ class CommandTrainer(Trainer):
         self.watch.check_weights(self.model)
         self.store_flos()
         folder = Path(str(args.output_dir))
-        place = folder / f"checkpoint-{state.global_step}"
+        place = run_checkpoints.place_of(folder, state.global_step)
         state.best_model_checkpoint = self._best_place(folder)
         losses = self.accelerator.gather(self._tr_loss[None]).tolist()
         with contextlib.ExitStack() as stack:
@@ -295,7 +295,7 @@ class CommandTrainer(Trainer):
         best = self.state.best_global_step
         if self.args.save_strategy == SaveStrategy.NO or not best:
             return None
-        place = folder / f"checkpoint-{best}"
+        place = run_checkpoints.place_of(folder, best)
         return str(place) if best == self.state.global_step or place.is_dir() else None
 
     def _load_best_model(self) -> None:
@@ -306,7 +306,7 @@ class CommandTrainer(Trainer):
         """
         best = Path(str(self.state.best_model_checkpoint))
         try:
-            manifest.verify(best)
+            run_checkpoints.verify(best)
         except manifest.Damaged as error:
             raise StorageError(f"{best}: {error}; resume=true goes on from a checkpoint that is whole") from error
         super()._load_best_model()
