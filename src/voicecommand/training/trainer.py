@@ -284,7 +284,7 @@ class CommandTrainer(Trainer):
             if args.should_save:
                 best_step = state.best_global_step if state.best_model_checkpoint else None
                 own = {"step": state.global_step, "best_step": best_step, "resumable": not args.save_only_model}
-                manifest.write(staging, self.facts | own)
+                manifest.write(staging, self.facts | own, name_of_hash="xxh3_128")
         processes.wait_for_all()
         if args.should_save:
             best = state.best_model_checkpoint
