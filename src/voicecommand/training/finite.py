@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -103,12 +103,12 @@ class FiniteWatch:
                 raise NonFiniteLoss(f"step {one.step}: the {one.kind} is {value}; {self._remedy()}", examples)
 
     def check_weights(self, model: nn.Module) -> None:
-        """Check all weights that can be saved.
+        """Check all weights that training may have changed.
 
         Raises:
             NonFiniteLoss: one is NaN or infinite.
         """
-        for name, tensor in model.state_dict().items():
+        for name, tensor in _list_changing(model):
             # a sum is NaN or infinite if an element is; it may be infinite otherwise, which the second look decides
             if tensor.is_floating_point() and not tensor.sum().isfinite() and not tensor.isfinite().all():
                 raise NonFiniteLoss(f"step {self.step}: NaN or infinity in {name}; {self._remedy()}")
@@ -118,6 +118,15 @@ class FiniteWatch:
             f"lower training.learning_rate (now {self.learning_rate:g}), try precision=fp32, or look for such numbers"
             " in the data"
         )
+
+
+def _list_changing(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """The parameters, and the buffers that are saved. `state_dict` would make tables anew."""
+    yield from model.named_parameters()
+    for prefix, module in model.named_modules():
+        for name, buffer in module.named_buffers(prefix, recurse=False):
+            if name.rpartition(".")[2] not in module._non_persistent_buffers_set:
+                yield name, buffer
 
 
 def advise_on_chance(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
-from torch.utils.serialization import config as serialization
+from torch.utils.serialization import config as serialization_config
 from transformers import Trainer
 from transformers.trainer_utils import SaveStrategy, speed_metrics
 
@@ -274,7 +274,7 @@ class CommandTrainer(Trainer):
             self.save_model(str(staging), _internal_call=True)
             if not args.save_only_model:
                 # the manifest's hash finds what a CRC-32 finds, which takes as long as writing the states
-                with serialization.patch("save.compute_crc32", False):
+                with cast(Any, serialization_config).patch("save.compute_crc32", False):
                     self._save_optimizer_and_scheduler(str(staging))
                 self._save_scaler(str(staging))
                 self._save_rng_state(str(staging))
