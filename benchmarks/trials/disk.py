@@ -32,13 +32,14 @@ def build(references: References, is_full: bool) -> Row:
         Trial("run directory removed", _moved(references, remove_run, False), "directory gone"),
     ]
     if is_full:
-        trials.append(Trial("checkpoints removed", _moved(references, remove_checkpoints, False), "directory gone"))
+        trials.append(Trial("checkpoints removed, which training can do without", _unneeded(references)))
     return Row(
         "disk",
         "disk full; directory gone, renamed, read-only",
         "While a run trains, its disk fills up so that between nothing and most of the next checkpoint fits, or its"
         " directory is renamed, removed or can't be written. The run ends with exit code 4 and one line, and from the"
-        " last good checkpoint it goes on exactly.",
+        " last good checkpoint it goes on exactly. Where only the old checkpoints are removed, it ends as if they were"
+        " there.",
         trials,
         "an error of the disk counts as any other",
         [Trial("sabotaged", _limited(references, 16, call_it_a_bug))],
@@ -168,6 +169,15 @@ def remove_run(run: Path) -> None:
 
 def remove_checkpoints(run: Path) -> None:
     shutil.rmtree(run / "checkpoints")
+
+
+def _unneeded(references: References) -> Callable[[Path], str]:
+    def run(folder: Path) -> str:
+        program = material.train(references.kinds["text"], folder, change=faults.at_step(STEP, remove_checkpoints))
+        program.wait()
+        return material.check_equal(program, folder, references.result("text"))
+
+    return run
 
 
 def _moved(references: References, move: Callable[[Path], None], comes_back: bool) -> Callable[[Path], str]:

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import xxhash
+
 from trials import faults, programs
 from trials.programs import Change, Program
 
@@ -256,7 +258,7 @@ def _is_whole(checkpoint: Path, is_best: bool = False) -> bool:
     try:
         content = json.loads((checkpoint / "manifest.json").read_text(encoding="utf-8"))
         for name, entry in content["files"].items():
-            if hashlib.sha256((checkpoint / name).read_bytes()).hexdigest() != entry["sha256"]:
+            if xxhash.xxh3_128_hexdigest((checkpoint / name).read_bytes()) != entry["xxh3_128"]:
                 return False
     except (OSError, ValueError):
         return False
