@@ -1,10 +1,10 @@
 """Mutated files through our own readers: nothing but success or InputError, in bounded time and memory.
 
-    python benchmarks/fuzz.py --seconds 600                      (each target)
+    python benchmarks/fuzz.py --seconds 600 --output benchmarks/results/fuzz.json
     python benchmarks/fuzz.py --seconds 60 --target csv --seed 7
 
 Valid files are mutated: bytes flipped, cut, doubled, moved, and joined with words of the format. The same seed gives
-the same inputs. A find is anything else than success or InputError (a crash), more than 2 CPU-seconds, or more than 512
+the same inputs. The targets of one kind (such as the files of a run directory) share its seconds. A find is anything else than success or InputError (a crash), more than 2 CPU-seconds, or more than 512
 MB above the process at rest; its bytes are printed in base64, to become a case of tests/benchmarks/test_fuzz.py.
 """
 
@@ -275,6 +275,11 @@ TARGETS = {
     "metrics": Target("metrics.json", lambda: [METRICS], _figures, JSON),
     "history": Target("history.json", lambda: [HISTORY], _figures, JSON),
 }  # fmt: skip
+KINDS = {
+    "CSV": ("csv",), "JSON lines and JSON": ("jsonl", "json"), "Parquet": ("parquet",), "sound": ("wav", "sound"),
+    "YAML": ("rasa", "config"),
+    "run directories": ("record", "status", "inputs", "manifest", "model", "metrics", "history"),
+}  # fmt: skip
 
 
 def mutate(seed: bytes, words: Sequence[bytes], draw: random.Random) -> bytes:
@@ -364,23 +369,27 @@ def fuzz(name: str, seconds: float, seed: int, folder: Path) -> Found:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=60.0, help="for each target")
+    parser.add_argument("--seconds", type=float, default=60.0, help="for each kind, or each --target")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--target", choices=TARGETS, action="append", help="all without it")
     parser.add_argument("--output", type=Path, help="a JSON file of the result")
     options = parser.parse_args()
     logging.disable(logging.WARNING)
     results = []
-    for name in options.target or TARGETS:
+    chosen = {name: (kind, len(names)) for kind, names in KINDS.items() for name in names}
+    if options.target:
+        chosen = {name: (chosen[name][0], 1) for name in options.target}
+    for name, (kind, share) in chosen.items():
+        seconds = options.seconds / share
         with tempfile.TemporaryDirectory() as folder:
-            found = fuzz(name, options.seconds, options.seed, Path(folder))
+            found = fuzz(name, seconds, options.seed, Path(folder))
         counts = {
             "inputs": found.inputs,
             "accepted": found.accepted,
             "crashes": len(found.crashes),
             "slow": len(found.slow),
         }
-        results.append({"target": name, "seed": options.seed, "seconds": options.seconds, **counts})
+        results.append({"kind": kind, "target": name, "seed": options.seed, "seconds": seconds, **counts})
         print(
             f"{name:<8} {found.inputs:>8,} inputs, {found.accepted:,} accepted, {len(found.crashes)} crashes, {len(found.slow)} slow",
             flush=True,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
 
-from measuring import ROOT
+from measuring import RESULTS, ROOT
 
 from trials.row import Counted, Row, Trial
 
@@ -110,12 +111,32 @@ def build_all() -> list[Row]:
     for name, title, about, patterns in ROWS:
         found = sorted(path for pattern in patterns for path in (ROOT / "tests").glob(pattern))
         if found:
+            about += _searched() if name == "fuzz" else ""
             about += " Counted are the tests in " + ", ".join(f"`tests/{p.relative_to(ROOT / 'tests')}`" for p in found)
             trials = [Trial(f"tests of {path.stem}", _run(path), path.stem) for path in found]
             broken = BROKEN[name]
             sabotaged = [Trial(f"sabotaged, {one.what}", _run(ROOT / "tests" / one.file, one)) for one in broken]
             rows.append(Row(name, title, f"{about}.", trials, "; ".join(one.what for one in broken), sabotaged))
     return rows
+
+
+def _searched() -> str:
+    """What benchmarks/fuzz.py found when it ran last, in a sentence."""
+    file = RESULTS / "fuzz.json"
+    if not file.exists():
+        return ""
+    results = json.loads(file.read_text(encoding="utf-8"))
+    kinds = dict.fromkeys(result["kind"] for result in results)
+    total = {key: sum(result[key] for result in results) for key in ("inputs", "crashes", "slow")}
+    parts = []
+    for kind in kinds:
+        own = [result for result in results if result["kind"] == kind]
+        inputs, seconds = sum(one["inputs"] for one in own), sum(one["seconds"] for one in own)
+        parts.append(f"{kind} {inputs:,} in {seconds / 60:.0f} min")
+    return (
+        f" It made {total['inputs']:,} files ({', '.join(parts)}): {total['crashes']} crashes, {total['slow']} over 2"
+        " CPU-seconds or 512 MB."
+    )
 
 
 def _run(path: Path, broken: Broken | None = None) -> Callable[[Path], Counted]:
