@@ -10,3 +10,9 @@ counted     rows that are tests of the project
 cost        what it costs where nothing goes wrong
 page        the scoreboard, and docs/reliability.md
 """
+
+import sys
+
+from measuring import ROOT
+
+sys.path.append(str(ROOT / "tests"))  # damage.py, what can happen to a file: the same list as the tests'

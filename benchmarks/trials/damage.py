@@ -2,46 +2,19 @@
 
 from __future__ import annotations
 
-import json
-import random
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import damage
+from damage import Damage
 from trials import material
 from trials.references import References
 from trials.row import Row, Trial
 
-Damage = Callable[[Path], None]  # of a file, in place
-
-
-def cut(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-
-
-def empty(path: Path) -> None:
-    path.write_bytes(b"")
-
-
-def flip_bit(path: Path) -> None:
-    content = bytearray(path.read_bytes())
-    draw = random.Random(path.name)
-    content[draw.randrange(len(content))] ^= 1 << draw.randrange(8)
-    path.write_bytes(content)
-
-
-def zero(path: Path) -> None:
-    """Zeros in place of a block, as after a power failure."""
-    content = bytearray(path.read_bytes())
-    start = len(content) // 3
-    content[start : start + 512] = bytes(len(content[start : start + 512]))
-    path.write_bytes(content)
-
-
-BYTES: dict[str, Damage] = {
-    "cut in half": cut, "empty": empty, "one bit flipped": flip_bit, "a block of zeros": zero, "missing": Path.unlink,
-}  # fmt: skip
+# of those in tests/damage.py
+BYTES = ("cut in half", "empty", "a bit flipped in the middle", "zeros in the middle", "missing")
 FILES = (
     "model.safetensors", "optimizer.pt", "scheduler.pt", "rng_state.pth", "trainer_state.json", "config.json",
     "training_args.bin",
@@ -49,21 +22,11 @@ FILES = (
 
 
 def edit_state(**changes: Any) -> Damage:
-    def damage(path: Path) -> None:
-        path.write_text(json.dumps(json.loads(path.read_text()) | changes))
-
-    return damage
+    return lambda path: damage.edit_json(path, **changes)
 
 
 def edit_tensors(change: Callable[[dict[str, Any]], object]) -> Damage:
-    def damage(path: Path) -> None:
-        from safetensors.torch import load_file, save_file
-
-        tensors = load_file(path)
-        change(tensors)
-        save_file(tensors, path, metadata={"format": "pt"})
-
-    return damage
+    return lambda path: damage.edit_tensors(path.parent, change)
 
 
 def put_nan(tensors: dict[str, Any]) -> None:
@@ -96,21 +59,21 @@ EDITS: list[tuple[str, str, Damage]] = [
     ("model.safetensors", "of the checkpoint before", take_older),
     ("rng_state.pth", "of the checkpoint before", take_older),
 ]
-SHORT = {("trainer_state.json", "cut in half"), ("optimizer.pt", "one bit flipped"), ("rng_state.pth", "missing"),
-         ("model.safetensors", "a tensor missing")}  # fmt: skip
+SHORT = {("trainer_state.json", "cut in half"), ("optimizer.pt", "a bit flipped in the middle"),
+         ("rng_state.pth", "missing"), ("model.safetensors", "a tensor missing")}  # fmt: skip
 
 
 def build(references: References, is_full: bool) -> Row:
     """44 trials, or 4."""
-    damages = [(file, what, damage) for file in FILES for what, damage in BYTES.items()] + EDITS
+    damages = [(file, what, damage.BYTES[what]) for file in FILES for what in BYTES] + EDITS
     if not is_full:
         damages = [one for one in damages if one[:2] in SHORT]
     trials = []
-    for number, (file, what, damage) in enumerate(damages):
+    for number, (file, what, change) in enumerate(damages):
         kind = ("text", "speech")[number % 2] if is_full else "text"
-        trials.append(Trial(f"{kind}, {file}: {what}", _of(references, kind, file, damage), what))
+        trials.append(Trial(f"{kind}, {file}: {what}", _of(references, kind, file, change), what))
     sabotaged = [
-        Trial(f"sabotaged, {what.__name__}", _of(references, "text", "optimizer.pt", flip_bit, what))
+        Trial(f"sabotaged, {what.__name__}", _of(references, "text", "optimizer.pt", damage.BYTES[BYTES[2]], what))
         for what in (accept_all, refuse_all)
     ]
     kinds = ("text", "speech") if is_full else ("text",)
@@ -146,12 +109,12 @@ def refuse_all(rank: int) -> None:
 
 
 def _of(
-    references: References, name: str, file: str, damage: Damage, change: Callable[[int], None] | None = None
+    references: References, name: str, file: str, to_file: Damage, change: Callable[[int], None] | None = None
 ) -> Callable[[Path], str]:
     def run(folder: Path) -> str:
         references.copy_stopped(name, folder)
         *_, before, newest = material.checkpoints(folder)
-        damage(newest / file)
+        to_file(newest / file)
         after = material.step_of(before)
         if problem := material.go_on(references.kinds[name], folder, references.result(name), after, change):
             return problem

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from measuring import ROOT
-
+import damage
 from trials import material, programs
 from trials.references import References
 from trials.row import Row, Trial
@@ -18,9 +16,6 @@ SHORT = ("weights: a bit flipped in the middle", "a tensor missing", "NaN in a t
 
 def build(references: References, is_full: bool) -> Row:
     """All damages of tests/damage.py to a model for text and, every third, to one for speech; or 4."""
-    sys.path.append(str(ROOT / "tests"))
-    import damage  # type: ignore[import-not-found]
-
     damages: dict[str, Callable[[Path], object]] = damage.DAMAGES
     if is_full:
         chosen = [("text", name) for name in damages] + [("speech", name) for name in list(damages)[::3]]
