@@ -167,13 +167,12 @@ def remove_run(run: Path) -> None:
     shutil.rmtree(run)
 
 
-def remove_checkpoints(run: Path) -> None:
-    shutil.rmtree(run / "checkpoints")
-
-
 def _unneeded(references: References) -> Callable[[Path], str]:
     def run(folder: Path) -> str:
-        program = material.train(references.kinds["text"], folder, change=faults.at_step(STEP, remove_checkpoints))
+        def remove(rank: int) -> None:
+            shutil.rmtree(material.find_run(folder) / "checkpoints")
+
+        program = material.train(references.kinds["text"], folder, change=faults.at_step(STEP, remove))
         program.wait()
         return material.check_equal(program, folder, references.result("text"))
 
