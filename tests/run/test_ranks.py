@@ -137,6 +137,13 @@ def test_a_rank_that_has_finished_is_not_missed() -> None:
     assert run_ranks("time.sleep(3); ranks.leave()", "ranks.leave()")[:2] == (0, "")
 
 
+def test_a_process_that_waits_at_its_very_end_is_ended() -> None:
+    """torch may wait for other ranks when Python ends; there no code of ours runs any more."""
+    zero = "ranks.LAST_SECONDS = 1; ranks.leave(2); collective()"
+    code, _, seconds = run_ranks(zero, "ranks.leave()")
+    assert code == -14 and seconds < 20
+
+
 def test_ranks_that_were_frozen_together_go_on() -> None:
     """As a suspended machine: each was silent for longer than the time limit, by the clock of the other."""
     zero = """

@@ -27,7 +27,7 @@ BEAT_SECONDS = 1.0
 # Time for the main thread to end by itself after another rank has failed, and to learn why a collective failed.
 GRACE_SECONDS, CAUSE_SECONDS = 5.0, 3.0
 COLLECTIVE = "the collective "  # at the start of a place
-LAST_SECONDS = 6.0  # for writing down how the run ended, before the process ends without it
+LAST_SECONDS = 6  # for writing down how the run ended, and for Python's own end, before the process ends without it
 
 
 class _Watch:
@@ -206,9 +206,14 @@ def wait_for_cause() -> None:
 
 
 def leave(code: int = 0, error: BaseException | None = None) -> bool:
-    """Tell the other ranks that this one ends, and why; True if it need not print the error, because rank 0 does."""
+    """Tell the other ranks that this one ends, and why; True if it need not print the error, because rank 0 does.
+
+    The process must end soon after it: torch may wait for the other ranks when Python ends, and then an alarm ends it.
+    """
     if _watch is None or _watch.has_left:
         return False
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.alarm(LAST_SECONDS)
     with _watch.lock:
         _watch.has_left = not _watch.is_ending
     if _watch.is_ending:
