@@ -81,7 +81,7 @@ def find(group, name):
 
 objects.check_targets, objects._find = (lambda *_: None), find
 """),
-        Broken("pickles are opened", "tasks/test_hostile_models.py", "training_from_a_checkpoint_of_text", """
+        Broken("pickles are opened", "tasks/test_hostile_models.py", "training_from_a_checkpoint_of_audio", """
 import torch
 load = torch.load
 torch.load = lambda *args, **kwargs: load(*args, **kwargs | {"weights_only": False})
