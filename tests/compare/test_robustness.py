@@ -18,7 +18,7 @@ from voicecommand.audio import noise as audio_noise
 from voicecommand.compare import conditions as compare_conditions
 from voicecommand.compare import recogniser_errors, robustness
 from voicecommand.errors import InputError
-from voicecommand.evaluation import transcripts
+from voicecommand.evaluation import alignment
 from voicecommand.evaluation.base import Answers
 from voicecommand.evaluation.classification import Classification
 
@@ -299,8 +299,8 @@ def test_a_split_without_labels_of_the_model_is_refused() -> None:
     ],
 )
 def test_the_word_error_rate_counts_substitutions_deletions_and_insertions(said: str, heard: str, rate: float) -> None:
-    assert transcripts.word_error_rate([said], [heard]) == rate
-    assert transcripts.word_error_rate([said, "play music"], [heard, "play music"]) == rate * len(said.split()) / (
+    assert alignment.word_error_rate([said], [heard]) == rate
+    assert alignment.word_error_rate([said, "play music"], [heard, "play music"]) == rate * len(said.split()) / (
         len(said.split()) + 2
     )
 
@@ -314,7 +314,7 @@ def test_wrong_words_come_as_often_as_asked_for_and_the_rate_shown_is_the_measur
     assert [found[0].make(i) for i in range(len(texts))] == texts
     for condition in found[1:]:
         spoilt = [condition.make(i) for i in range(len(texts))]
-        assert condition.word_error_rate == transcripts.word_error_rate(texts, spoilt)
+        assert condition.word_error_rate == alignment.word_error_rate(texts, spoilt)
         assert condition.word_error_rate == pytest.approx(condition.level, rel=0.15)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from rapidfuzz.distance import Levenshtein
 
 from voicecommand.compare.conditions import WRONG_WORDS, Condition, generator_for
-from voicecommand.evaluation.transcripts import word_error_rate
+from voicecommand.evaluation.alignment import word_error_rate
 
 ERROR_RATES = (0.0, 0.05, 0.1, 0.2, 0.3)  # of the words
 SUBSTITUTED, DELETED = 0.6, 0.2  # of the wrong words, the rest are insertions; we chose shares close to recognisers'

@@ -13,6 +13,8 @@ scikit_learn      further figures by name
 confidence        calibration, and what rejection does to a split
 slices            by speaker, by length
 intervals         Wilson, and bootstraps over groups
-transcripts       word error rate
+transcripts       the evaluator of what a recogniser writes
+normalise         texts as the words that are said
+alignment         references and answers word by word, and error rates
 evaluate_metrics  the figures as evaluate.Metric classes, without a hub
 """

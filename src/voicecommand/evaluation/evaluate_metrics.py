@@ -16,11 +16,12 @@ import evaluate
 import numpy as np
 from numpy.typing import NDArray
 
-from voicecommand.evaluation import arrays, confidence
+from voicecommand.evaluation import alignment, arrays, confidence
 
 _NUMBER = datasets.Value("float64")
 _CLASS_IDS = {"predictions": _NUMBER, "references": _NUMBER}
 _PROBABILITIES = {"predictions": datasets.Sequence(_NUMBER), "references": _NUMBER}
+_TEXTS = {"predictions": datasets.Value("string"), "references": datasets.Value("string")}
 
 
 def _info(description: str, features: dict[str, Any]) -> evaluate.MetricInfo:
@@ -107,6 +108,36 @@ class Rejection(evaluate.Metric):
         }
 
 
+class WordErrorRate(evaluate.Metric):
+    """`compute(predictions=texts, references=texts)` -> {"wer"}: of texts as they are, split at white space."""
+
+    def _info(self) -> evaluate.MetricInfo:
+        return _info("Words inserted, deleted and substituted over the words of the references.", _TEXTS)
+
+    def _compute(self, predictions: list, references: list) -> dict[str, float]:
+        return {"wer": alignment.word_error_rate(references, predictions)}
+
+
+class CharacterErrorRate(evaluate.Metric):
+    """`compute(predictions=texts, references=texts)` -> {"cer"}, with the spaces between words."""
+
+    def _info(self) -> evaluate.MetricInfo:
+        return _info("Characters inserted, deleted and substituted over those of the references.", _TEXTS)
+
+    def _compute(self, predictions: list, references: list) -> dict[str, float]:
+        return {"cer": alignment.character_error_rate(references, predictions)}
+
+
+class SentenceErrorRate(evaluate.Metric):
+    """`compute(predictions=texts, references=texts)` -> {"sentence_error_rate"}."""
+
+    def _info(self) -> evaluate.MetricInfo:
+        return _info("Share of texts with any wrong word.", _TEXTS)
+
+    def _compute(self, predictions: list, references: list) -> dict[str, float]:
+        return {"sentence_error_rate": alignment.sentence_error_rate(references, predictions)}
+
+
 class OfClassIds(evaluate.Metric):
     """`compute(predictions=ids, references=ids, function=f)` -> {"value"}: any function of the two."""
 
@@ -160,3 +191,13 @@ def compute_points(
         points["per_label"] = compute(PerLabel, **ids, label_names=list(label_names))
         points |= compute(ConfusionMatrix, **ids, num_labels=len(label_names))
         return points | compute(ECE, **table) | compute(LogLoss, **table)
+
+
+def compute_transcript_points(references: Sequence[str], written: Sequence[str]) -> dict[str, float]:
+    """wer, cer and sentence_error_rate of texts as they are, by the classes above."""
+    points: dict[str, float] = {}
+    for metric in (WordErrorRate, CharacterErrorRate, SentenceErrorRate):
+        with tempfile.TemporaryDirectory() as cache:
+            found = metric(cache_dir=cache, keep_in_memory=True).compute(predictions=written, references=references)
+        points |= found
+    return points

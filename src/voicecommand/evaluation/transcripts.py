@@ -1,13 +1,139 @@
-"""Word error rate."""
+"""The evaluator of transcripts: how many words, characters and sentences were written wrongly."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
-from rapidfuzz.distance import Levenshtein
+import numpy as np
+from numpy.typing import NDArray
+
+from voicecommand.errors import InputError
+from voicecommand.evaluation import alignment
+from voicecommand.evaluation.base import Answers, Figure
+from voicecommand.evaluation.blocks import Block, Notes, Table
+from voicecommand.evaluation.intervals import ratio_with_interval
+from voicecommand.evaluation.normalise import describe_normaliser, normalise
+from voicecommand.evaluation.words import format_figure, name_in_words
 
 
-def word_error_rate(references: Sequence[str], hypotheses: Sequence[str]) -> float:
-    """Substituted, deleted and inserted words over the words that were said, of all texts together."""
-    pairs = [(said.split(), heard.split()) for said, heard in zip(references, hypotheses, strict=True)]
-    return sum(Levenshtein.distance(*pair) for pair in pairs) / max(1, sum(len(said) for said, _ in pairs))
+@dataclass(frozen=True)
+class TranscriptEvaluator:
+    """What a recogniser wrote, `columns["transcript"]`, against what was said, `references["transcript"]`.
+
+    Word error rate (WER): the words inserted, deleted and substituted over the words of the references, of all examples
+    together; it can exceed 1. Character error rate (CER): the same of characters, with the spaces between words.
+    Sentence error rate: the share of examples with any wrong word. An example with an empty reference has no words, and
+    those written for it count as inserted.
+
+    Args:
+        language: of the normaliser (`normalise`).
+    """
+
+    language: str = "en"
+
+    name: ClassVar[str] = "transcripts"
+    targets: ClassVar[tuple[str, ...]] = ("transcript",)
+    primary_metric: ClassVar[str] = "wer"
+    greater_is_better: ClassVar[bool] = False
+    units_metric: ClassVar[str] = "wer"
+    unit: ClassVar[str] = ""
+
+    def quick(self, answers: Answers) -> dict[str, float]:
+        texts = self._texts(answers)
+        return {
+            "wer": alignment.word_error_rate(*texts),
+            "cer": alignment.character_error_rate(*texts),
+            "sentence_error_rate": alignment.sentence_error_rate(*texts),
+        }
+
+    def score(self, answers: Answers) -> dict[str, Any]:
+        """What metrics.json holds of a split. `as_written` are the figures without the normaliser.
+
+        Raises:
+            InputError: no reference has a word.
+        """
+        texts = self._texts(answers)
+        counts = alignment.count_errors(*texts)
+        figures = _figures(*texts, answers)
+        if note := _empty_references(counts):
+            figures["wer"]["note"] = "; ".join(filter(None, [figures["wer"]["note"], note]))
+        return figures | {
+            "normaliser": describe_normaliser(self.language),
+            "words": int(counts[:, 3].sum()),
+            "errors": {
+                name: {"count": int(counts[:, i].sum()), "rate": _ratio(counts[:, i], counts[:, 3], answers)}
+                for i, name in enumerate(alignment.ERRORS)
+            },
+            "as_written": _figures(*_columns(answers), answers),
+        }
+
+    def units(self, answers: Answers) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """The wrong words of each example, and the words of its reference."""
+        counts = alignment.count_errors(*self._texts(answers)).astype(np.float64)
+        return counts[:, :3].sum(axis=1), counts[:, 3]
+
+    def blocks(self, scores: Mapping[str, Any], answers: Answers) -> list[Block]:
+        """How the figures come about."""
+        rows = [
+            (name_in_words(name), format_figure(scores[name], method=False), format_figure(figure, method=False))
+            for name, figure in scores["as_written"].items()
+        ]
+        errors = tuple(
+            (name, error["count"], format_figure(error["rate"], method=False))
+            for name, error in scores["errors"].items()
+        )
+        words = f"Of {scores['words']:,} words of the references."
+        return [
+            Notes("Transcripts", (scores["normaliser"],)),
+            Table("", ("", "normalised", "as written"), tuple(rows)),
+            Table("", ("errors", "words", "rate"), errors, words, numbers=(1,)),
+        ]
+
+    def _texts(self, answers: Answers) -> tuple[list[str], list[str]]:
+        """The references and the answers, normalised."""
+        references, written = ([normalise(text, self.language) for text in column] for column in _columns(answers))
+        if not any(references):
+            raise InputError(
+                f"split {answers.split!r}: none of its {len(references)} transcripts has a word, so that there is no "
+                "word error rate: give transcripts, or put these rows in an out_of_scope split"
+            )
+        return references, written
+
+
+def _columns(answers: Answers) -> tuple[list[str], list[str]]:
+    """The references and the answers as they are."""
+    return list(answers.references["transcript"]), list(answers.columns["transcript"])
+
+
+def _figures(references: Sequence[str], written: Sequence[str], answers: Answers) -> dict[str, Figure]:
+    """WER, CER and sentence error rate with their intervals."""
+    from voicecommand.evaluation.evaluate_metrics import compute_transcript_points
+
+    points = compute_transcript_points(references, written)
+    words, characters = (
+        count(references, written) for count in (alignment.count_errors, alignment.count_character_errors)
+    )
+    wrong = words[:, :3].sum(axis=1)
+    return {
+        "wer": _ratio(wrong, words[:, 3], answers, points["wer"]),
+        "cer": _ratio(characters[:, 0], characters[:, 1], answers, points["cer"]),
+        "sentence_error_rate": _ratio(wrong > 0, None, answers, points["sentence_error_rate"]),
+    }
+
+
+def _ratio(counts: NDArray, totals: NDArray | None, answers: Answers, value: float | None = None) -> Figure:
+    return ratio_with_interval(counts, totals, answers.groups, answers.group_column, value=value)
+
+
+def _empty_references(counts: NDArray[np.int64]) -> str:
+    """What the reader must know of references without a word, of `count_errors`; empty where there are none."""
+    empty = counts[:, 3] == 0
+    if not empty.any():
+        return ""
+    inserted = int(counts[empty, 0].sum())
+    return (
+        f"{int(empty.sum())} of {len(counts)} references are empty, and the {inserted} words written for them count "
+        "as insertions"
+    )

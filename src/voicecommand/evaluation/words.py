@@ -12,9 +12,13 @@ MEANINGS = {
     "macro_f1": "Macro F1 is the plain mean over the labels that occur in the split.",
     "ece": "ECE is the expected calibration error: the mean gap between confidence and accuracy over 15 bins.",
     "log_loss": "Log loss is in nats.",
+    "wer": "WER is the word error rate: words inserted, deleted and substituted over the words that were said; it can "
+    "exceed 100 %.",
+    "cer": "CER is the same of characters.",
+    "sentence_error_rate": "Sentence error rate is the share of examples with any wrong word.",
     "top_k_accuracy": "Top k accuracy: the label is one of the two most probable.",
 }
-SHORT_NAMES = {"f1": "F1", "ece": "ECE", "wer": "WER"}
+SHORT_NAMES = {"f1": "F1", "ece": "ECE", "wer": "WER", "cer": "CER"}
 
 
 def percent(share: float | None) -> str:
