@@ -108,6 +108,34 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 @pytest.fixture(scope="session")
+def recogniser(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Whisper of 2 + 2 layers with random weights and its tokenizer, for clips of up to 2 s, of English only."""
+    return _write_recogniser(tmp_path_factory.mktemp("recogniser") / "whisper.en", [])
+
+
+@pytest.fixture(scope="session")
+def recordings(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of train, validation and test: tones with transcripts, by speakers of whom each is in one split."""
+    import numpy as np
+
+    from voicecommand.audio.clips import write_wav
+
+    root, number = tmp_path_factory.mktemp("recordings"), 0
+    for split, speakers, count in (("train", "abc", 18), ("validation", "de", 6), ("test", "fg", 6)):
+        (root / split).mkdir()
+        rows = ["file_name,transcript,speaker"]
+        for row in range(count):
+            number += 1
+            times = np.arange(int((0.5 + 0.1 * (number % 7)) * 16_000)) / 16_000
+            tone = 6000 * np.sin(2 * np.pi * (200 + 40 * number) * times)
+            write_wav(root / split / f"{number}.wav", tone.astype(np.int16))
+            sentence = SENTENCES[number % (len(SENTENCES) - 1)]
+            rows.append(f"{number}.wav,{sentence},{speakers[row % len(speakers)]}")
+        (root / split / "metadata.csv").write_text("\n".join(rows) + "\n")
+    return root
+
+
+@pytest.fixture(scope="session")
 def speech(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder for HF_DATASETS_CACHE that xdist's workers share: the 6,400 spoken commands are made once."""
     root = tmp_path_factory.getbasetemp()
@@ -166,6 +194,47 @@ def _write_checkpoint(family: str, directory: Path) -> None:
         )  # fmt: skip
     model.save_pretrained(directory)
     tokenizer.save_pretrained(directory)
+
+
+def _write_recogniser(directory: Path, languages: list[str]) -> Path:
+    """A Whisper with random weights, without dropout, its tokenizer and the settings of its writing."""
+    import tokenizers as tk
+    import torch
+    import transformers as t
+
+    tasks = ["<|translate|>", "<|transcribe|>"] if languages else []
+    special = ["<|endoftext|>", "<|startoftranscript|>", *(f"<|{name}|>" for name in languages), *tasks]
+    special += ["<|startofprev|>", "<|notimestamps|>"]
+    trained = tk.ByteLevelBPETokenizer()
+    trained.train_from_iterator(SENTENCES, vocab_size=300, min_frequency=1, show_progress=False)
+    content = json.loads(trained.to_str())["model"]
+    tokenizer = t.WhisperTokenizer(
+        vocab=content["vocab"], merges=[tuple(m) for m in content["merges"]], pad_token="<|endoftext|>"
+    )
+    tokenizer.add_tokens([tk.AddedToken(token, special=True, normalized=False) for token in special])
+    tokenizer.set_prefix_tokens()
+    ids = {token: tokenizer.convert_tokens_to_ids(token) for token in special}
+    ends = {"pad_token_id": ids["<|endoftext|>"], "eos_token_id": ids["<|endoftext|>"]}
+    ends |= {"bos_token_id": ids["<|endoftext|>"], "decoder_start_token_id": ids["<|startoftranscript|>"]}
+    torch.manual_seed(0)
+    model = t.WhisperForConditionalGeneration(
+        t.WhisperConfig(
+            d_model=16, encoder_layers=2, encoder_attention_heads=2, encoder_ffn_dim=32, decoder_layers=2,
+            decoder_attention_heads=2, decoder_ffn_dim=32, num_mel_bins=20, vocab_size=len(tokenizer),
+            max_source_positions=100, init_std=0.3, suppress_tokens=None, begin_suppress_tokens=None, **ends,
+        )
+    )  # fmt: skip
+    generation = {"is_multilingual": bool(languages), "no_timestamps_token_id": ids["<|notimestamps|>"]}
+    if languages:
+        generation["lang_to_id"] = {f"<|{name}|>": ids[f"<|{name}|>"] for name in languages}
+        generation["task_to_id"] = {name: ids[f"<|{name}|>"] for name in ("translate", "transcribe")}
+    model.generation_config = t.GenerationConfig(
+        max_length=448, prev_sot_token_id=ids["<|startofprev|>"], return_timestamps=False, **ends, **generation
+    )
+    model.save_pretrained(directory)
+    t.WhisperFeatureExtractor(feature_size=20).save_pretrained(directory)
+    tokenizer.save_pretrained(directory)
+    return directory
 
 
 def _build_tokenizer(family: str) -> Any:

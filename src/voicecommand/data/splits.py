@@ -159,9 +159,9 @@ def _hash_files(columns: Rows) -> list[str]:
 
 
 def _labels_of(keys: list[str], train: Rows) -> dict[str, set[str]]:
-    """The labels of the rows of each key; none for data without labels."""
+    """The labels of the rows of each key; one for all rows of data without labels."""
     labels: dict[str, set[str]] = {key: set() for key in keys}
-    for key, label in zip(keys, train.get("label", []), strict="label" in train):
+    for key, label in zip(keys, train.get("label", [""] * len(keys)), strict=True):
         labels[key].add(label)
     return labels
 

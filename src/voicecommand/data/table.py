@@ -28,6 +28,7 @@ USUAL = {
     "text": ("utterance", "sentence", "query", "phrase", "command", "request"),
     "label": ("intent", "category", "class", "target"),
     "audio": ("file_name", "path", "file", "clip"),
+    "transcript": ("transcription", "sentence", "text", "normalized_text"),
 }
 
 
@@ -180,16 +181,20 @@ def to_columns(
         table: the rows as written.
         columns: what the task needs.
         renamed: our name -> name in the source.
-        split: its name; an out-of-scope split needs no label column, and gets that label.
+        split: its name; an out-of-scope split needs no label column, and gets that label, and no transcripts, which
+            then are empty.
         prefix: of ids, if the table has none.
         extra: further columns to keep if they exist.
 
     Raises:
         InputError: a column is missing, a cell is missing, too long or not a text, or there are too many labels.
     """
-    out_of_scope = split.startswith(OUT_OF_SCOPE) and "label" in columns
-    asked = [name for name in columns if not (out_of_scope and name == "label")]
-    found = locate(table, asked, renamed, extra)
+    columns = tuple(columns)
+    is_outside = split.startswith(OUT_OF_SCOPE)
+    out_of_scope = is_outside and "label" in columns
+    has_none = is_outside and "transcript" in columns and renamed.get("transcript", "transcript") not in table.names
+    asked = [n for n in columns if not (out_of_scope and n == "label") and not (has_none and n == "transcript")]
+    found = locate(table, asked, {k: v for k, v in renamed.items() if not has_none or k != "transcript"}, extra)
     if out_of_scope:
         found.pop("label", None)
     names = list(dict.fromkeys(("id", "origin", *columns, *found)))
@@ -228,6 +233,8 @@ def to_columns(
         values["origin"] = f"{table.source}:{row}"
         if out_of_scope:
             values["label"] = OUT_OF_SCOPE
+        if has_none:
+            values["transcript"] = ""
         for name, values_of_column in result.items():
             values_of_column.append(values[name])
     refuse(bad)

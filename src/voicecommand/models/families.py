@@ -57,7 +57,10 @@ class Family:
         title: its name in messages.
         inputs: configuration, feature extractor, max_seconds -> the module that makes the network's inputs.
         blocks: the attribute of the body that holds the stack of transformer blocks.
-        body: the attribute of the classifier that holds all but the head; empty takes `base_model_prefix`.
+        body: the attribute of the classifier that holds all but the head; empty, or of a network without it, takes
+            `base_model_prefix`.
+        recogniser_processor: the class of transformers that joins its feature extractor and tokenizer, if its
+            checkpoints have a decoder that writes text; otherwise empty.
         is_pretrained: whether it comes as a checkpoint; our own networks do not.
         is_fixed: whether every batch is as wide as the window; otherwise it is as wide as its longest clip.
         takes_whole_seconds: whether `max_seconds` must be whole.
@@ -78,6 +81,7 @@ class Family:
     inputs: Callable[[PretrainedConfig, FeatureExtractionMixin, float], Inputs]
     blocks: str
     body: str = ""
+    recogniser_processor: str = ""
     is_pretrained: bool = True
     is_fixed: bool = False
     takes_whole_seconds: bool = False
@@ -189,6 +193,7 @@ _ENTRIES = (
         inputs=_whisper_inputs,
         blocks="layers",
         body="encoder",  # the classifier has no attribute of the name in base_model_prefix
+        recogniser_processor="WhisperProcessor",
         is_fixed=True,
         takes_whole_seconds=True,
         ends_with_norm=lambda config: True,
@@ -250,9 +255,20 @@ def is_own_network(model_type: object) -> bool:
 
 
 def body_of(model: PreTrainedModel) -> str:
-    """The attribute of a classifier that holds all but its head."""
+    """The attribute of a network that holds all but its head."""
     family = known_family(model.config)
-    return (family and family.body) or model.base_model_prefix
+    body = family.body if family else ""
+    return body if body and hasattr(model, body) else model.base_model_prefix
+
+
+def stacks_of(model: PreTrainedModel) -> list[str]:
+    """The names of the stacks of blocks of a network of a known family, the lowest first: of its encoder, and of its
+    decoder if it has one."""
+    family, body = known_family(model.config), body_of(model)
+    assert family is not None
+    if hasattr(getattr(model, body, None), "decoder"):
+        return [f"{body}.{part}.{family.blocks}" for part in ("encoder", "decoder")]
+    return [f"{body}.{family.blocks}"]
 
 
 def find_family(config: PretrainedConfig, checkpoint: str = "") -> Family:

@@ -14,14 +14,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from voicecommand.audio.clips import SAMPLING_RATE
+from voicecommand.audio.clips import SAMPLING_RATE, Clips
 from voicecommand.audio.features import Inputs
+from voicecommand.audio.noise import read_noise_folder
 from voicecommand.audio.windows import DRAW, Windows, take_draws
-from voicecommand.models.families import Family, build_inputs, find_family
+from voicecommand.errors import InputError
+from voicecommand.models.families import Family, build_inputs, find_family, log_masks
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
     from transformers.feature_extraction_utils import FeatureExtractionMixin
+
+    from voicecommand.audio.augmentation import Augmentation
 
 
 def build_front(
@@ -41,6 +45,25 @@ def build_windows(
 ) -> Windows:
     """The `Windows` of a network of that configuration."""
     return Windows(round(max_seconds * SAMPLING_RATE), find_family(config).is_fixed, draws)
+
+
+def build_augmenter(config: PretrainedConfig, augmentation: Augmentation, rows: Any, seed: int) -> nn.Module:
+    """The module that applies the draws to the rows of a prepared split, of a network of that configuration."""
+    if augmentation.masks:
+        log_masks(config)
+    recordings = read_noise_folder(augmentation.noise_folder)
+    clips: Any = Clips(rows)
+    return augmentation.build(clips, SAMPLING_RATE, seed, recordings)
+
+
+def check_seconds(name: str, value: object, least: float = 0.1, most: float = 30) -> None:
+    """Check a setting of a model in seconds.
+
+    Raises:
+        InputError: it is not from `least` to `most`.
+    """
+    if not isinstance(value, int | float) or not least <= value <= most:
+        raise InputError(f"model.{name}={value}: give {least} to {most} seconds")
 
 
 class Front(nn.Module):

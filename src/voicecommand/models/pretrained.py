@@ -272,13 +272,14 @@ def open_processor(loader: Any, directory: Path) -> Any:
         As `open_saved`; ValueError: a tokenizer lacks its files, in place of which transformers would make one.
     """
     processor = open_saved(loader, directory)
-    vocabulary = getattr(processor, "vocab_files_names", None)
+    tokenizer = getattr(processor, "tokenizer", processor)
+    vocabulary = getattr(tokenizer, "vocab_files_names", None)
     if vocabulary is not None:
         files = {"tokenizer.json", *vocabulary.values()}
         for names in ({"tokenizer_config.json"}, files):
             if not any((directory / name).is_file() for name in names):
                 raise ValueError(f"the tokenizer is not whole: {' or '.join(sorted(names))} is missing")
-        if not has_vocabulary(processor):
+        if not has_vocabulary(tokenizer):
             raise ValueError("the tokenizer is not whole: it has no vocabulary")
     return processor
 

@@ -14,7 +14,7 @@ from torch import nn
 
 from voicecommand.errors import InputError
 from voicecommand.models.embeddings import SeenRowsEmbedding
-from voicecommand.models.families import body_of, known_family
+from voicecommand.models.families import body_of, known_family, stacks_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -36,15 +36,14 @@ def _head_names(model: Any) -> set[str]:
 
 def _layers(model: Any) -> list[tuple[str, nn.Module]]:
     """The body's blocks in order, as (name, module): those of its family, otherwise of the longest `ModuleList`."""
-    if family := known_family(model.config):
-        name = f"{body_of(model)}.{family.blocks}"
-        stack = model.get_submodule(name)
+    if known_family(model.config):
+        stacks = [(name, model.get_submodule(name)) for name in stacks_of(model)]
     else:
         lists = [(name, m) for name, m in model.named_modules() if isinstance(m, nn.ModuleList)]
         if not lists:
             raise InputError(f"tuning: {type(model).__name__} has no stack of layers to choose from; use tuning=full")
-        name, stack = max(lists, key=lambda pair: len(pair[1]))
-    return [(f"{name}.{i}", block) for i, block in enumerate(stack)]
+        stacks = [max(lists, key=lambda pair: len(pair[1]))]
+    return [(f"{name}.{i}", block) for name, stack in stacks for i, block in enumerate(stack)]
 
 
 def _is_after_blocks(model: Any, name: str) -> bool:
@@ -53,7 +52,7 @@ def _is_after_blocks(model: Any, name: str) -> bool:
     A `layer_norm` beside the blocks of a speech encoder comes either after or before them, as its family says.
     """
     parent = name.split(".")[-2].lower() if "." in name else ""
-    stack = _layers(model)[0][0].rpartition(".")[0].rpartition(".")[0]
+    stack = _layers(model)[-1][0].rpartition(".")[0].rpartition(".")[0]
     if parent == "layer_norm" and name.startswith(f"{stack}.layer_norm."):
         family = known_family(model.config)
         return family is not None and family.ends_with_norm(model.config)
@@ -108,11 +107,33 @@ class Full:
 
 
 @dataclass(frozen=True)
+class Decoder:
+    """Only the decoder is trained, of a network that has one; the encoder, which hears, stays as it is."""
+
+    def prepare(self, model: PreTrainedModel) -> nn.Module:
+        *_, encoder, decoder = ["", *stacks_of(model)] if known_family(model.config) else ["", ""]
+        if not encoder:
+            raise InputError(f"tuning=decoder: {type(model).__name__} has no decoder; use tuning=full or last_layers")
+        frozen = encoder.rpartition(".")[0]
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad = not name.startswith(f"{frozen}.")
+        return model
+
+    def parameter_groups(self, model: nn.Module, learning_rate: float, weight_decay: float) -> list[Group]:
+        return _groups(model, {}, learning_rate, weight_decay)
+
+
+@dataclass(frozen=True)
 class Head:
     """Only the classification head is trained, and a pooler, which is new for most checkpoints."""
 
     def prepare(self, model: PreTrainedModel) -> nn.Module:
         head = _head_names(model)
+        if not head:
+            raise InputError(
+                f"tuning=head: {type(model).__name__} has no head of its own, its decoder writes with the vectors that "
+                "it reads; use tuning=decoder or last_layers"
+            )
         for name, parameter in model.named_parameters():
             parameter.requires_grad = name in head
         return model

@@ -10,7 +10,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import torch
@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 from torch import nn
 
 from voicecommand.audio.clips import SAMPLING_RATE, Clips
-from voicecommand.audio.noise import read_noise_folder
 from voicecommand.audio.windows import Windows
 from voicecommand.errors import InputError
 from voicecommand.models.families import (
@@ -27,10 +26,20 @@ from voicecommand.models.families import (
     load_classifier,
     load_encoder,
     load_feature_extractor,
-    log_masks,
 )
-from voicecommand.models.front import Front, build_front, build_windows
-from voicecommand.tasks.base import Batch, Collator, Columns, Draws, Encoded, Raw, Row, Vocabulary, column_names
+from voicecommand.models.front import Front, build_augmenter, build_front, build_windows, check_seconds
+from voicecommand.tasks.base import (
+    Batch,
+    Collator,
+    Columns,
+    Decoding,
+    Draws,
+    Encoded,
+    Raw,
+    Row,
+    Vocabulary,
+    column_names,
+)
 from voicecommand.tasks.classification import (
     LabelEstimator,
     LabelNetwork,
@@ -54,11 +63,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 PADDED = 4  # clips that the effect of padding is measured on
-
-
-def _check_seconds(name: str, value: object, least: float = 0.1, most: float = 30) -> None:
-    if not isinstance(value, int | float) or not least <= value <= most:
-        raise InputError(f"model.{name}={value}: give {least} to {most} seconds")
 
 
 def _encode_audio(rows: Rows, max_seconds: float | None, what: str, vocabulary: Vocabulary) -> Encoded:
@@ -136,11 +140,7 @@ class _AudioNetwork(LabelNetwork, _AudioTask):
     def build_augmenter(
         self, model: PreTrainedModel, augmentation: Augmentation, train: Encoded, seed: int
     ) -> nn.Module:
-        if augmentation.masks:
-            log_masks(model.config)
-        recordings = read_noise_folder(augmentation.noise_folder)
-        clips: Any = Clips(train.rows)
-        return augmentation.build(clips, SAMPLING_RATE, seed, recordings)
+        return build_augmenter(model.config, augmentation, train.rows, seed)
 
     def build_collator(
         self, model: PreTrainedModel, processor: FeatureExtractionMixin, draws: Draws | None = None
@@ -157,7 +157,7 @@ class _AudioNetwork(LabelNetwork, _AudioTask):
         check_extractor(processor, "preprocessor_config.json")
         return model, processor
 
-    def respond(self, model: nn.Module, to_inputs: nn.Module, batch: Batch) -> Raw:
+    def respond(self, model: nn.Module, to_inputs: nn.Module, batch: Batch, decoding: Decoding) -> Raw:
         """Logits, float32 `[clips, labels]`: means over the windows of a clip, weighted by their energy."""
         assert isinstance(to_inputs, Front)
         return to_inputs.average(model, batch).float()
@@ -196,7 +196,7 @@ class AudioClassification(_AudioNetwork):
     licence: str | None = None
 
     def __post_init__(self) -> None:
-        _check_seconds("max_seconds", self.max_seconds)
+        check_seconds("max_seconds", self.max_seconds)
 
     def load_processor(self, vocabulary: Vocabulary) -> FeatureExtractionMixin:
         return load_feature_extractor(self.checkpoint, self.revision, self.max_seconds)
@@ -224,7 +224,7 @@ class BCResNet(_AudioNetwork):
     teacher: str | None = None
 
     def __post_init__(self) -> None:
-        _check_seconds("max_seconds", self.max_seconds)
+        check_seconds("max_seconds", self.max_seconds)
         if not isinstance(self.width, int | float) or not 1 <= self.width <= 8:
             raise InputError(f"model.width={self.width}: give 1 to 8")
         if not isinstance(self.dropout, int | float) or not 0 <= self.dropout < 1:
@@ -291,7 +291,7 @@ class SpeechEmbeddingSvm(LabelEstimator, _AudioTask):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_seconds("max_seconds", self.max_seconds)
+        check_seconds("max_seconds", self.max_seconds)
 
     def encode(self, rows: Rows, processor: FeatureExtractionMixin, vocabulary: Vocabulary) -> Encoded:
         what = "their features are means over windows, weighted by loudness"

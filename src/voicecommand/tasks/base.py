@@ -31,6 +31,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from voicecommand.audio.clips import Clips
+from voicecommand.errors import InputError
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -195,9 +196,18 @@ class Decoding:
 
     Args:
         threshold: an answer below this confidence is not accepted; None if there is no threshold.
+        beams: of a task that writes text, how many beginnings of it are followed at once; 1 is greedy.
+
+    Raises:
+        InputError: `beams` is not a whole number from 1.
     """
 
     threshold: float | None = None
+    beams: int = 1
+
+    def __post_init__(self) -> None:
+        if type(self.beams) is not int or self.beams < 1:
+            raise InputError(f"decode.beams={self.beams}: give a whole number from 1")
 
 
 @dataclass(frozen=True)
@@ -288,8 +298,15 @@ class Task(ABC, Generic[ModelT, ProcessorT]):
         """The model to train: a network, or the features of an estimator."""
 
     @abstractmethod
-    def decode(self, raw: Raw | NDArray, vocabulary: Vocabulary, decoding: Decoding) -> dict[str, Column]:
-        """The columns of the answers of one batch, a value for each row."""
+    def decode(
+        self,
+        raw: Raw | NDArray,
+        batch: Batch,
+        vocabulary: Vocabulary,
+        processor: ProcessorT,
+        decoding: Decoding,
+    ) -> dict[str, Column]:
+        """The columns of the answers of one batch, a value for each row. An estimator has no batch: it is empty."""
 
     @abstractmethod
     def save(self, model: ModelT, processor: ProcessorT, directory: Path) -> None:
@@ -324,6 +341,9 @@ class NetworkTask(Task["PreTrainedModel", ProcessorT]):
     """
 
     head_weights: ClassVar[Mapping[str, float]]
+    # Rows of validation that are answered in each evaluation of a training; None for all, as at its end. The loss is
+    # always that of all rows.
+    answered_in_training: int | None = None
     processor_class: ClassVar[str]  # the class of transformers that opens the saved processor
     model_class: ClassVar[str]  # the one that opens the saved model
 
@@ -374,13 +394,18 @@ class NetworkTask(Task["PreTrainedModel", ProcessorT]):
         """Head -> the number of units that count, known before the forward pass."""
 
     @abstractmethod
-    def respond(self, model: nn.Module, to_inputs: nn.Module, batch: Batch) -> Raw:
+    def respond(self, model: nn.Module, to_inputs: nn.Module, batch: Batch, decoding: Decoding) -> Raw:
         """The raw output for one batch: logits, their mean over windows, or generated tokens."""
 
     def loss_of(self, raw: Raw, batch: Batch) -> Tensor | None:
         """The loss of each row of an evaluated batch `[rows]`, NaN for a row without a target; None if the task has
-        none."""
+        none, or has `loss_sums`."""
         return None
+
+    def loss_sums(self, model: nn.Module, to_inputs: nn.Module, batch: Batch) -> Tensor:
+        """For a task whose answers do not say their loss: the sum over the units of each row, and their number,
+        float32 `[rows, 2]`, (0, 0) for a row that can't be measured. Tasks with `loss_of` do not have it."""
+        raise NotImplementedError
 
     def count_parameters(self, model: PreTrainedModel) -> tuple[int, int]:
         from voicecommand.models.tuning import count_parameters

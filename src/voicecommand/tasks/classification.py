@@ -158,7 +158,14 @@ class LabelTask(Task[ModelT, ProcessorT]):
         """The labels of train in alphabetical order: the label with number i is `labels[i]`."""
         return Vocabulary(labels=tuple(sorted(set(rows["label"]))))
 
-    def decode(self, raw: Raw | NDArray, vocabulary: Vocabulary, decoding: Decoding) -> dict[str, Column]:
+    def decode(
+        self,
+        raw: Raw | NDArray,
+        batch: Batch,
+        vocabulary: Vocabulary,
+        processor: ProcessorT,
+        decoding: Decoding,
+    ) -> dict[str, Column]:
         """Logits `[n, labels]` -> the columns label, probability, top_5 and accepted (None without a threshold), and
         `probabilities`, float64 `[n, labels]`."""
         logits = raw.numpy() if isinstance(raw, Tensor) else raw

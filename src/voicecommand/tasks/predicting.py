@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -111,27 +112,56 @@ class Answerer:
         if isinstance(self.task, EstimatorTask):
             raw = self.task.respond(self.model, encoded.rows) if len(encoded) else np.zeros((0, 0))
             self._check_finite(np.flatnonzero(~_finite_rows(raw)), origins)
-            columns = self.task.decode(raw, self.vocabulary, self.decoding) if len(encoded) else {}
+            columns = self._decode(raw, {}) if len(encoded) else {}
             return Answered(columns, None, encoded.truncated, encoded.limit)
+        with self._evaluating():
+            found = self._respond(encoded)
+        numbers, parts, losses, bad = (list(chain.from_iterable(part)) for part in zip(*_gather(found), strict=True))
+        self._check_finite(bad, origins)
+        return _in_order(numbers, parts, losses, encoded)
+
+    def measure_loss(self, encoded: Encoded) -> float | None:
+        """The loss of encoded rows by `loss_sums`, the mean over all their units on all ranks; None if the task has
+        none."""
+        assert isinstance(self.task, NetworkTask)
+        if type(self.task).loss_sums is NetworkTask.loss_sums:
+            return None
+        total = torch.zeros(2, dtype=torch.float64)
+        with self._evaluating():
+            for _, batch in self._batches(encoded, is_shared=True):
+                with self._computing():
+                    sums = self.task.loss_sums(self.network, self.to_inputs, batch)
+                total += sums.double().sum(0).cpu()
+        loss, units = (sum(values) for values in zip(*_gather(total.tolist()), strict=True))
+        return loss / max(units, 1)
+
+    def _decode(self, raw: Raw | NDArray, batch: Batch) -> dict[str, Column]:
+        return self.task.decode(raw, batch, self.vocabulary, self.processor, self.decoding)
+
+    @contextlib.contextmanager
+    def _evaluating(self) -> Iterator[None]:
+        """The block with the network in evaluation mode."""
         was_training = self.network.training
         if was_training:  # asked first: switching walks over all modules, a millisecond for each command
             self.network.eval()
         try:
-            numbers, parts, losses, bad = self._respond(encoded)
+            yield
         finally:
             if was_training:
                 self.network.train()
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
-            gathered: list = [None] * torch.distributed.get_world_size()
-            torch.distributed.all_gather_object(gathered, (numbers, parts, losses, bad))
-            numbers, parts, losses, bad = (list(chain.from_iterable(found[i] for found in gathered)) for i in range(4))
-        self._check_finite(bad, origins)
-        return _in_order(numbers, parts, losses, encoded)
+
+    @contextlib.contextmanager
+    def _computing(self) -> Iterator[None]:
+        """The block without gradients, in this precision."""
+        device = self.network.device.type
+        with torch.no_grad(), torch.autocast(device, DTYPES.get(self.precision), enabled=self.precision != "fp32"):
+            yield
 
     def respond(self, encoded: Encoded) -> NDArray[np.float32]:
         """The network's raw output before it is decoded, `[n, ...]` in the order of the rows; each rank answers all."""
         numbers, raws = [], []
-        for chosen, raw, _ in self._batches(encoded):
+        for chosen, batch in self._batches(encoded):
+            raw = self._answer(batch)
             assert isinstance(raw, torch.Tensor)
             numbers += chosen
             raws.append(raw.cpu().numpy())
@@ -157,7 +187,8 @@ class Answerer:
         numbers: list[int] = []
         bad: list[int] = []
         parts, losses = [], []
-        for chosen, raw, batch in self._batches(encoded, is_shared=True):
+        for chosen, batch in self._batches(encoded, is_shared=True):
+            raw = self._answer(batch)
             loss = self.task.loss_of(raw, batch)
             numbers += chosen
             losses.append(None if loss is None else loss.cpu().numpy())
@@ -165,24 +196,33 @@ class Answerer:
             for part in (raw,) if isinstance(raw, torch.Tensor) else raw:
                 bad += [chosen[i] for i in np.flatnonzero(~_finite_rows(part.float().numpy()))]
             if not bad:
-                parts.append(self.task.decode(raw, self.vocabulary, self.decoding))
+                parts.append(self._decode(raw, batch))
         return numbers, parts, losses, bad
 
-    def _batches(self, encoded: Encoded, is_shared: bool = False) -> Iterator[tuple[list[int], Raw, Batch]]:
-        """(row numbers, raw output, batch) of the rows, or of this rank's share. Rows are sorted by length, so that
-        there is little padding, the longest first, so that the peak of memory comes first."""
+    def _answer(self, batch: Batch) -> Raw:
         assert isinstance(self.task, NetworkTask)
+        with self._computing():
+            return self.task.respond(self.network, self.to_inputs, batch, self.decoding)
+
+    def _batches(self, encoded: Encoded, is_shared: bool = False) -> Iterator[tuple[list[int], Batch]]:
+        """(row numbers, batch on the device) of the rows, or of this rank's share. Rows are sorted by length, so that
+        there is little padding, the longest first, so that the peak of memory comes first."""
         order = np.argsort(-np.asarray(encoded.lengths), kind="stable")
         if is_shared and torch.distributed.is_available() and torch.distributed.is_initialized():
             order = order[torch.distributed.get_rank() :: torch.distributed.get_world_size()]
         device, read = self.network.device, encoded.reader()
         for start in range(0, len(order), self.batch_size):
             chosen = order[start : start + self.batch_size].tolist()
-            batch = {name: value.to(device) for name, value in self.collate(read(chosen)).items()}
-            autocast = torch.autocast(device.type, DTYPES.get(self.precision), enabled=self.precision != "fp32")
-            with torch.no_grad(), autocast:
-                raw = self.task.respond(self.network, self.to_inputs, batch)
-            yield chosen, raw, batch
+            yield chosen, {name: value.to(device) for name, value in self.collate(read(chosen)).items()}
+
+
+def _gather(own: Any) -> list[Any]:
+    """What each rank has, in the order of the ranks."""
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return [own]
+    gathered: list[Any] = [None] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(gathered, own)
+    return gathered
 
 
 def _finite_rows(raw: NDArray) -> NDArray[np.bool_]:

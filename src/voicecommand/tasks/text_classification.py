@@ -27,7 +27,7 @@ from voicecommand.models.tokens import (
     load_tokenizer,
     seen_tokens,
 )
-from voicecommand.tasks.base import Batch, Collator, Columns, Draws, Encoded, Raw, Row, Unknown, Vocabulary
+from voicecommand.tasks.base import Batch, Collator, Columns, Decoding, Draws, Encoded, Raw, Row, Unknown, Vocabulary
 from voicecommand.tasks.classification import (
     LabelEstimator,
     LabelNetwork,
@@ -229,7 +229,7 @@ class TextClassification(LabelNetwork, _TextTask):
         check_positions(self.max_length, processor, model.config)
         return model, processor
 
-    def respond(self, model: nn.Module, to_inputs: nn.Module, batch: Batch) -> Raw:
+    def respond(self, model: nn.Module, to_inputs: nn.Module, batch: Batch, decoding: Decoding) -> Raw:
         """Logits, float32 `[rows, labels]`."""
         logits: Tensor = model(**to_inputs(batch)[0]).logits
         return logits.float()

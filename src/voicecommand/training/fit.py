@@ -14,7 +14,17 @@ from voicecommand.data.audit import findings
 from voicecommand.errors import InputError, NonFiniteLoss
 from voicecommand.run import checkpoints as run_checkpoints
 from voicecommand.run import device, machine, processes
-from voicecommand.tasks.base import Columns, Draws, Encoded, EstimatorTask, NetworkTask, Stage, Task, Vocabulary
+from voicecommand.tasks.base import (
+    Columns,
+    Draws,
+    Encoded,
+    EstimatorTask,
+    NetworkTask,
+    Stage,
+    Task,
+    Vocabulary,
+    column_names,
+)
 from voicecommand.tasks.predicting import Answerer, collect_answers
 from voicecommand.training import checkpoints, progress, resuming, space, unknown
 
@@ -31,7 +41,7 @@ if TYPE_CHECKING:
     from voicecommand.models.estimator import Features
     from voicecommand.models.tuning import Tuning
     from voicecommand.run.directory import Run
-    from voicecommand.tasks.base import Processor
+    from voicecommand.tasks.base import Processor, Rows
     from voicecommand.training.trainer import CommandTrainer
 
     Validate = Callable[[nn.Module], dict[str, float]]  # network -> figures of the validation split
@@ -169,7 +179,7 @@ def fit(
         try:
             output = trainer.train(resume_from_checkpoint=newest)
         except NonFiniteLoss as error:
-            raise _explain(error, dataset["train"], trainer) from error
+            raise _explain(error, stage.train, dataset["train"], trainer) from error
         run.check_stop()
         steps += output.global_step
         resuming.save_stage(stage, trainer)
@@ -232,16 +242,24 @@ def build_validation(
 
     precision = device.name_precision(args.bf16, args.fp16)
     answerer: Answerer | None = None
+    most = task.answered_in_training
+    part, part_rows = encoded, rows
+    if most is not None and most < len(rows):
+        chosen = np.linspace(0, len(rows) - 1, most).round().astype(int).tolist()
+        part, part_rows = encoded.select(chosen), rows.select(chosen)
+        logger.info("validation: in training %d of its %d rows are answered, at the end all", most, len(rows))
 
     def validate(model: nn.Module) -> dict[str, float]:
         nonlocal answerer
         if answerer is None or answerer.model is not model:
             answerer = Answerer(task, model, processor, vocabulary, None, args.per_device_eval_batch_size, precision)
-        answered = answerer.answer_encoded(encoded)
-        answers = collect_answers(rows, "validation", encoded, answered, vocabulary)
+        answered = answerer.answer_encoded(part)
+        answers = collect_answers(part_rows, "validation", part, answered, vocabulary)
         figures = {k: v for evaluator in evaluators or task.evaluators for k, v in evaluator.quick(answers).items()}
         if answered.losses is not None:
             figures = {"loss": float(np.nanmean(answered.losses, dtype=np.float64))} | figures
+        elif (loss := answerer.measure_loss(encoded)) is not None:
+            figures = {"loss": loss} | figures
         return figures
 
     return validate
@@ -314,19 +332,24 @@ def build_trainer(
     )
 
 
-def _explain(error: NonFiniteLoss, train: Dataset, trainer: CommandTrainer) -> NonFiniteLoss:
-    """The error with the rows of the batch, and what can be gone on from."""
+def _explain(error: NonFiniteLoss, encoded: Encoded, train: Dataset, trainer: CommandTrainer) -> NonFiniteLoss:
+    """The error with the rows of the batch, and what can be gone on from.
+
+    Args:
+        encoded: what was trained on; rows that are a part of `train` have their `origin`.
+    """
     if error.examples is None:
         return error
     from accelerate.utils import gather_object
 
     numbers = gather_object(list(error.examples))  # all ranks are here
-    named = [train[i]["origin"] for i in numbers[:SHOWN_ROWS]] if "origin" in train.column_names else []
+    rows: Rows = encoded.rows if "origin" in column_names(encoded.rows) else train
+    named = [rows["origin"][i] for i in numbers[:SHOWN_ROWS]] if "origin" in column_names(rows) else []
     more = f" and {len(numbers) - len(named)} more" if len(numbers) > len(named) else ""
-    rows = f"; the rows of the batch: {', '.join(named)}{more}" if named else ""
+    shown = f"; the rows of the batch: {', '.join(named)}{more}" if named else ""
     saved = run_checkpoints.list_checkpoints(Path(str(trainer.args.output_dir)))
     last = f"; {saved[-1].name} is the last one saved: resume=true repeats what came after it" if saved else ""
-    return NonFiniteLoss(f"{error}{rows}{last}", error.examples)
+    return NonFiniteLoss(f"{error}{shown}{last}", error.examples)
 
 
 def _build_callbacks(run: Run, args: TrainingArguments, early_stopping: int | None) -> list[TrainerCallback]:

@@ -17,6 +17,7 @@ from voicecommand.data.audit.copies import find_duplicates, find_leaks, find_nea
 from voicecommand.data.audit.labels import check_labels, find_conflicts
 from voicecommand.data.audit.problem import Findings, Problem, read_split
 from voicecommand.data.audit.rows import check_audio, check_rows
+from voicecommand.data.audit.transcripts import check_transcripts, find_disagreements
 from voicecommand.errors import InputError
 
 if TYPE_CHECKING:
@@ -36,9 +37,11 @@ def check(dataset: DatasetDict, columns: Iterable[str], required: Iterable[str] 
     Raises:
         InputError: one line with the first error and the number of others.
     """
+    columns = tuple(columns)
     findings = inspect(dataset, columns, required, near=False)
     for split, labels in findings.counts.items():
-        logger.info("data %s: %s rows, %d labels", split, f"{sum(labels.values()):,}", len(labels))
+        of_labels = f", {len(labels)} labels" if "label" in columns else ""
+        logger.info("data %s: %s rows%s", split, f"{sum(labels.values()):,}", of_labels)
     for problem in findings.warnings:
         logger.warning("data: %s", problem.line(shown=1))
     if findings.errors:
@@ -81,6 +84,9 @@ def inspect(
     if "label" in columns:
         problems += check_labels(splits)
         problems += find_conflicts(splits)
+    if "transcript" in columns:
+        problems += [problem for split in splits for problem in check_transcripts(split)]
+        problems += find_disagreements(splits)
     problems += find_shared_groups(splits)
     counts = {
         split.name: dict(sorted(Counter(split.columns.get("label", [""] * len(split.origins))).items()))

@@ -100,7 +100,8 @@ def load_commands(columns: Sequence[str] = ("text", "label"), version: str = VER
 
     Args:
         columns: those that the task needs. If "audio" or "speaker" is among them, the same rows also have the path of
-            their clip, synthesised on first use (half a minute on one core), and its synthetic speaker.
+            their clip, synthesised on first use (half a minute on one core), and its synthetic speaker. With "audio",
+            "transcript" is the text that is spoken.
         version: of the data set.
 
     Raises:
@@ -108,7 +109,7 @@ def load_commands(columns: Sequence[str] = ("text", "label"), version: str = VER
     """
     if str(version) != VERSION:
         raise InputError(f"commands: version {version!r} was asked for, this is {VERSION!r}")
-    known = (*COLUMNS, *AUDIO_COLUMNS)
+    known = (*COLUMNS, *AUDIO_COLUMNS, *(["transcript"] if "audio" in columns else []))
     missing = [column for column in columns if column not in known]
     if missing:
         raise InputError(f"commands: columns {missing} were asked for, it has {list(known)}")
@@ -116,7 +117,10 @@ def load_commands(columns: Sequence[str] = ("text", "label"), version: str = VER
 
     with_audio = bool(set(AUDIO_COLUMNS) & set(columns))
     splits = add_audio(render_splits()) if with_audio else render_splits()
-    names = known if with_audio else COLUMNS
+    names = (*COLUMNS, *AUDIO_COLUMNS) if with_audio else COLUMNS
+    if "transcript" in columns:
+        names = (*names, "transcript")
+        splits = {split: [{**row, "transcript": row["text"]} for row in rows] for split, rows in splits.items()}
     features = datasets.Features({column: datasets.Value("string") for column in names})
     return datasets.DatasetDict(
         {split: datasets.Dataset.from_list(rows, features=features) for split, rows in splits.items()}

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from datasets import DatasetDict
 
 logger = logging.getLogger(__name__)
-COLUMNS = ("id", "origin", "audio", "label", "speaker")
+COLUMNS = ("id", "origin", "audio", "label", "speaker", "transcript")
 ADDRESS = "http://download.tensorflow.org/data/"
 # The sha256 that torchaudio publishes (torchaudio/datasets/speechcommands.py, _CHECKSUMS). We know of no such source
 # for the test archives.
@@ -77,8 +77,8 @@ def load_speech_commands(
 
     Returns:
         train, validation and test by the official lists. ``speaker`` is the part of a file's name before ``_nohash_``.
-        With 12 classes, the unknown words of each split are those with the lowest sha256 of their id, and silence is
-        seconds of the background noise, written to the cache. No second of noise is in two splits (it may also be in
+        ``transcript``, if it is asked for, is the word. With 12 classes, the unknown words of each split are those with
+        the lowest sha256 of their id, and silence is seconds of the background noise, written to the cache. No second of noise is in two splits (it may also be in
         the official test set).
 
     Raises:
@@ -95,6 +95,8 @@ def load_speech_commands(
     missing = [column for column in columns if column not in COLUMNS]
     if missing:
         raise MissingColumn(f"speech_commands: columns {missing} were asked for, it has {list(COLUMNS)}", missing[0])
+    if classes == 12 and "transcript" in columns:
+        raise InputError("data.classes=12: its silence has no transcript; leave data.classes out for all words")
     published = PUBLISHED.get(re.sub("^https:", "http:", str(path)))
     root = fetch(str(path), sha256 or published, "data.path")
     splits = _read_lists(root, version)
@@ -111,6 +113,9 @@ def load_speech_commands(
         folder = fetch(str(test_path), test_sha256, "data.test_path")
         tables["test"] = _to_columns(folder, _list_clips(folder, (*WANTED, SILENCE, UNKNOWN)), classes)
     _log_test_set(name, tables["test"]["id"])
+    if "transcript" not in columns:
+        for table in tables.values():
+            table.pop("transcript")
     return build(tables)
 
 
@@ -218,6 +223,7 @@ def _to_columns(root: Path, ids: list[str], classes: int) -> Rows:
             "audio": path,
             "label": _label(folder, classes),
             "speaker": known[1] if known else Path(name).stem,
+            "transcript": folder,
         }
         for column in COLUMNS:
             table[column].append(row[column])

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 UNKNOWN = "unknown"
-COLUMNS = ("audio", "text", "label", "speaker")
+COLUMNS = ("audio", "text", "label", "speaker", "transcript")
 
 
 def load_spoken(
@@ -61,7 +61,8 @@ def load_spoken(
 
     Returns:
         Splits of string columns: id, origin (the phrase's file:row), audio (path of a 16-bit WAV), label, speaker, text
-        and, if the file has it, template. The same settings give the same rows.
+        and, if the file has it, template; `transcript`, if it is asked for, is the text. The same settings give the
+        same rows.
 
     Raises:
         InputError: bad phrases, with their file:row; no engine, with what to install; too few speakers.
@@ -99,6 +100,9 @@ def load_spoken(
         paths = iter(speak_all(utterances, origins))
         for table in splits.values():
             table["audio"] = [next(paths) for _ in table["id"]]
+    if "transcript" in columns:
+        for table in splits.values():
+            table["transcript"] = list(table["text"])
     _log(rows, by_split)
     if rule.folds is not None:
         splits = {"train": _join_folds(splits)}

@@ -1,0 +1,283 @@
+"""Speech recognition: the transcript of a spoken command, from its waveform.
+
+`SpeechRecognition` tunes a pretrained encoder-decoder network such as Whisper. What does not depend on how a network
+writes its text is in `Recogniser`, which every task of transcripts shares.
+"""
+
+from __future__ import annotations
+
+import logging
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from voicecommand.audio.clips import SAMPLING_RATE
+from voicecommand.errors import InputError
+from voicecommand.evaluation.transcripts import TranscriptEvaluator
+from voicecommand.models.families import check_extractor
+from voicecommand.models.front import Front, build_augmenter, build_front, build_windows, check_seconds
+from voicecommand.models.recogniser import (
+    encode_transcripts,
+    load_recogniser,
+    load_recogniser_processor,
+    write_tokens,
+)
+from voicecommand.tasks.base import (
+    Batch,
+    Collator,
+    Column,
+    Columns,
+    Decoding,
+    Draws,
+    Encoded,
+    Loss,
+    NetworkTask,
+    Raw,
+    Row,
+    Stage,
+    Vocabulary,
+    column_names,
+)
+from voicecommand.tasks.classification import groups_of
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, ProcessorMixin
+
+    from voicecommand.audio.augmentation import Augmentation
+    from voicecommand.audio.windows import Windows
+    from voicecommand.evaluation.base import Evaluator
+    from voicecommand.tasks.base import Rows
+
+logger = logging.getLogger(__name__)
+WHOLE_SECONDS = 30  # that a Whisper reads as it was trained
+LONGEST_TRANSCRIPT = 448  # tokens
+IGNORED = -100  # a label that is no unit of the loss
+
+
+class Recogniser(NetworkTask["ProcessorMixin"]):
+    """The parts of every task of transcripts: its columns, the audio of rows, and the windows of a batch."""
+
+    name: ClassVar[str] = "speech_recognition"
+    hub_tag: ClassVar[str] = "automatic-speech-recognition"
+    head_weights: ClassVar[Mapping[str, float]] = {"transcript": 1.0}
+    processor_class: ClassVar[str] = "AutoProcessor"
+    max_seconds: float
+    language: str
+
+    @property
+    def columns(self) -> Columns:
+        return Columns(reads="audio", targets=("transcript",))
+
+    @property
+    def evaluators(self) -> tuple[Evaluator, ...]:
+        return (TranscriptEvaluator(self.language),)
+
+    @property
+    def samples(self) -> int:
+        """Of the longest clip that is read whole."""
+        return round(self.max_seconds * SAMPLING_RATE)
+
+    @abstractmethod
+    def encode_labels(
+        self, texts: Sequence[str], origins: Sequence[str], processor: ProcessorMixin, vocabulary: Vocabulary
+    ) -> list[list[int]]:
+        """What the network learns to write for each transcript.
+
+        Raises:
+            InputError: a transcript can't be learnt; it names the row.
+        """
+
+    def encode(self, rows: Rows, processor: ProcessorMixin, vocabulary: Vocabulary) -> Encoded:
+        """`audio`, `length` in samples, `origin`, and `labels` if the rows have transcripts."""
+        from datasets import Dataset, concatenate_datasets
+
+        lengths, names = list(rows["length"][:]), column_names(rows)
+        references: dict[str, list] = {}
+        others: dict[str, list] = dict(groups_of(rows))
+        if "transcript" in names:
+            texts, origins = list(rows["transcript"][:]), list(rows["origin"][:])
+            references = {"transcript": texts}
+            others["labels"] = self.encode_labels(texts, origins, processor, vocabulary)
+        cut = sum(length > self.samples for length in lengths)
+        if isinstance(rows, Mapping):
+            encoded: Rows = {"audio": rows["audio"], "length": lengths} | others
+        else:
+            encoded = rows.select_columns([name for name in ("audio", "length", "content", "origin") if name in names])
+            if others:
+                encoded = concatenate_datasets([encoded, Dataset.from_dict(others)], axis=1)
+        limit = f"longer than {self.max_seconds:g} s: training leaves them out, and answers are of their first part"
+        return Encoded(encoded, references, cut, limit if cut else "")
+
+    def stages(self, train: Encoded) -> tuple[Stage, ...]:
+        """One, of the clips that are read whole: a transcript can't be learnt from a part of its clip.
+
+        Raises:
+            InputError: no clip is.
+        """
+        fitting = [row for row, length in enumerate(train.lengths) if length <= self.samples]
+        if not fitting:
+            raise InputError(
+                f"model.max_seconds={self.max_seconds:g}: every train recording is longer; cut them at their pauses"
+            )
+        if len(fitting) < len(train):
+            train = train.select(fitting)
+        return (Stage("", lambda model: model, train),)
+
+    def build_augmenter(
+        self, model: PreTrainedModel, augmentation: Augmentation, train: Encoded, seed: int
+    ) -> nn.Module:
+        return build_augmenter(model.config, augmentation, train.rows, seed)
+
+    def open(self, directory: Path, vocabulary: Vocabulary) -> tuple[PreTrainedModel, ProcessorMixin]:
+        model, processor = super().open(directory, vocabulary)
+        check_extractor(cast(Any, processor).feature_extractor, "the saved feature extractor")
+        return model, processor
+
+
+class _Collator:
+    """Rows -> the batch of `Windows`, one window a clip, with `labels` int64 `[rows, longest]` (-100 is no label),
+    `decoder_input_ids` of the same shape, `is_cut` bool `[rows]` and, in training, `weight`."""
+
+    def __init__(self, windows: Windows, start: int, pad: int) -> None:
+        self.windows, self.start, self.pad = windows, start, pad
+
+    def __call__(self, rows: Sequence[Row]) -> Batch:
+        clips = [cast(Any, row["audio"]) for row in rows]
+        samples = self.windows.samples
+        batch = self.windows([row | {"audio": clip[:samples]} for row, clip in zip(rows, clips, strict=True)])
+        batch["is_cut"] = torch.tensor([len(clip) > samples for clip in clips])
+        if "labels" in rows[0]:
+            given = [torch.tensor(cast(list, row["labels"])) for row in rows]
+            labels = nn.utils.rnn.pad_sequence(given, batch_first=True, padding_value=IGNORED)
+            before = functional.pad(labels[:, :-1], (1, 0), value=self.start)
+            batch |= {"labels": labels, "decoder_input_ids": before.where(before != IGNORED, self.pad)}
+        if "weight" in rows[0]:
+            batch["weight"] = torch.tensor([row["weight"] for row in rows])
+        return batch
+
+
+class _Inputs(nn.Module):
+    """A batch -> the network's inputs, and the waveforms. It also has the `prefix` that every text begins with."""
+
+    def __init__(self, front: Front, prefix: Sequence[int]) -> None:
+        super().__init__()
+        self.front, self.prefix = front, list(prefix)
+
+    def forward(self, batch: Batch) -> tuple[Batch, Tensor]:
+        inputs, waveforms = self.front(batch)
+        given = {name: batch[name] for name in ("decoder_input_ids",) if name in batch}
+        return inputs | given, waveforms
+
+
+@dataclass(frozen=True)
+class SpeechRecognition(Recogniser):
+    """A pretrained network of encoder and decoder, such as Whisper (arXiv:2212.04356), tuned on the commands.
+
+    Args:
+        checkpoint: hub id, directory, or `package://NAME/PATH`.
+        revision: commit of the hub repository.
+        language: of the transcripts, a code such as en.
+        max_seconds: of the longest clip that is read whole. Below 30 the encoder's positions are cut to it.
+        answered_in_training: clips of validation that are written down in each evaluation of a training, for the word
+            error rate in its log; null takes all. The loss is of all clips, and so is every figure at the end.
+        licence: of the weights, for the model card.
+    """
+
+    checkpoint: str
+    revision: str | None = None
+    language: str = "en"
+    max_seconds: float = WHOLE_SECONDS
+    answered_in_training: int | None = 100
+    licence: str | None = None
+    model_class: ClassVar[str] = "AutoModelForSpeechSeq2Seq"
+
+    def __post_init__(self) -> None:
+        check_seconds("max_seconds", self.max_seconds, least=1, most=WHOLE_SECONDS)
+        most = self.answered_in_training
+        if most is not None and (type(most) is not int or most < 1):
+            raise InputError(f"model.answered_in_training={most}: give a number of clips from 1, or null for all")
+
+    def load_processor(self, vocabulary: Vocabulary) -> ProcessorMixin:
+        return load_recogniser_processor(self.checkpoint, self.revision, self.max_seconds, self.language)
+
+    def encode_labels(
+        self, texts: Sequence[str], origins: Sequence[str], processor: ProcessorMixin, vocabulary: Vocabulary
+    ) -> list[list[int]]:
+        labels = encode_transcripts(texts, processor)
+        for origin, ids in zip(origins, labels, strict=True):
+            if len(ids) > LONGEST_TRANSCRIPT:
+                raise InputError(
+                    f"{origin}: a transcript of {len(ids)} tokens, and the network writes {LONGEST_TRANSCRIPT} at most:"
+                    " cut the recording in parts"
+                )
+        return labels
+
+    def load_model(self, vocabulary: Vocabulary, processor: ProcessorMixin) -> PreTrainedModel:
+        model = load_recogniser(self.checkpoint, self.revision, self.max_seconds, processor, self.language)
+        if self.max_seconds < WHOLE_SECONDS:
+            logger.warning(
+                "the encoder is cut to %g s, which its checkpoint was not trained for: without tuning it repeats itself",
+                self.max_seconds,
+            )
+        else:
+            logger.info(
+                "the encoder reads %d s of every clip; model.max_seconds=8 cuts it, which is faster", WHOLE_SECONDS
+            )
+        return model
+
+    def build_collator(self, model: PreTrainedModel, processor: ProcessorMixin, draws: Draws | None = None) -> Collator:
+        windows = build_windows(model.config, self.max_seconds, draws)
+        return _Collator(windows, model.config.decoder_start_token_id, model.config.pad_token_id)
+
+    def build_inputs(
+        self, model: PreTrainedModel, processor: ProcessorMixin, augmenter: nn.Module | None = None
+    ) -> nn.Module:
+        parts = cast(Any, processor)
+        front = build_front(model.config, parts.feature_extractor, self.max_seconds, augmenter)
+        return _Inputs(front, parts.tokenizer.prefix_tokens)
+
+    def losses(self, model: nn.Module, inputs: Batch, batch: Batch) -> dict[str, Loss]:
+        """The cross-entropy of each token of the transcript, its end and what begins it included, as in the stock
+        class."""
+        labels = batch["labels"]
+        logits: Tensor = model(**inputs, use_cache=False).logits
+        rows = torch.arange(len(labels), device=labels.device).repeat_interleave(labels.shape[1])
+        return {"transcript": Loss(logits=logits.flatten(0, 1), targets=labels.flatten(), examples=rows)}
+
+    def count(self, batch: Batch) -> dict[str, int]:
+        return {"transcript": int(((batch["labels"] >= 0) & (batch["weight"] > 0)[:, None]).sum())}
+
+    def loss_sums(self, model: nn.Module, to_inputs: nn.Module, batch: Batch) -> Tensor:
+        labels = batch["labels"].where(~batch["is_cut"][:, None], IGNORED)
+        logits: Tensor = model(**to_inputs(batch)[0], use_cache=False).logits
+        losses = functional.cross_entropy(logits.float().transpose(1, 2), labels, reduction="none")
+        return torch.stack([losses.sum(1), (labels >= 0).sum(1)], dim=1)
+
+    def respond(self, model: nn.Module, to_inputs: nn.Module, batch: Batch, decoding: Decoding) -> Raw:
+        """Tokens int64 `[clips, longest]`, and float32 `[clips]`, their mean log-probability."""
+        assert isinstance(to_inputs, _Inputs)
+        network: Any = getattr(model, "get_base_model", lambda: model)()  # within LoRA
+        inputs, _ = to_inputs.front(batch)
+        encoded = network.get_encoder()(**inputs)
+        return write_tokens(network, encoded, to_inputs.prefix, batch["lengths"] / SAMPLING_RATE, decoding.beams)
+
+    def decode(
+        self,
+        raw: Raw | NDArray,
+        batch: Batch,
+        vocabulary: Vocabulary,
+        processor: ProcessorMixin,
+        decoding: Decoding,
+    ) -> dict[str, Column]:
+        """The columns transcript, and score: the mean log-probability of its tokens."""
+        tokens, scores = cast("tuple[Tensor, Tensor]", raw)
+        texts = cast(Any, processor).tokenizer.batch_decode(tokens, skip_special_tokens=True)
+        return {"transcript": [text.strip() for text in texts], "score": scores.tolist()}
