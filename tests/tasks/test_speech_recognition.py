@@ -16,9 +16,8 @@ import voicecommand
 from support import Parts, build_parts, find_run, run_and_read
 from voicecommand.data import prepared
 from voicecommand.data.sources import folder
-from voicecommand.errors import InputError
 from voicecommand.models.recogniser import GRACE, TOKENS_PER_SECOND
-from voicecommand.tasks.base import Decoding, Vocabulary
+from voicecommand.tasks.base import Vocabulary
 from voicecommand.tasks.predicting import Answerer
 from voicecommand.tasks.speech_recognition import SpeechRecognition
 from voicecommand.training import save
@@ -36,7 +35,8 @@ def build(recogniser: Path, sounds: DatasetDict, output: Path, tuning: Any = Non
     task = SpeechRecognition(checkpoint=str(recogniser), max_seconds=arguments.pop("max_seconds", 2))
     settings = {
         "per_device_train_batch_size": 16, "per_device_eval_batch_size": 4, "max_steps": 2, "learning_rate": 1e-2,
-        "logging_steps": 1, "report_to": "none", "use_cpu": True, "disable_tqdm": True, "save_strategy": "no", "seed": 3,
+        "logging_steps": 1, "report_to": "none", "use_cpu": True, "disable_tqdm": True, "save_strategy": "no",
+        "seed": 3,
     }  # fmt: skip
     args = TrainingArguments(output_dir=str(output), **(settings | arguments))
     return build_parts(task, sounds, args, tuning)

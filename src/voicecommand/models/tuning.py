@@ -111,12 +111,12 @@ class Decoder:
     """Only the decoder is trained, of a network that has one; the encoder, which hears, stays as it is."""
 
     def prepare(self, model: PreTrainedModel) -> nn.Module:
-        *_, encoder, decoder = ["", *stacks_of(model)] if known_family(model.config) else ["", ""]
-        if not encoder:
+        stacks = stacks_of(model) if known_family(model.config) else []
+        if len(stacks) < 2:
             raise InputError(f"tuning=decoder: {type(model).__name__} has no decoder; use tuning=full or last_layers")
-        frozen = encoder.rpartition(".")[0]
+        encoder = stacks[0].rpartition(".")[0]
         for name, parameter in model.named_parameters():
-            parameter.requires_grad = not name.startswith(f"{frozen}.")
+            parameter.requires_grad = not name.startswith(f"{encoder}.")
         return model
 
     def parameter_groups(self, model: nn.Module, learning_rate: float, weight_decay: float) -> list[Group]:

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -224,7 +223,7 @@ class SpeechRecognition(Recogniser):
         model = load_recogniser(self.checkpoint, self.revision, self.max_seconds, processor, self.language)
         if self.max_seconds < WHOLE_SECONDS:
             logger.warning(
-                "the encoder is cut to %g s, which its checkpoint was not trained for: without tuning it repeats itself",
+                "the encoder is cut to %g s, which its checkpoint was not trained for: untuned it repeats itself",
                 self.max_seconds,
             )
         else:

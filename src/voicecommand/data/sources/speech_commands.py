@@ -78,8 +78,8 @@ def load_speech_commands(
     Returns:
         train, validation and test by the official lists. ``speaker`` is the part of a file's name before ``_nohash_``.
         ``transcript``, if it is asked for, is the word. With 12 classes, the unknown words of each split are those with
-        the lowest sha256 of their id, and silence is seconds of the background noise, written to the cache. No second of noise is in two splits (it may also be in
-        the official test set).
+        the lowest sha256 of their id, and silence is seconds of the background noise, written to the cache. No
+        second of noise is in two splits (it may also be in the official test set).
 
     Raises:
         InputError: a wrong setting, or files that are not this data set.
