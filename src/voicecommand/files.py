@@ -112,21 +112,52 @@ def read_json(path: Path) -> Any:
         raise ValueError("nested too deep") from error
 
 
-class PlainYaml(yaml.SafeLoader):
-    """Composes nodes of bounded depth and without aliases, which could expand without bounds."""
+def compose_yaml(text: str) -> yaml.Node | None:
+    """The nodes of a YAML text of bounded depth and without aliases, which could expand without bounds.
 
-    depth = 0
-
-    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        mark = self.peek_event().start_mark
-        if self.check_event(yaml.AliasEvent):
+    Raises:
+        yaml.YAMLError: it is not YAML, has several documents, an alias, or more than MAX_DEPTH levels.
+        ValueError: it has half of a surrogate pair.
+    """
+    root: yaml.Node | None = None
+    stack: list[yaml.CollectionNode] = []
+    keys: list[yaml.Node | None] = []  # of the mappings in `stack`, whose value is still to come
+    for event in yaml.parse(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
+        mark: Any = event.start_mark  # in libyaml of a class of its own
+        if isinstance(event, yaml.AliasEvent):
             raise yaml.MarkedYAMLError(problem="an alias (*name), which is not read: write it out", problem_mark=mark)
-        self.depth += 1
-        if self.depth > MAX_DEPTH:
+        if isinstance(event, yaml.DocumentStartEvent) and root is not None:
+            raise yaml.MarkedYAMLError(problem="a second document, which is not read", problem_mark=mark)
+        if isinstance(event, yaml.CollectionEndEvent):
+            stack.pop()
+            keys.pop()
+        if not isinstance(event, yaml.NodeEvent):
+            continue
+        if len(stack) >= MAX_DEPTH:
             raise yaml.MarkedYAMLError(problem=f"nested deeper than {MAX_DEPTH} levels", problem_mark=mark)
-        node = super().compose_node(parent, index)
-        self.depth -= 1
-        return node
+        node = _node_of(event)
+        if not stack:
+            root = node
+        elif isinstance(stack[-1], yaml.SequenceNode):
+            stack[-1].value.append(node)
+        elif keys[-1] is None:
+            keys[-1] = node
+        else:
+            stack[-1].value.append((keys[-1], node))
+            keys[-1] = None
+        if isinstance(node, yaml.CollectionNode):
+            stack.append(node)
+            keys.append(None)
+    return root
+
+
+def _node_of(event: Any) -> yaml.Node:
+    """The node that an event begins: a scalar, or an empty sequence or mapping."""
+    marks = (event.start_mark, event.end_mark)
+    kind = type(event)
+    if issubclass(kind, yaml.ScalarEvent):
+        return yaml.ScalarNode(event.tag, event.value, *marks, event.style)
+    return (yaml.SequenceNode if issubclass(kind, yaml.SequenceStartEvent) else yaml.MappingNode)(event.tag, [], *marks)
 
 
 def check_yaml(path: Path) -> None:
@@ -141,7 +172,7 @@ def check_yaml(path: Path) -> None:
     if len(content) > MAX_CONFIGURATION:
         raise InputError(f"{path}: more than {MAX_CONFIGURATION:,} bytes, too large for settings")
     try:
-        yaml.compose(content.decode("utf-8"), Loader=PlainYaml)
+        compose_yaml(content.decode("utf-8"))
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise InputError(f"{path}:{line}: not valid YAML: {error.problem}") from None

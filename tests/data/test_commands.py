@@ -74,13 +74,16 @@ def test_splits_share_no_phrasing(splits):
 
 def test_an_origin_names_the_line_of_the_phrasing(splits):
     row = splits["test"][0]
-    name, line = row["origin"].removeprefix("corpus/").split(":")
+    name, line = row["origin"].split(":")
     phrasing = {p.template: p for p in commands.read_phrasings(row["label"])}[row["template"]]
-    assert json.dumps(phrasing.text) in data_words.read_corpus_text(name).splitlines()[int(line) - 1]
+    assert json.dumps(phrasing.text) in (commands.CORPUS.parent / name).read_text().splitlines()[int(line) - 1]
 
 
 def test_the_test_split_has_only_slot_values_that_training_has_not(splits):
-    slots = data_words.read_corpus("slots.yaml")
+    slots = {
+        kind: {split: [value.text for value in values if value.split == split] for split in ("train", "test")}
+        for kind, values in commands.read_corpus().slots.items()
+    }
     own_words = _joined(p.text for label in commands.LABELS for p in commands.read_phrasings(label))
     seen = _joined(row["text"] for split in ("train", "validation") for row in splits[split])
     tested = _joined(row["text"] for row in splits["test"])
@@ -102,7 +105,7 @@ def test_no_text_occurs_twice_in_or_across_splits_or_under_two_labels(splits):
 
 
 def test_what_a_recogniser_does_never_loses_or_swaps_a_word_that_decides_the_label():
-    speech = data_words.read_corpus("speech.yaml")
+    speech = data_words.read_lists("speech.yaml")
     deciding = {"on", "off", "not", "no", "don't", "stop", "never", "call", "out"}
     assert not deciding & set(speech["droppable"])
     assert not (deciding - {"off"}) & set(speech["misheard"]) and speech["misheard"]["off"] == ["of"]

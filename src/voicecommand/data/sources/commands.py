@@ -5,23 +5,26 @@ The text is in `corpus/`; docs/data.md says how it was made and what it can't sh
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypedDict, cast
-
-import yaml
+from pathlib import Path
+from typing import TYPE_CHECKING, TypedDict, cast
 
 from voicecommand.columns import OUT_OF_SCOPE
+from voicecommand.data.grammar.grammar import Grammar
+from voicecommand.data.grammar.reading import read_grammar
 from voicecommand.data.synthesis.speakers import Speaker
-from voicecommand.data.synthesis.words import YamlLoader, normalise, read_corpus, read_corpus_text
+from voicecommand.data.synthesis.words import normalise, read_lists
 from voicecommand.errors import InputError
 
 if TYPE_CHECKING:
     import datasets
 
 VERSION = "1"
+CORPUS = Path(__file__).parents[1] / "corpus"  # a grammar
 COLUMNS = ("id", "origin", "text", "label", "template", "response")
 AUDIO_COLUMNS = ("audio", "speaker")
 # Synthetic speakers. A variant of eSpeak NG in validation is in no other split except out_of_scope_validation, and the
@@ -47,7 +50,7 @@ Row = dict[str, str]
 
 @dataclass(frozen=True)
 class Phrasing:
-    """A hand-written phrasing of a label, with its place in the corpus.
+    """A hand-written expression of a label, with its place in the corpus.
 
     A request is an imperative, so that "could you" may precede it; remarks are not.
     """
@@ -62,7 +65,7 @@ class Phrasing:
 
 
 class Speech(TypedDict):
-    """corpus/speech.yaml: how people vary a phrasing, and the errors of a recogniser."""
+    """synthesis/speech.yaml: how people vary a phrasing, and the errors of a recogniser."""
 
     openers: list[str]
     asks: list[str]
@@ -162,13 +165,13 @@ def assign_speakers() -> dict[str, list[Speaker]]:
 
 def render_splits() -> dict[str, list[Row]]:
     """The rows of every split; no normalised text occurs twice in all of them together."""
-    speech, slots = cast(Speech, read_corpus("speech.yaml")), read_corpus("slots.yaml")
+    speech, slots = cast(Speech, read_lists("speech.yaml")), read_corpus().slots
     seen: set[str] = set()
     splits: dict[str, list[Row]] = {}
     groups = {label: assign_splits(read_phrasings(label)) for label in LABELS}
     for split, count in ROWS_PER_LABEL.items():
         kind = "test" if split == "test" else "train"
-        values = {slot: by_kind[kind] for slot, by_kind in slots.items()}
+        values = {slot: [value.text for value in each if value.split == kind] for slot, each in slots.items()}
         rows = [
             _render_new(phrasing, number, values, speech, seen)
             for label in LABELS
@@ -182,42 +185,52 @@ def render_splits() -> dict[str, list[Row]]:
     return splits
 
 
+@functools.cache
+def read_corpus() -> Grammar:
+    """The grammar of the corpus; the origins are those in an installed package too, `corpus/turn_on.yaml:13`."""
+    return read_grammar(CORPUS)
+
+
 def read_phrasings(label: str) -> list[Phrasing]:
     """The phrasings of a label in the order of its file."""
-    content = _read_lines(f"{label}.yaml")
-    responses = tuple(text for text, _ in content["responses"])
-    entries = [(kind, *entry) for kind in WEIGHTS for entry in content[kind]]
+    corpus = read_corpus()
+    responses = tuple(line.text for line in corpus.responses[label])
+    expressions = [expression for expression in corpus.expressions if expression.label == label]
     return [
         Phrasing(
             template=f"{label}-{number:03d}",
-            origin=f"corpus/{label}.yaml:{line}",
+            origin=_place_of(expression.origin),
             label=label,
-            text=text,
-            is_request=kind != "remarks",
-            weight=WEIGHTS[kind],
+            text=expression.source,
+            is_request=expression.group != "remarks",
+            weight=WEIGHTS[expression.group],
             responses=responses,
         )
-        for number, (kind, text, line) in enumerate(entries, start=1)
+        for number, expression in enumerate(expressions, start=1)
     ]
 
 
 def read_out_of_scope(kind: str) -> list[Phrasing]:
     """The out-of-scope requests of "validation" or "test"; templates name the topic."""
-    content = _read_lines("out_of_scope.yaml")
-    responses = tuple(text for text, _ in content["responses"])
+    corpus = read_corpus()
+    responses = [line.text for line in corpus.responses[OUT_OF_SCOPE]]
     return [
         Phrasing(
             template=f"{OUT_OF_SCOPE}-{topic}-{number:03d}",
-            origin=f"corpus/out_of_scope.yaml:{line}",
+            origin=_place_of(line.origin),
             label=OUT_OF_SCOPE,
-            text=text,
+            text=line.text,
             is_request=False,
             weight=1,
             responses=(responses[number % len(responses)],),
         )
-        for topic, entries in content[kind].items()
-        for number, (text, line) in enumerate(entries, start=1)
+        for topic, lines in corpus.out_of_scope[kind].items()
+        for number, line in enumerate(lines, start=1)
     ]
+
+
+def _place_of(origin: str) -> str:
+    return f"{CORPUS.name}/{origin.rpartition('/')[2]}"
 
 
 def assign_splits(phrasings: Sequence[Phrasing]) -> dict[str, list[Phrasing]]:
@@ -331,18 +344,3 @@ def _slots_of(text: str) -> list[str]:
 
 def _hash(text: str) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
-
-
-def _read_lines(name: str) -> dict[str, Any]:
-    """The file as dicts and lists, with every string as (string, its line number from 1)."""
-    node = yaml.compose(read_corpus_text(name), Loader=YamlLoader)
-    assert node is not None  # no file of the corpus is empty
-    return cast(dict[str, Any], _with_lines(node))
-
-
-def _with_lines(node: yaml.Node) -> object:
-    if isinstance(node, yaml.MappingNode):
-        return {key.value: _with_lines(value) for key, value in node.value}
-    if isinstance(node, yaml.SequenceNode):
-        return [_with_lines(child) for child in node.value]
-    return node.value, node.start_mark.line + 1

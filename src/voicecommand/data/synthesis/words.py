@@ -1,4 +1,4 @@
-"""The built-in list of words, and the readers of the corpus files."""
+"""The built-in list of words, and the lists of what people say around a command."""
 
 from __future__ import annotations
 
@@ -8,13 +8,10 @@ from typing import Any
 
 import yaml
 
-# The C parser: the pure-Python one takes most of a second for this corpus.
-YamlLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-
 
 def read_words() -> list[str]:
     """About 2,100 common English words, among which near misses are searched."""
-    words: str = read_corpus("words.yaml")["words"]
+    words: str = read_lists("words.yaml")["words"]
     return words.split()
 
 
@@ -23,13 +20,8 @@ def normalise(text: str) -> str:
     return " ".join(re.sub(r"[^\w' ]", " ", text.lower()).split())
 
 
-def read_corpus_text(name: str) -> str:
-    """The text of a file of voicecommand/data/corpus."""
-    corpus = resources.files("voicecommand.data").joinpath("corpus", name)
-    return corpus.read_text(encoding="utf-8")
-
-
-def read_corpus(name: str) -> dict[str, Any]:
-    """The content of a yaml file of voicecommand/data/corpus."""
-    content: dict[str, Any] = yaml.load(read_corpus_text(name), Loader=YamlLoader)
+def read_lists(name: str) -> dict[str, Any]:
+    """The content of a yaml file of voicecommand/data/synthesis."""
+    text = resources.files("voicecommand.data.synthesis").joinpath(name).read_text(encoding="utf-8")
+    content: dict[str, Any] = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     return content
