@@ -33,7 +33,7 @@ def run_recipe(name: str, *argv: str) -> int:
     spec.loader.exec_module(module)
     sys.argv = [str(path), *argv]
     try:
-        module.exits.run_program(module.main) if name == "predict" else module.main()
+        module.exits.run_program(module.main) if name in ("predict", "grammar") else module.main()
     except SystemExit as end:
         return int(end.code or 0)
     return 0

@@ -454,6 +454,7 @@ def test_a_run_directory_says_data_model_tuning_and_seed() -> None:
         (["data=hub", "data.path=owner/name"], "hub-owner-name"),
         (["data=spoken", "data.path=phrases.csv"], "spoken-phrases"),
         (["data=spoken", "data.phrases={a: [b]}"], "spoken"),
+        (["data=spoken", "data.grammar=orders.yaml"], "spoken-orders"),
         (["data=banking77", "data.path=x/y"], "banking77"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import multiprocessing
 import time
@@ -176,11 +177,44 @@ def test_phrases_come_from_a_file_with_their_template_and_origin(fake: Path, tmp
     assert (row["origin"], row["text"], row["template"]) == (f"{path}:2", "lights on", "a")
 
 
+GRAMMAR = """
+expressions: {on: "turn [the] {device} on", off: ["turn [the] {device} off", "no more {device}, please"]}
+slots: {device: {train: [lamp, fan, desk lamp, heater, kettle], test: [oven, grill]}}
+"""
+
+
+def test_sentences_of_a_grammar_are_spoken_each_in_one_split_with_transcript_label_and_slots(
+    fake: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "g.yaml").write_text(GRAMMAR)
+    settings: dict[str, Any] = {"grammar": str(tmp_path / "g.yaml"), "sentences": 20, "speakers": 12}
+    columns = ("audio", "transcript", "label", "slots")
+    dataset = load_spoken(columns, clips_per_phrase=2, **settings)
+    assert {name: len(split) for name, split in dataset.items()} == {"train": 28, "validation": 4, "test": 8}
+    texts = [set(split["transcript"]) for split in dataset.values()]
+    assert sum(map(len, texts)) == len(set().union(*texts)) == 20
+    rows = rows_of(dataset)
+    assert len({row["id"] for row in rows}) == len({row["audio"] for row in rows}) == 40
+    for row in rows:
+        value = json.loads(row["slots"])["device"]
+        assert value in row["transcript"] and row["transcript"] == row["text"] and row["template"] == row["origin"]
+        assert row["label"] == ("on" if row["transcript"].endswith(" on") else "off")
+    assert {json.loads(row["slots"])["device"] for row in dataset["test"]} == {"oven", "grill"}
+    assert not {json.loads(row["slots"])["device"] for row in dataset["train"]} & {"oven", "grill"}
+    assert rows_of(load_spoken(columns, clips_per_phrase=2, **settings)) == rows
+    with pytest.raises(InputError, match=r"data\.sentences=60, .*g\.yaml: 48 different .*, and the grammar has only 25"):
+        load_spoken(columns, **{**settings, "sentences": 60})
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({}, r"data\.path=phrases\.csv and data\.phrases=.*both missing"),
-        ({"phrases": PHRASES, "path": "x.csv"}, "both given"),
+        ({}, r"data\.path=phrases\.csv, data\.phrases=.* or data\.grammar=FILE: one of them is needed, and none is"),
+        ({"phrases": PHRASES, "path": "x.csv"}, "one of them is needed, and 2 are given"),
+        ({"grammar": "x.yaml", "path": "x.csv"}, "one of them is needed, and 2 are given"),
+        ({"grammar": "x.yaml", "unknown": 3}, r"data\.unknown=3: near misses are of phrases"),
+        ({"grammar": "x.yaml"}, r"x\.yaml: the grammar cannot be read: No such file"),
+        ({"grammar": "x.yaml", "sentences": 0}, r"data\.sentences=0: a whole number from 1"),
         ({"phrases": {"on": []}}, r"data\.phrases\.on: a list"),
         ({"phrases": {"on": [True]}}, r"data\.phrases\.on\[0\]: True is not a text"),
         ({"phrases": {"on": ["go"], "off": ["Go!"]}}, r"data\.phrases\.off\[0\].*on\[0\] under 'on', here 'off'"),

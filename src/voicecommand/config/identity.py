@@ -57,6 +57,8 @@ BY_PATH = ("file", "folder", "hub", "spoken")
 # Keys newer than November 2026, by their path; at this default they are left out of the hash.
 NEWER_KEYS: dict[str, object] = {
     "data.column_map.transcript": None,
+    "data.grammar": None,
+    "data.sentences": 1000,
     "data.split.folds": None,
     "data.split.stratify": False,
     "model.head_start": "random",
@@ -109,7 +111,7 @@ def data_name(choice: str, data: Mapping[str, Any]) -> str:
     A file that is named by a split, such as train.csv, has the name of its folder.
     """
     files = [str(file) for file in (data.get("files") or {}).values() if file is not None]
-    place = str(data["path"]) if data.get("path") else next(iter(files), None)
+    place = next((str(data[key]) for key in ("path", "grammar") if data.get(key)), next(iter(files), None))
     if choice not in BY_PATH or place is None:
         return choice
     path = Path(place)
@@ -131,7 +133,7 @@ def _resolved(choice: str, data: dict[str, Any]) -> dict[str, Any]:
         return str(Path(str(path)).expanduser().resolve())
 
     files = {name: resolve(file) for name, file in (data.get("files") or {}).items()}
-    changed = {"path": resolve(data.get("path")), "words": resolve(data.get("words")), "files": files}
+    changed: dict[str, Any] = {key: resolve(data.get(key)) for key in ("path", "words", "grammar")} | {"files": files}
     return data | {key: value for key, value in changed.items() if key in data}
 
 
@@ -208,7 +210,8 @@ def has_files(config: DictConfig) -> bool:
 def _places(config: DictConfig) -> list[str]:
     """The paths, or the id of the hub, that the data is read from."""
     data = plain(config)["data"]
-    return [str(place) for place in (data.get("path"), *(data.get("files") or {}).values()) if place]
+    places = (data.get("path"), data.get("grammar"), *(data.get("files") or {}).values())
+    return [str(place) for place in places if place]
 
 
 def command() -> list[str]:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from datasets import DatasetDict
 
 logger = logging.getLogger(__name__)
-PATHS = ("path", "words", "test_path")
+PATHS = ("path", "words", "grammar", "test_path")
 MADE = ("validation", "test")  # the splits that are taken from train where they are missing
 
 

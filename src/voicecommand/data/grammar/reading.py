@@ -84,6 +84,8 @@ class _Reader(Collected):
             texts = self._texts(node, f"responses.{label}")
             self.responses.setdefault(label, []).extend(Line(text, f"{file}:{line}") for text, line in texts)
         for split, node in self._fields(sections.get("out_of_scope"), "out_of_scope"):
+            if split not in ("validation", "test"):
+                self.bad.append(f"{file}:{line_of(node)}: out_of_scope has validation and test, not {split!r}")
             topics = self.out_of_scope.setdefault(split, {})
             for topic, lines in self._fields(node, f"out_of_scope.{split}"):
                 texts = self._texts(lines, f"out_of_scope.{split}.{topic}")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 
 from voicecommand.data.grammar import expressions as tree
 from voicecommand.data.grammar.grammar import Expression, Grammar, Value
 from voicecommand.data.grammar.parsing import SlotValue
+from voicecommand.data.grammar.text import words_of
 from voicecommand.errors import InputError
 
 TRIES = 20  # draws for each sentence before the rest is made one after the other
@@ -50,8 +51,8 @@ def draw(grammar: Grammar, seed: int = 0, split: str = "") -> Iterator[Sentence]
         yield _render(expression, draws.pieces(expression.body))
 
 
-def sample(grammar: Grammar, count: int, seed: int = 0, split: str = "") -> list[Sentence]:
-    """Different sentences.
+def sample(grammar: Grammar, count: int, seed: int = 0, split: str = "", known: Iterable[str] = ()) -> list[Sentence]:
+    """Sentences of different words.
 
     Each label is drawn equally often, so is each expression of a label, each option of a choice and each value of a
     slot: all of one are drawn, in a new order, before one of them is drawn again.
@@ -60,20 +61,23 @@ def sample(grammar: Grammar, count: int, seed: int = 0, split: str = "") -> list
         count: of sentences.
         seed: the same seed gives the same sentences on every machine.
         split: "train" or "test" leaves out the values that belong to the other one.
+        known: texts that are not wanted.
 
     Raises:
         InputError: the grammar has fewer sentences.
     """
     drawn: dict[str, Sentence] = {}
-    for sentence in islice(draw(grammar, seed, split), TRIES * count):
-        drawn.setdefault(sentence.text.casefold(), sentence)
+    seen = {" ".join(words_of(text)) for text in known}
+    first = islice(draw(grammar, seed, split), TRIES * count)
+    rest = islice(_all_sentences(grammar, split), 100 * count + 10_000)
+    for sentence in chain(first, rest):
         if len(drawn) == count:
-            return list(drawn.values())
-    for sentence in islice(_all_sentences(grammar, split), 100 * count + 10_000):
-        drawn.setdefault(sentence.text.casefold(), sentence)
-        if len(drawn) == count:
-            return list(drawn.values())
-    raise InputError(f"{count:,} different sentences were asked for, and the grammar has only {len(drawn):,}")
+            break
+        if (words := " ".join(words_of(sentence.text))) not in seen:
+            drawn.setdefault(words, sentence)
+    if len(drawn) < count:
+        raise InputError(f"{count:,} different sentences were asked for, and the grammar has only {len(drawn):,}")
+    return list(drawn.values())
 
 
 class _Draws:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import unicodedata
 from collections import Counter
@@ -10,6 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from voicecommand.columns import HELD_OUT_IN
+from voicecommand.data.grammar.reading import read_grammar
+from voicecommand.data.grammar.sampling import Sentence, sample
+from voicecommand.data.grammar.text import words_of
 from voicecommand.data.sources.file import read_table
 from voicecommand.data.splits import SplitRule, build
 from voicecommand.data.synthesis.engines import Utterance, find_engines
@@ -34,6 +38,8 @@ def load_spoken(
     column_map: Mapping[str, str | None] | None = None,
     speakers: int = 100,
     clips_per_phrase: int = 100,
+    grammar: str | None = None,
+    sentences: int = 1000,
     engines: Sequence[str] | str = "auto",
     accents: Sequence[str] | None = None,
     pitch: Sequence[int] = (30, 70),
@@ -42,15 +48,17 @@ def load_spoken(
     words: str | None = None,
     split: Mapping[str, Any] | None = None,
 ) -> DatasetDict:
-    """Speak each phrase with many voices.
+    """Speak each phrase, or sentence of a grammar, with many voices.
 
     Args:
         columns: those that the task needs; without "audio" the same rows are returned and no audio is made.
         path: a file with text and label in each row (.csv, .tsv, .jsonl, .parquet), or
-        phrases: label -> its phrases.
+        phrases: label -> its phrases, or
+        grammar: a grammar file, of which `sentences` different sentences are drawn and shared out to the splits.
+        sentences: of the grammar, in all splits together.
         column_map: our name -> name in the file.
         speakers: the number of synthetic speakers in all splits; each, and its timbre, is in one split only.
-        clips_per_phrase: clips of each phrase in all splits together.
+        clips_per_phrase: clips of each phrase in all splits together; of each sentence in its split.
         engines: "auto" for all that are installed, or some of espeak, flite and piper.
         accents: of the voices; None for every English one.
         pitch: range of the speakers' pitch, 0 to 99; 50 is a voice's own.
@@ -61,24 +69,36 @@ def load_spoken(
 
     Returns:
         Splits of string columns: id, origin (the phrase's file:row), audio (path of a 16-bit WAV), label, speaker, text
-        and, if the file has it, template; `transcript`, if it is asked for, is the text. The same settings give the
-        same rows.
+        and, if the file has it, template; `transcript`, if it is asked for, is the text. Rows of a grammar always have
+        transcript, template (the file:line of the expression) and `slots` (a JSON object of slot -> value). The same
+        settings give the same rows.
 
     Raises:
         InputError: bad phrases, with their file:row; no engine, with what to install; too few speakers.
     """
-    others = [name for name in columns if name not in COLUMNS]
+    known = COLUMNS if grammar is None else (*COLUMNS, "slots")
+    others = [name for name in columns if name not in known]
     if others:
-        raise InputError(f"data=spoken: columns {others} were asked for, it has {list(COLUMNS)}")
+        raise InputError(f"data=spoken: columns {others} were asked for, it has {list(known)}")
     for name, value, least in (
         ("speakers", speakers, 1),
         ("clips_per_phrase", clips_per_phrase, 1),
+        ("sentences", sentences, 1),
         ("unknown", unknown, 0),
     ):
         if type(value) is not int or value < least:
             raise InputError(f"data.{name}={value!r}: a whole number from {least} is needed")
     rule = SplitRule(**{**{str(key): value for key, value in (split or {}).items()}, "by": "speaker"})
-    rows = _read_phrases(path, phrases, column_map)
+    shares = {"train": 1 - rule.validation - rule.test, "validation": rule.validation, "test": rule.test}
+    if rule.folds is not None:
+        shares = {f"fold {number}": 1 / rule.folds for number in range(1, rule.folds + 1)}
+    _check_inputs(path, phrases, grammar, unknown)
+    if grammar is not None:
+        texts = _draw_sentences(grammar, sentences, {name: share for name, share in shares.items() if share > 0})
+        rows = _join(list(texts.values()))
+    else:
+        rows = _read_phrases(path, phrases, column_map)
+        texts = dict.fromkeys(shares, rows)
     accents = [accents] if isinstance(accents, str) else accents
     _check_phrases(rows, is_english=all(accent.startswith("en") for accent in accents or ()))
     found = find_engines(engines)
@@ -86,21 +106,18 @@ def load_spoken(
         listed = None if words is None else _read_words(words)
         for number, text in enumerate(find_near_misses(rows["text"], unknown, listed), start=1):
             _append(rows, id=f"{UNKNOWN}-{number}", origin=f"data.unknown[{number}]", text=text, label=UNKNOWN)
-    shares = {"train": 1 - rule.validation - rule.test, "validation": rule.validation, "test": rule.test}
-    if rule.folds is not None:
-        shares = {f"fold {number}": 1 / rule.folds for number in range(1, rule.folds + 1)}
     by_split = split_speakers(draw_speakers(speakers, found, accents, pitch, rate), shares)
     splits = {name: Rows() for name in by_split}
     utterances: list[Utterance] = []
     for name, those in by_split.items():
-        count = max(1, round(shares[name] * clips_per_phrase))
-        splits[name] = _say_all(rows, those, count, utterances)
+        count = clips_per_phrase if grammar is not None else max(1, round(shares[name] * clips_per_phrase))
+        splits[name] = _say_all(texts[name], those, count, utterances)
     if "audio" in columns:
         origins = [origin for table in splits.values() for origin in table["origin"]]
         paths = iter(speak_all(utterances, origins))
         for table in splits.values():
             table["audio"] = [next(paths) for _ in table["id"]]
-    if "transcript" in columns:
+    if "transcript" in columns or grammar is not None:
         for table in splits.values():
             table["transcript"] = list(table["text"])
     _log(rows, by_split)
@@ -109,11 +126,14 @@ def load_spoken(
     return build(splits)
 
 
+def _join(parts: Sequence[Rows]) -> Rows:
+    return {name: [cell for part in parts for cell in part[name]] for name in parts[0]}
+
+
 def _join_folds(folds: Mapping[str, Rows]) -> Rows:
     """The rows of all folds, each with the number of its fold."""
     parts = list(folds.values())
-    rows = {name: [cell for part in parts for cell in part[name]] for name in parts[0]}
-    return rows | {HELD_OUT_IN: [str(number) for number, part in enumerate(parts, start=1) for _ in part["id"]]}
+    return _join(parts) | {HELD_OUT_IN: [str(number) for number, part in enumerate(parts, start=1) for _ in part["id"]]}
 
 
 def _say_all(rows: Rows, speakers: Sequence[Speaker], count: int, utterances: list[Utterance]) -> Rows:
@@ -148,13 +168,53 @@ def _append(table: Rows, **values: str) -> None:
         cells.append(values.get(name, ""))
 
 
+def _check_inputs(
+    path: str | None, phrases: Mapping[str, Sequence[str]] | None, grammar: str | None, unknown: int
+) -> None:
+    given = sum(value is not None for value in (path, phrases, grammar))
+    if given != 1:
+        raise InputError(
+            "data.path=phrases.csv, data.phrases={label: [phrase, ...]} or data.grammar=FILE: one of them is needed, "
+            f"and {given or 'none'} {'are' if given > 1 else 'is'} given"
+        )
+    if unknown and grammar is not None:
+        raise InputError(f"data.unknown={unknown}: near misses are of phrases, and data.grammar has sentences")
+
+
+def _draw_sentences(path: str, count: int, shares: Mapping[str, float]) -> dict[str, Rows]:
+    """Split -> rows of sentences that no other split has; the values that a slot has for test are in test only."""
+    grammar = read_grammar(Path(path).expanduser())
+    sizes = {name: max(1, round(share * count)) for name, share in shares.items()}
+    kinds = {"test": "test"} if any(value.split for each in grammar.slots.values() for value in each) else {}
+    drawn: dict[str, list[Sentence]] = {"": [], "test": []}
+    for kind in drawn:
+        wanted = sum(size for name, size in sizes.items() if kinds.get(name, "") == kind)
+        split = kind or ("train" if kinds else "")
+        try:
+            drawn[kind] = sample(grammar, wanted, split=split, known=[sentence.text for sentence in drawn[""]])
+        except InputError as error:
+            raise InputError(f"data.sentences={count}, data.grammar={path}: {error}") from None
+    if lines := sum(len(lines) for topics in grammar.out_of_scope.values() for lines in topics.values()):
+        logger.info("%s: its %d texts that are out of scope are not spoken", path, lines)
+    tables = {}
+    for name, size in sizes.items():
+        rest = drawn[kinds.get(name, "")]
+        chosen, rest[:size] = rest[:size], []
+        tables[name] = {
+            "id": ["-".join((sentence.label, *words_of(sentence.text))) for sentence in chosen],
+            "origin": [sentence.expression.origin for sentence in chosen],
+            "text": [sentence.text for sentence in chosen],
+            "label": [sentence.label for sentence in chosen],
+            "template": [sentence.expression.origin for sentence in chosen],
+            "slots": [json.dumps(sentence.values, ensure_ascii=False) for sentence in chosen],
+        }
+    return tables
+
+
 def _read_phrases(
     path: str | None, phrases: Mapping[str, Sequence[str]] | None, column_map: Mapping[str, str | None] | None
 ) -> Rows:
     """Columns id, origin, text, label and, if the file has it, template."""
-    if (path is None) == (phrases is None):
-        both = "are both given: give one of them" if path is not None else "are both missing: one of them is needed"
-        raise InputError(f"data.path=phrases.csv and data.phrases={{label: [phrase, ...]}} {both}")
     if path is not None:
         asked = ("text", "label")
         table = to_columns(
