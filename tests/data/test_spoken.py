@@ -202,7 +202,7 @@ def test_sentences_of_a_grammar_are_spoken_each_in_one_split_with_transcript_lab
     assert {json.loads(row["slots"])["device"] for row in dataset["test"]} == {"oven", "grill"}
     assert not {json.loads(row["slots"])["device"] for row in dataset["train"]} & {"oven", "grill"}
     assert rows_of(load_spoken(columns, clips_per_phrase=2, **settings)) == rows
-    with pytest.raises(InputError, match=r"data\.sentences=60, .*g\.yaml: 48 different .*, and the grammar has only 25"):
+    with pytest.raises(InputError, match=r"data\.sentences=60, .*: 48 different .* has only 25"):
         load_spoken(columns, **{**settings, "sentences": 60})
 
 
