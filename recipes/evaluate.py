@@ -61,6 +61,7 @@ def main(config):
     for split, (_, found) in answered.items():
         fit.log_truncated(split, found.truncated, len(dataset[split]), found.limit)
     fingerprint.add(data, "truncated", {split: found.truncated for split, (_, found) in answered.items()})
+    fingerprint.add(data, "limit", {split: found.limit for split, (_, found) in answered.items() if found.truncated})
     fingerprint.add(data, "unknown", unknown.describe(counts))
     records.write_evaluation_record(directory, run, data, identity.command())
     path = page.write_report(directory, blocks, run)

@@ -109,6 +109,7 @@ def train(config, run, rule):
             metrics["advice"] = advise_on_labels(metrics, encoded["train"].references.get("label", []))
             metrics["advice"] += length.advise_on_length(trained.history, final, rows["validation"])
             metrics["advice"] += finite.advise_on_chance(trained.history, task, encoded["train"], final)
+            fingerprint.add(data, "limit", {split: rows.limit for split, rows in encoded.items() if rows.truncated})
             fingerprint.add(data, "unknown", unknown.count(task, trained.model, encoded))
             fingerprint.write_train_rows(run.directory, dataset["train"])
             record = identity.record(config, args) | {"example": example}

@@ -102,7 +102,7 @@ def test_words_written_for_an_empty_reference_count_as_inserted_and_the_reader_i
     assert {name: error["count"] for name, error in scores["errors"].items()} == {
         "insertions": 2, "deletions": 1, "substitutions": 0,
     }  # fmt: skip
-    assert "2 of 3 references are empty, and the 2 words written for them" in scores["wer"]["note"]
+    assert "without a word: 2 of 3; words written for them, which count as insertions: 2" in scores["wer"]["note"]
     assert scores["sentence_error_rate"]["value"] == pytest.approx(2 / 3), "nothing for nothing is right"
 
 

@@ -270,7 +270,7 @@ def test_the_confusion_matrix_grows_with_the_labels_and_stays_readable(run_direc
     sizes = {3: small.size}
     for k in (24, 45):
         counts = tuple(map(tuple, np.eye(k, dtype=int).tolist()))
-        png = figures.confusion_matrix_png(Matrix("test", "m", tuple(f"label_{i}" for i in range(k)), counts))
+        png = figures.matrix_png(Matrix("test", "m", tuple(f"label_{i}" for i in range(k)), counts))
         sizes[k] = Image.open(io.BytesIO(png)).size
     assert sizes[3][0] > 1.5 * sizes[3][1], "side by side"
     assert sizes[45][1] > 1.5 * sizes[45][0], "one above the other"
@@ -327,7 +327,7 @@ def test_figures_use_the_fonts_of_the_machine_that_have_the_characters(caplog: A
     assert families[1:] == ("Most", "Other") and lacking == "\U000f0004"
 
     def dark(label: str) -> int:
-        image = Image.open(io.BytesIO(figures.confusion_matrix_png(Matrix("t", "m", (label, "b"), ((0, 0), (0, 0))))))
+        image = Image.open(io.BytesIO(figures.matrix_png(Matrix("t", "m", (label, "b"), ((0, 0), (0, 0))))))
         return int((np.asarray(image.convert("L")) < 60).sum())
 
     assert dark("\U000f0003" * 4) > dark("aaaa") + 500, "squares, not boxes"
@@ -341,7 +341,7 @@ def test_figures_use_the_fonts_of_the_machine_that_have_the_characters(caplog: A
 def test_any_label_can_be_drawn_and_one_line_says_what_the_font_lacks(caplog: Any) -> None:
     names = [r"$\frac$", "two\nlines", "$", "日本"]
     block = Matrix("$\\bad$ title", "m", tuple(names), ((1, 0, 0, 0),) * 4)
-    assert figures.confusion_matrix_png(block).startswith(b"\x89PNG")
+    assert figures.matrix_png(block).startswith(b"\x89PNG")
     curves = Curves("$\\bad$ title", "$\\x$", "日本", tuple(Series(name, (0.0, 1.0), (0.0, 1.0)) for name in names))
     assert figures.curves_png(curves).startswith(b"\x89PNG")
     (line,) = [r.message for r in caplog.records]

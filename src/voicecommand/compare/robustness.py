@@ -87,6 +87,7 @@ def measure(
         "split": clean.split,
         "examples": len(clean.ids),
         "metric": metric,
+        "greater_is_better": evaluator.greater_is_better,
         "score": figure_of((counts, totals)),
         "score_over": scored,
         "areas": {kind: figure_of(area) for kind, area in areas.items()},
@@ -140,22 +141,24 @@ def format_robustness(result: dict[str, Any]) -> str:
     """The lines on the terminal, of at most 120 columns."""
     conditions, metric = result["conditions"], result["metric"]
     clean, what = conditions[0][metric], name_in_words(metric)
+    lower = "" if result["greater_is_better"] else ", lower is better,"
     lines = [
-        f"{result['split']}, {result['examples']:,} examples: {what} with its interval ({clean['method']})",
+        f"{result['split']}, {result['examples']:,} examples: {what}{lower} with its interval ({clean['method']})",
         f"as it is {format_figure(clean, method=False)}",
         "",
     ]
     noise = [row for row in conditions if row["unit"] == "dB"]
     kinds = list(dict.fromkeys(row["kind"] for row in noise))
     width = max([12, *(len(_in_words(row)) for row in conditions if row["unit"] != "dB"), *map(len, kinds)])
+    wide = max(19, *(len(_cell(row[metric])) + 2 for row in conditions))
     if kinds:
-        lines.append(f"{'noise':<{width}}" + "".join(f"{f'{snr} dB':>19}" for snr in SNRS) + f"{'area':>7}")
+        lines.append(f"{'noise':<{width}}" + "".join(f"{f'{snr} dB':>{wide}}" for snr in SNRS) + f"{'area':>7}")
     for kind in kinds:
         cells = [_cell(row[metric]) for row in noise if row["kind"] == kind]
         area = number_in_words(result["areas"][kind], "value")
-        lines.append(f"{kind:<{width}}" + "".join(f"{cell:>19}" for cell in cells) + f"{area:>7}")
+        lines.append(f"{kind:<{width}}" + "".join(f"{cell:>{wide}}" for cell in cells) + f"{area:>7}")
     lines += [""] if kinds else []
-    lines += [f"{_in_words(row):<{width}}{_cell(row[metric]):>19}" for row in conditions[1:] if row["unit"] != "dB"]
+    lines += [f"{_in_words(row):<{width}}{_cell(row[metric]):>{wide}}" for row in conditions[1:] if row["unit"] != "dB"]
     if kinds:
         axis = f"SNR from {min(SNRS)} to {max(SNRS)} dB, mean of {', '.join(result['score_over'])} noise"
     else:

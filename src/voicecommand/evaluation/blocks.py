@@ -6,7 +6,10 @@ A block without a title belongs to the section of the block before it. `note` is
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+if TYPE_CHECKING:
+    from voicecommand.evaluation.alignment import Pair
 
 
 @dataclass(frozen=True)
@@ -22,9 +25,12 @@ class Table:
 
 @dataclass(frozen=True)
 class Matrix:
-    """Counts `[n, n]` of each pair of labels: rows are references, columns answers.
+    """Counts `[n, n]` of each pair of labels, or of words: rows are references, columns answers.
 
-    `name` is that of its files, NAME.csv and NAME.png.
+    Args:
+        name: of its files, NAME.csv and NAME.png.
+        axes: what a row and a column is.
+        unit: what is counted.
     """
 
     title: str
@@ -32,6 +38,8 @@ class Matrix:
     labels: tuple[str, ...]
     counts: tuple[tuple[int, ...], ...]
     note: str = ""
+    axes: tuple[str, str] = ("label", "prediction")
+    unit: str = "examples"
 
 
 @dataclass(frozen=True)
@@ -92,13 +100,17 @@ class Curves:
 
 @dataclass(frozen=True)
 class Example:
-    """One example of a split, by its id; `words` is the answer, or how sure it is."""
+    """One example of a split, by its id; `words` is the answer, or how sure it is.
+
+    `pairs` are its reference and its answer side by side, where a text was written; they stand in place of `text`.
+    """
 
     split: str
     id: str
     origin: str
     text: str
     words: str
+    pairs: tuple[Pair, ...] = ()
 
 
 @dataclass(frozen=True)

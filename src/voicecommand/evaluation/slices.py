@@ -55,6 +55,7 @@ def score_groups(evaluator: Evaluator, p: Answers) -> dict[str, Any]:
         "column": p.group_column,
         "metric": metric,
         **({"unit": evaluator.unit} if evaluator.unit else {}),
+        "is_of_examples": bool((totals == 1).all()),
         "least": FEW_EXAMPLES,
         "groups": shares,
         "worst": worst,
@@ -95,11 +96,17 @@ def _bins_used(bounds: NDArray[np.float64], seconds: NDArray[np.float64]) -> int
 
 
 def format_by_group(by_group: Mapping[str, Any]) -> str:
-    """7 speakers: worst anna 74.0 % of 50, best ben 98.0 % of 50, gap 24.0 points; 2 with fewer than 5 examples ..."""
+    """7 speakers: worst anna 74.0 % of 50, best ben 98.0 % of 50, gap 24.0 points; 2 with fewer than 5 examples ...
+
+    A figure that is not of one unit an example, such as a word error rate, is "31.0 % in 50 examples".
+    """
     metric, unit = by_group.get("metric", "accuracy"), by_group.get("unit")  # older runs do not name the metric
 
     def of(share: dict[str, Any]) -> str:
-        return f"{value_in_words(_figure(share, metric, unit))} of {share['examples']}"
+        count = (
+            f"of {share['examples']}" if by_group.get("is_of_examples", True) else f"in {share['examples']} examples"
+        )
+        return f"{value_in_words(_figure(share, metric, unit))} {count}"
 
     groups, worst, best = by_group["groups"], by_group["worst"], by_group["best"]
     parts = []
@@ -123,7 +130,7 @@ def slice_blocks(evaluator: Evaluator, scores: Mapping[str, Any], split: str) ->
         found += _group_blocks(evaluator, scores["by_group"], split)
     if rows := scores.get("by_seconds"):
         metric = evaluator.units_metric
-        top = _top([row[metric] for row in rows])
+        top = _top(evaluator, [row[metric] for row in rows])
         bars = tuple(_bar(f"{row['from']:.3g} to {row['to']:.3g}", row[metric], top, row["examples"]) for row in rows)
         head = ("seconds", name_in_words(metric), "examples")
         found.append(Bars(f"{title_in_words(metric)} by length of the clip", head, bars))
@@ -143,7 +150,7 @@ def _group_blocks(evaluator: Evaluator, by_group: Mapping[str, Any], split: str)
     if by_group["unknown"]:
         rows.append((f"{column} unknown", by_group["unknown"], True))
     figures = [_figure(share, metric, evaluator.unit) for _, share, _ in rows]
-    top = _top(figures)
+    top = _top(evaluator, figures)
     bars = tuple(
         _bar(name, figure, top, share["examples"], is_faint)
         for (name, share, is_faint), figure in zip(rows, figures, strict=True)
@@ -157,9 +164,10 @@ def _figure(share: Mapping[str, Any], key: str, unit: str | None) -> Figure:
     return figure | ({"unit": unit} if unit else {})
 
 
-def _top(figures: list[Figure]) -> float:
-    """What a whole bar stands for: the highest end of an interval; of shares at least 1."""
-    return max([0.0 if "unit" in figures[0] else 1.0, *(figure["high"] for figure in figures)]) or 1.0
+def _top(evaluator: Evaluator, figures: list[Figure]) -> float:
+    """What a whole bar stands for: the highest end of an interval; at least 1 of a share of which more is better."""
+    least = 1.0 if evaluator.greater_is_better and not evaluator.unit else 0.0
+    return max([least, *(figure["high"] for figure in figures)]) or 1.0
 
 
 def _bar(name: str, figure: Figure, top: float, examples: int, is_faint: bool = False) -> Bar:

@@ -5,8 +5,8 @@ Pure functions of `Answers`. The content of metrics.json:
     {"format": 1, "objective": {"evaluator", "metric", "greater_is_better", "split"}, "main_split": "test",
      "splits": {NAME: {"examples", "labels", "accuracy", "macro_f1", "per_label", "ece", "log_loss",
                        "confusion_matrix",                         in-scope splits only
-                       "by_group": {"column", "metric", "least", "groups": {NAME: SHARE}, "worst", "best",
-                                    "gap", "few", "unknown"},      where speakers are known
+                       "by_group": {"column", "metric", "is_of_examples", "least", "groups": {NAME: SHARE},
+                                    "worst", "best", "gap", "few", "unknown"},      where speakers are known
                        "by_seconds": [{"from", "to", "examples", METRIC}]}},       where there are clips
      "rejection": {"threshold", "set_on", "splits": {NAME: {...}},  or null where no threshold is known
                    "before", "is_saved"},       of an evaluation with another threshold than the run's

@@ -12,10 +12,14 @@ from numpy.typing import NDArray
 from voicecommand.errors import InputError
 from voicecommand.evaluation import alignment
 from voicecommand.evaluation.base import Answers, Figure
-from voicecommand.evaluation.blocks import Block, Notes, Table
+from voicecommand.evaluation.blocks import Block, Table
+from voicecommand.evaluation.confused_words import confused_words, wrong_word_blocks
 from voicecommand.evaluation.intervals import ratio_with_interval
 from voicecommand.evaluation.normalise import describe_normaliser, normalise
-from voicecommand.evaluation.words import format_figure, name_in_words
+from voicecommand.evaluation.words import format_figure, title_in_words
+
+FIGURES = ("wer", "cer", "sentence_error_rate")
+ERROR_WORDS = {"insertions": "inserted", "deletions": "left out", "substitutions": "taken for others"}
 
 
 @dataclass(frozen=True)
@@ -49,24 +53,26 @@ class TranscriptEvaluator:
         }
 
     def score(self, answers: Answers) -> dict[str, Any]:
-        """What metrics.json holds of a split. `as_written` are the figures without the normaliser.
+        """What metrics.json holds of a split.
+
+        Returns:
+            The figures, `errors` (the words of each kind of error, with their rate), `words` (of the references),
+            `normaliser` (what it does), `as_written` (figures and errors without it) and `confused_words` (the most
+            frequent errors).
 
         Raises:
             InputError: no reference has a word.
         """
         texts = self._texts(answers)
         counts = alignment.count_errors(*texts)
-        figures = _figures(*texts, answers)
+        found = _figures(*texts, answers)
         if note := _empty_references(counts):
-            figures["wer"]["note"] = "; ".join(filter(None, [figures["wer"]["note"], note]))
-        return figures | {
-            "normaliser": describe_normaliser(self.language),
+            found["wer"]["note"] = "; ".join(filter(None, [found["wer"]["note"], note]))
+        return found | {
             "words": int(counts[:, 3].sum()),
-            "errors": {
-                name: {"count": int(counts[:, i].sum()), "rate": _ratio(counts[:, i], counts[:, 3], answers)}
-                for i, name in enumerate(alignment.ERRORS)
-            },
+            "normaliser": describe_normaliser(self.language),
             "as_written": _figures(*_columns(answers), answers),
+            "confused_words": confused_words(*texts),
         }
 
     def units(self, answers: Answers) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -75,21 +81,16 @@ class TranscriptEvaluator:
         return counts[:, :3].sum(axis=1), counts[:, 3]
 
     def blocks(self, scores: Mapping[str, Any], answers: Answers) -> list[Block]:
-        """How the figures come about."""
-        rows = [
-            (name_in_words(name), format_figure(scores[name], method=False), format_figure(figure, method=False))
-            for name, figure in scores["as_written"].items()
+        """The figures with and without the normaliser, the words that were written wrongly, and where."""
+        both = (scores, scores["as_written"])
+        rows = [(title_in_words(name), *(format_figure(one[name], method=False) for one in both)) for name in FIGURES]
+        rows += [
+            (f"Words {ERROR_WORDS[name]}", *(_count_in_words(one["errors"][name]) for one in both))
+            for name in alignment.ERRORS
         ]
-        errors = tuple(
-            (name, error["count"], format_figure(error["rate"], method=False))
-            for name, error in scores["errors"].items()
-        )
-        words = f"Of {scores['words']:,} words of the references."
-        return [
-            Notes("Transcripts", (scores["normaliser"],)),
-            Table("", ("", "normalised", "as written"), tuple(rows)),
-            Table("", ("errors", "words", "rate"), errors, words, numbers=(1,)),
-        ]
+        note = f"References of {answers.split} have {scores['words']:,} words."
+        figures = Table("Errors of words", ("", "normalised", "as written"), tuple(rows), note)
+        return [figures, *wrong_word_blocks(*self._texts(answers), scores["confused_words"], answers)]
 
     def _texts(self, answers: Answers) -> tuple[list[str], list[str]]:
         """The references and the answers, normalised."""
@@ -107,8 +108,8 @@ def _columns(answers: Answers) -> tuple[list[str], list[str]]:
     return list(answers.references["transcript"]), list(answers.columns["transcript"])
 
 
-def _figures(references: Sequence[str], written: Sequence[str], answers: Answers) -> dict[str, Figure]:
-    """WER, CER and sentence error rate with their intervals."""
+def _figures(references: Sequence[str], written: Sequence[str], answers: Answers) -> dict[str, Any]:
+    """FIGURES with their intervals, and `errors`: the words of each kind of error, with their rate."""
     from voicecommand.evaluation.evaluate_metrics import compute_transcript_points
 
     points = compute_transcript_points(references, written)
@@ -120,7 +121,16 @@ def _figures(references: Sequence[str], written: Sequence[str], answers: Answers
         "wer": _ratio(wrong, words[:, 3], answers, points["wer"]),
         "cer": _ratio(characters[:, 0], characters[:, 1], answers, points["cer"]),
         "sentence_error_rate": _ratio(wrong > 0, None, answers, points["sentence_error_rate"]),
+        "errors": {
+            name: {"count": int(words[:, i].sum()), "rate": _ratio(words[:, i], words[:, 3], answers)}
+            for i, name in enumerate(alignment.ERRORS)
+        },
     }
+
+
+def _count_in_words(error: Mapping[str, Any]) -> str:
+    """12, 2.1 % (1.0 to 3.4)."""
+    return f"{error['count']:,}, {format_figure(error['rate'], method=False)}"
 
 
 def _ratio(counts: NDArray, totals: NDArray | None, answers: Answers, value: float | None = None) -> Figure:
@@ -134,6 +144,6 @@ def _empty_references(counts: NDArray[np.int64]) -> str:
         return ""
     inserted = int(counts[empty, 0].sum())
     return (
-        f"{int(empty.sum())} of {len(counts)} references are empty, and the {inserted} words written for them count "
-        "as insertions"
+        f"references without a word: {int(empty.sum())} of {len(counts)}; words written for them, which count as "
+        f"insertions: {inserted}"
     )

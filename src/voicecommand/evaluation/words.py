@@ -85,5 +85,6 @@ def explain(splits: Mapping[str, Mapping[str, Any]]) -> str:
     """What the names of figures and numbers mean, and what an interval says."""
     names = [name for part in names_of(splits) for name in part]
     said = [MEANINGS[name] for name in names if name in MEANINGS]
+    said += dict.fromkeys(split["normaliser"] for split in splits.values() if "normaliser" in split)
     intervals = "Intervals cover 95 %; they hold for other examples of this kind, not for another training seed."
     return " ".join([*said, intervals])

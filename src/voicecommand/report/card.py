@@ -70,6 +70,7 @@ def _front_matter(
     task = saved["task"]
     figures = [] if main is None else [(HUB_METRICS.get(n, n), n, f) for n, f in words.figures_of(main).items()]
     front: dict[str, Any] = {
+        **({"language": language} if (language := task["settings"].get("language")) else {}),
         "license": model.get("licence") or ("other" if model.get("checkpoint") else LICENSE),
         "library_name": "transformers" if task["is_network"] else "voicecommand",
         "pipeline_tag": task["hub_tag"],
@@ -174,6 +175,8 @@ def _limits(saved: dict[str, Any], run: dict[str, Any], metrics: dict[str, Any] 
     if accepted := [figure["value"] for figure in words.false_accepts_of(metrics).values()]:
         most = words.percent(max(accepted))
         found.append(f"At the threshold it still accepts up to {most} of the out-of-scope requests tried.")
+    elif saved.get("threshold") is None:
+        found.append("It has no threshold: it answers whatever it is given, also what is no command.")
     else:
         found.append("What it does with out-of-scope requests at this threshold was not measured.")
     return found + report_warnings(metrics, run)

@@ -23,8 +23,9 @@ def run_title(directory: Path, run: dict[str, Any]) -> str:
 
 
 def is_speech(record: dict[str, Any]) -> bool:
-    """Whether run.json is of a task that reads audio."""
-    return str(record.get("task", "")).startswith("audio")
+    """Whether run.json is of a task that reads audio; those of November 2026 may not name the columns."""
+    columns = (record.get("data") or {}).get("columns")
+    return "audio" in columns if columns else str(record.get("task", "")).startswith("audio")
 
 
 def report_warnings(metrics: dict[str, Any], run: dict[str, Any]) -> list[str]:
@@ -44,7 +45,7 @@ def report_warnings(metrics: dict[str, Any], run: dict[str, Any]) -> list[str]:
     if metrics["main_split"] == "validation":
         chose = " and also chose the checkpoint" if (run.get("training") or {}).get("best_step") is not None else ""
         found.append(f"No test split was read: the figures are of validation, which set the threshold{chose}.")
-    what = "texts were cut at the longest length"
+    what = "texts were cut at the longest length"  # of runs before December 2026, which do not say it
     if is_speech(run):
         what = (
             "clips are longer than the model's window: networks train on the loudest window of a clip, and an answer "
@@ -52,7 +53,8 @@ def report_warnings(metrics: dict[str, Any], run: dict[str, Any]) -> list[str]:
         )
     for name, split in ((run.get("data") or {}).get("splits") or {}).items():
         if split.get("truncated"):
-            found.append(f"{name}: {split['truncated']:,} of {split['rows']:,} {what}.")
+            said = f"examples are {split['limit']}" if split.get("limit") else what
+            found.append(f"{name}: {split['truncated']:,} of {split['rows']:,} {said}.")
         if split.get("trained_on"):
             known = f"{split['trained_on']:,} of {split['rows']:,} examples"
             found.append(f"{name}: the model was trained on {known}, so its figures are too good.")
@@ -82,7 +84,7 @@ def run_facts(run: dict[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
     model, training, hardware = (run.get(key) or {} for key in ("model", "training", "hardware"))
     total, trainable = model.get("parameters"), model.get("trainable_parameters")
     share = f" ({percent(trainable / total)})" if total and trainable is not None else ""
-    if model.get("tuning") == "full" and total != trainable:
+    if model.get("tuning") == "full" and total != trainable and not is_speech(run):
         share += "; embeddings of tokens that train lacks stay as they are"
     git = run.get("git") or {}
     commit = f"{git['commit']}{', with uncommitted changes' if git.get('dirty') else ''}" if git.get("commit") else None

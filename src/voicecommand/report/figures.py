@@ -47,7 +47,7 @@ def to_png(figure: Figure, dpi: int = DPI) -> bytes:
     return buffer.getvalue()
 
 
-def confusion_matrix_png(block: Matrix) -> bytes:
+def matrix_png(block: Matrix) -> bytes:
     """Counts and row shares: side by side up to 20 labels, one above the other beyond.
 
     The size grows with the labels; numbers in the cells stop at 40 labels, names never do.
@@ -64,9 +64,12 @@ def confusion_matrix_png(block: Matrix) -> bytes:
     figure = new_figure(2 * side, side + 0.5) if beside else new_figure(side + 0.5, 2 * side + 0.8)
     axes = figure.subplots(1, 2) if beside else figure.subplots(2, 1)
     size = 8.5 if numbered else 7.5
-    _draw_matrix(axes[0], counts, names, "counts", size, numbered)
-    _draw_matrix(axes[1], shares, names, "share of each row, %", size, numbered)
-    figure.suptitle(plain(f"{block.title}: {counts.sum():,} examples"), fontsize=11, color=INK, x=0.01, ha="left")
+    for axis, values, title in ((axes[0], counts, "counts"), (axes[1], shares, "share of each row, %")):
+        _draw_matrix(axis, values, names, title, size, numbered)
+        axis.set_ylabel(plain(block.axes[0]), fontsize=size + 0.5)
+        axis.set_xlabel(plain(block.axes[1]), fontsize=size + 0.5)
+    title = f"{block.title}: {counts.sum():,} {block.unit}"
+    figure.suptitle(plain(title), fontsize=11, color=INK, x=0.01, ha="left")
     return to_png(figure, DPI if n <= 80 else 110)
 
 
@@ -83,8 +86,6 @@ def _draw_matrix(axis: Axes, values: NDArray, names: Sequence[str], title: str, 
     axis.grid(which="minor", color="#e4e8ec", linewidth=0.6 if numbered else 0.35)
     axis.tick_params(which="both", length=0, labelright=not numbered, labeltop=not numbered)
     axis.set_title(title, fontsize=size + 1.5, color=INK)
-    axis.set_xlabel("prediction", fontsize=size + 0.5)
-    axis.set_ylabel("label", fontsize=size + 0.5)
     axis.spines[:].set_color("#c8ced4")
     if not numbered:
         return
@@ -141,7 +142,8 @@ def robustness_png(result: dict[str, Any]) -> bytes:
     unit = clean[metric].get("unit")
     scale = 1 if unit else 100
     words = f"{name_in_words(metric)}, {unit or '%'}"
-    top = max(102, *(scale * row[metric]["high"] for row in result["conditions"])) if scale == 100 else None
+    highs = [scale * row[metric]["high"] for row in result["conditions"]]
+    top = max(102, *highs) if scale == 100 and result["greater_is_better"] else 1.03 * max(highs) or 1
     curves: dict[str, list[dict[str, Any]]] = {}
     for row in conditions:
         if row["unit"] == "dB" or row["word_error_rate"] is not None:
@@ -167,7 +169,7 @@ def robustness_png(result: dict[str, Any]) -> bytes:
             axes[1].barh(place, scale * value["value"], 0.6, color=BLUE, alpha=0.85)
             axes[1].plot([scale * value["low"], scale * value["high"]], [place, place], color=INK, linewidth=1)
         axes[1].set_yticks(range(len(single)), [plain(short(name, 28)) for name in names])
-        axes[1].set_xlim(0, top and top - 1)
+        axes[1].set_xlim(0, top)
         axes[1].invert_yaxis()
         _style(axes[1], "", words)
         axes[1].grid(visible=False, axis="y")

@@ -136,7 +136,7 @@ def build_sections(blocks: Sequence[Block]) -> list[Section]:
             sections.append(Section(block.title, f"section-{len(sections) + 1}"))
         shown: dict[str, Any] = {"kind": type(block).__name__, "block": block}
         if isinstance(block, Matrix):
-            png = figures.confusion_matrix_png(block)
+            png = figures.matrix_png(block)
             # Beyond 40 labels the page scrolls over the figure at 5/7 of its pixels: labels about 11 px high.
             large = len(block.labels) > figures.NUMBERED_LABELS
             width = int.from_bytes(png[16:20], "big") * 5 // 7 if large else None

@@ -23,11 +23,12 @@ from voicecommand.run.records import read_json, reading
 
 LINE_WIDTH = 120
 MATRIX_LABELS = 30
+WORD_PAIRS = 10
 EXAMPLE_LENGTH = 80  # characters of the text in the command to try
 
 
 def format_summary(metrics: dict[str, Any], run: str = "RUN") -> str:
-    """The last lines on the terminal: figures of each split, rejection, the main confusion matrix.
+    """The last lines on the terminal: figures of each split, rejection, the main split's confusions.
 
     Args:
         run: the run directory, for the commands that the lines name.
@@ -53,6 +54,8 @@ def format_summary(metrics: dict[str, Any], run: str = "RUN") -> str:
             "",
             *format_confusion_matrix(main["confusion_matrix"], main["labels"], metrics["main_split"]),
         ]
+    if "confused_words" in main:
+        lines += ["", *format_confused_words(main["confused_words"], metrics["main_split"])]
     return "\n".join(lines)
 
 
@@ -109,6 +112,22 @@ def _pair_lines(matrix: Sequence[Sequence[int]], names: Sequence[str], split: st
     lines = [f"most confused pairs of {split} ({where})"]
     width = max(len(names[reference]) for reference, _, _ in pairs)
     lines += [f"{count:>6} x {names[reference]:<{width}} taken for {names[guess]}" for reference, guess, count in pairs]
+    return lines
+
+
+def format_confused_words(confused: dict[str, Any], split: str) -> list[str]:
+    """The WORD_PAIRS most frequent errors of a recogniser."""
+    if not confused["pairs"]:
+        return [f"no wrong word on {split}"]
+    pairs = confused["pairs"][:WORD_PAIRS]
+    errors = sum(pair["count"] for pair in pairs)
+    lines = [f"words of {split} that are most often wrong: {errors:,} of {confused['errors']:,} errors"]
+    width = max(len(pair["reference"] or pair["answer"]) for pair in pairs)
+    for pair in pairs:
+        word, what = pair["reference"] or pair["answer"], f"taken for {pair['answer']}"
+        if not (pair["reference"] and pair["answer"]):
+            what = "left out" if pair["reference"] else "inserted"
+        lines.append(f"{pair['count']:>6} x {word:<{width}} {what}")
     return lines
 
 

@@ -39,7 +39,7 @@ def write_evaluation(
         if isinstance(block, Matrix):
             text = io.StringIO()
             writer = csv.writer(text)
-            writer.writerow(["reference \\ prediction", *block.labels])
+            writer.writerow([f"reference \\ {block.axes[1]}", *block.labels])
             writer.writerows([name, *row] for name, row in zip(block.labels, block.counts, strict=True))
             write_bytes(directory / f"{block.name}.csv", text.getvalue().encode())
     write_bytes(directory / "metrics.json", compact_json(metrics).encode())

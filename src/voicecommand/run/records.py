@@ -126,7 +126,7 @@ def read_json(places: Sequence[Path], name: str) -> Any:
 
 
 _NUMBER = (int, float)
-_OF_SPLIT = {"rows": int, "sha256": str, "truncated": int, "trained_on": int, "unknown": dict}
+_OF_SPLIT = {"rows": int, "sha256": str, "truncated": int, "limit": str, "trained_on": int, "unknown": dict}
 # The types of what is read of run.json; null, or nothing, stands for what is not known.
 _SECTIONS: dict[str, dict[str, Any]] = {
     "model": {
