@@ -156,7 +156,9 @@ def test_where_less_is_better_the_worst_speaker_has_the_most() -> None:
     by_group = slices.score_groups(WordErrors(), split)
     assert list(by_group["groups"]) == ["eve", "ann", "ben"], "the highest first"
     assert (by_group["worst"], by_group["best"], by_group["gap"]) == ("eve", "ben", 0.25)
-    assert "worst eve 25.0 % in 6 examples, best ben 0.0 % in 5 examples, gap 25.0 points" in slices.format_by_group(by_group)
+    assert "worst eve 25.0 % in 6 examples, best ben 0.0 % in 5 examples, gap 25.0 points" in slices.format_by_group(
+        by_group
+    )
 
 
 class Lengths(WordErrors):
@@ -172,7 +174,9 @@ def test_a_slice_has_the_unit_of_its_figure_and_one_without_units_is_left_out() 
     split = speech({"ann": [1] * 8, "ben": [1] * 5, "eve": [0] * 12}, seconds=[0.5] * 13 + [2.0] * 12)
     found = slices.score_slices(Lengths(), split)
     assert list(found["by_group"]["groups"]) == ["ann", "ben"]
-    assert "worst ann 0.02 s in 8 examples, best ben 0.02 s in 5 examples, gap 0 s" in slices.format_by_group(found["by_group"])
+    assert "worst ann 0.02 s in 8 examples, best ben 0.02 s in 5 examples, gap 0 s" in slices.format_by_group(
+        found["by_group"]
+    )
     assert [row["examples"] for row in found["by_seconds"]] == [13]
     _, bars, lengths = slices.slice_blocks(Lengths(), found, "test")
     assert isinstance(bars, Bars) and isinstance(lengths, Bars)

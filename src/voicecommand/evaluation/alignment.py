@@ -1,7 +1,4 @@
-"""The words of references and answers side by side, and how many differ. Texts are split at white space.
-
-Counts are those of the fewest insertions, deletions and substitutions (Levenshtein 1966), by rapidfuzz.
-"""
+"""The words of references and answers side by side, and how many differ. Texts are split at white space."""
 
 from __future__ import annotations
 
@@ -10,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from rapidfuzz.distance import Levenshtein, Opcodes
+from rapidfuzz.distance import Levenshtein
 
 ERRORS = ("insertions", "deletions", "substitutions")
 
@@ -32,12 +29,10 @@ class Pair(NamedTuple):
 def count_errors(references: Sequence[str], answers: Sequence[str]) -> NDArray[np.int64]:
     """Of each text `[n, 4]`: the words inserted, deleted and substituted, and the words of the reference."""
     counts = np.zeros((len(references), 4), dtype=np.int64)
-    columns = {"insert": 0, "delete": 1, "replace": 2}
     for row, (reference, answer) in enumerate(zip(references, answers, strict=True)):
-        words = reference.split()
-        counts[row, 3] = len(words)
-        for edit in Levenshtein.editops(words, answer.split()):
-            counts[row, columns[edit.tag]] += 1
+        said, written = reference.split(), answer.split()
+        kinds = [] if said == written else [pair.kind for pair in align(said, written)]
+        counts[row] = [*(kinds.count(kind) for kind in ("inserted", "deleted", "substituted")), len(said)]
     return counts
 
 
@@ -53,8 +48,8 @@ def count_character_errors(references: Sequence[str], answers: Sequence[str]) ->
 def word_error_rate(references: Sequence[str], answers: Sequence[str]) -> float:
     """The words inserted, deleted and substituted over the words of the references, of all texts together; the
     inserted words where the references have none."""
-    counts = count_errors(references, answers).sum(axis=0)
-    return float(counts[:3].sum() / max(1, counts[3]))
+    pairs = [(r.split(), a.split()) for r, a in zip(references, answers, strict=True)]
+    return sum(Levenshtein.distance(*pair) for pair in pairs) / max(1, sum(len(said) for said, _ in pairs))
 
 
 def character_error_rate(references: Sequence[str], answers: Sequence[str]) -> float:
@@ -69,47 +64,28 @@ def sentence_error_rate(references: Sequence[str], answers: Sequence[str]) -> fl
 
 
 def align(reference: Sequence[str], answer: Sequence[str]) -> list[Pair]:
-    """The words of both in order, with as many errors as `count_errors` counts.
+    """The words of both in order, with the fewest errors (Levenshtein 1966).
 
-    Of several ways with the fewest errors, substituted words are those that are spelt most alike.
+    Of several ways with the fewest, it is the one with most right words; then the one whose substituted words are spelt
+    most alike.
     """
+    most = len(reference) + len(answer) + 1
+    error, change = most * most, most  # one error outweighs all changes, and one change all likeness
+    costs: list[list[float]] = [[error * j for j in range(len(answer) + 1)]]
+    for i, said in enumerate(reference, start=1):
+        row: list[float] = [error * i]
+        for j, written in enumerate(answer, start=1):
+            both = 0 if said == written else error + change - Levenshtein.normalized_similarity(said, written)
+            row.append(min(costs[-1][j - 1] + both, costs[-1][j] + error, row[-1] + error))
+        costs.append(row)
     found: list[Pair] = []
-    for tag, i, j, k, m in _merged(Levenshtein.opcodes(reference, answer)):
-        said, written = reference[i:j], answer[k:m]
-        found += [Pair(word, word) for word in said] if tag == "equal" else _pair_alike(said, written)
-    return found
-
-
-def _merged(opcodes: Opcodes) -> list[tuple[str, int, int, int, int]]:
-    """Neighbouring blocks that are not equal as one."""
-    found: list[tuple[str, int, int, int, int]] = []
-    for one in opcodes:
-        if found and "equal" not in (one.tag, found[-1][0]):
-            found[-1] = ("edit", found[-1][1], one.src_end, found[-1][3], one.dest_end)
-        else:
-            found.append((one.tag, one.src_start, one.src_end, one.dest_start, one.dest_end))
-    return found
-
-
-def _pair_alike(said: Sequence[str], written: Sequence[str]) -> list[Pair]:
-    """Each word of the shorter side with one of the longer, in order, so that the pairs are most alike; the rest of the
-    longer side is deleted, or inserted."""
-    is_longer = len(written) > len(said)
-    few, many = (said, written) if is_longer else (written, said)
-    spare = len(many) - len(few)
-    # best[i][j]: the likeness of the first i of few within the first i + j of many
-    best = np.zeros((len(few) + 1, spare + 1))
-    likeness = np.array([[Levenshtein.normalized_similarity(a, b) for b in many] for a in few])
-    for i in range(1, len(few) + 1):
-        for j in range(spare + 1):
-            paired = best[i - 1, j] + likeness[i - 1, i + j - 1]
-            best[i, j] = max(paired, best[i, j - 1]) if j else paired
-    found: list[Pair] = []
-    i, j = len(few), spare
+    i, j = len(reference), len(answer)
     while i or j:
-        if j and best[i, j] == best[i, j - 1]:
-            pair, j = ("", many[i + j - 1]), j - 1
+        if j and costs[i][j] == costs[i][j - 1] + error:
+            pair, j = Pair("", answer[j - 1]), j - 1
+        elif i and costs[i][j] == costs[i - 1][j] + error:
+            pair, i = Pair(reference[i - 1], ""), i - 1
         else:
-            pair, i = (few[i - 1], many[i + j - 1]), i - 1
-        found.append(Pair(*(pair if is_longer else pair[::-1])))
+            pair, i, j = Pair(reference[i - 1], answer[j - 1]), i - 1, j - 1
+        found.append(pair)
     return found[::-1]

@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING
 from tqdm import tqdm
 from transformers import PrinterCallback, ProgressCallback, TrainerCallback
 
+from voicecommand.evaluation.words import name_in_words, percent
+
 if TYPE_CHECKING:
     from transformers import Trainer, TrainerControl, TrainerState, TrainingArguments
 
 logger = logging.getLogger(__name__)
+SHARES = ("accuracy", "macro_f1", "wer", "cer", "sentence_error_rate")
 
 
 class Progress(TrainerCallback):
@@ -49,15 +52,15 @@ class Progress(TrainerCallback):
         metrics: dict[str, float] | None = None,
         **kwargs: object,
     ) -> None:
-        """Log accuracy and macro F1 in percent, and other figures without their run times."""
+        """Log SHARES in percent, and other figures without their run times."""
         figures = {name.removeprefix("eval_"): value for name, value in (metrics or {}).items()}
         parts = [] if self.loss is None else [f"training loss {self.loss:.3f}"]
         parts += [f"validation loss {figures.pop('loss'):.3f}"] if "loss" in figures else []
         for name, value in figures.items():
-            if name in ("accuracy", "macro_f1"):
-                parts.append(f"{name.replace('_f1', ' F1')} {100 * value:.1f} %")
+            if name in SHARES:
+                parts.append(f"{name_in_words(name)} {percent(value)}")
             elif name not in ("runtime", "samples_per_second", "steps_per_second", "epoch"):
-                parts.append(f"{name.replace('_', ' ')} {value:.3f}")
+                parts.append(f"{name_in_words(name)} {value:.3f}")
         logger.info("step %d (epoch %.2f): %s", state.global_step, state.epoch or 0.0, ", ".join(parts))
 
     def on_train_end(
