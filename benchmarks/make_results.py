@@ -27,9 +27,10 @@ from measuring import ROOT, note
 
 from voicecommand.compare import leaderboard, leaderboard_tables
 from voicecommand.compare.leaderboard import read_json
-from voicecommand.compare.leaderboard_tables import accuracy
+from voicecommand.compare.leaderboard_tables import quality
 from voicecommand.compare.tables import interval, markdown_table, points
 from voicecommand.errors import InputError
+from voicecommand.evaluation.words import name_in_words
 
 NOT_YET = "Not measured yet: `make results` writes this table from finished runs."
 TEXT_SETS = ("commands", "banking77", "snips")
@@ -144,7 +145,7 @@ def make_row(experiment: str, directories: Sequence[Path]) -> dict[str, Any]:
 def by_data(rows: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
     """Rows of each data set, the built-in one first, the best model first."""
     sets = sorted({row["data"] for row in rows}, key=lambda data: [*DATA_SETS, data].index(data))
-    return {data: sorted((r for r in rows if r["data"] == data), key=accuracy, reverse=True) for data in sets}
+    return {data: sorted((r for r in rows if r["data"] == data), key=quality, reverse=True) for data in sets}
 
 
 def results_section(rows: Sequence[dict[str, Any]]) -> str:
@@ -154,7 +155,7 @@ def results_section(rows: Sequence[dict[str, Any]]) -> str:
         parts += [f"## {data}", ABOUT.get(data, ""), leaderboard_tables.format_rows(chosen)]
     machines = sorted({machine for row in rows for machine in row["machines"]})
     parts.append(
-        "Accuracy, macro F1 and seconds are means over the seeds; seconds are those of one training on"
+        "Figures and seconds are means over the seeds; seconds are those of one training on"
         f" {' or '.join(machines)}. `test read`: how often the test split was predicted, over all seeds; in noise"
         " counts as once."
     )
@@ -191,7 +192,7 @@ def protocols_section(results: Path) -> str:
 
 def readme_table(rows: Sequence[dict[str, Any]]) -> str:
     """Model x data: mean test accuracy with its interval, a table for what is written and one for what is spoken."""
-    measured = [row for row in rows if row["test"]]
+    measured = [row for row in rows if row["test"] and row["metric"] == "accuracy"]
     if not measured:
         return NOT_YET
     seeds = sorted({len(row["seeds"]) for row in measured})
@@ -206,7 +207,9 @@ def readme_table(rows: Sequence[dict[str, Any]]) -> str:
         for model, tuning in dict.fromkeys((row["model"], row["tuning"]) for each in sets.values() for row in each):
             found = [cells.get((model, tuning, data)) for data in sets]
             named = f"`{model}`" if tuning is None else f"`{model}`, `tuning={tuning}`"
-            lines.append([named, *(f"{points(accuracy(r))} ({interval(r['test'])})" if r else "-" for r in found)])
+            lines.append(
+                [named, *(f"{points(r['test']['value'])} ({interval(r['test'])})" if r else "-" for r in found)]
+            )
         parts.append(markdown_table(["model", *sets], lines))
     return "\n\n".join(parts)
 
@@ -229,7 +232,7 @@ def expected_line(row: dict[str, Any]) -> str:
         return "not measured yet"
     count = len(row["seeds"])
     return (
-        f"test accuracy {points(test['accuracy'])} % ({interval(test)}), mean of {count} seeds;"
+        f"test {name_in_words(row['metric'])} {points(test['value'])} % ({interval(test)}), mean of {count} seeds;"
         f" {row['train_seconds']:.3g} s a training on {' or '.join(row['machines'])}"
     )
 

@@ -12,6 +12,10 @@ import pytest
 from support import write_finished_run
 from voicecommand.compare import leaderboard, leaderboard_tables, tables
 from voicecommand.errors import InputError
+from voicecommand.evaluation.base import Answers
+from voicecommand.evaluation.splits import evaluate
+from voicecommand.evaluation.transcripts import TranscriptEvaluator
+from voicecommand.report import written
 
 
 def make_run(directory: Path, seed: int, wrong: list[int], groups: list[str] | None = None) -> Path:
@@ -50,7 +54,7 @@ def test_a_row_is_the_mean_over_seeds_with_one_interval(tmp_path: Path, grouped:
     row = leaderboard.make_row(made)
     test = row["test"]
     assert test is not None
-    assert (test["accuracy"], test["seed_min"], test["seed_max"]) == (pytest.approx(0.925), 0.9, 0.95)
+    assert (test["value"], test["seed_min"], test["seed_max"]) == (pytest.approx(0.925), 0.9, 0.95)
     assert test["low"] < 0.925 < test["high"] <= 1
     assert test["method"].startswith("bootstrap over 20 groups (template)" if grouped else "Wilson")
     assert (row["test_reads"], row["seeds"], row["train_seconds"]) == (2, [1, 2], 3.5)
@@ -68,7 +72,7 @@ def test_a_run_that_was_not_tested_has_a_row_without_test_figures(tmp_path: Path
     made = make_run(tmp_path, 1, [])
     (made / "evaluations" / "commands-test" / "metrics.json").unlink()
     row = leaderboard.make_row([made])
-    assert row["test"] is None and leaderboard_tables.accuracy(row) == -1
+    assert row["test"] is None and leaderboard_tables.quality(row) == float("-inf")
     cells = [cell.strip() for cell in leaderboard_tables.format_rows([row]).splitlines()[2].split("|")]
     assert cells[1:6] == ["tfidf_svm", "-", "-", "-", "-"]
 
@@ -145,3 +149,44 @@ def test_a_row_without_speakers_or_a_test_stands_in_one_table_with_rows_of_speak
     rows.append({**rows[1], "test": None})
     lines = [line for line in leaderboard_tables.format_rows(rows).splitlines() if line.startswith(("| model", "| tf"))]
     assert [len(line.split("|")) for line in lines] == [len(lines[0].split("|"))] * 4
+
+
+def make_recogniser_run(directory: Path, seed: int, wrong: list[int], groups: list[str] | None = None) -> Path:
+    """A finished run that writes one word more than the two of each example of `wrong`; none is right to the letter."""
+    made = write_finished_run(directory / f"asr-s{seed}", {"model": {"language": "en"}}, seed, [])
+    evaluator, references = TranscriptEvaluator(), ["stop now", "go on"] * 20
+    heard = [f"{text} please." if i in wrong else f"{text}." for i, text in enumerate(references)]
+    for place, split in ((made, "validation"), (made / "evaluations" / "commands-test", "test")):
+        names = [f"{split}-{i}" for i in range(40)]
+        found = Answers(
+            split, names, names, references, {"transcript": references}, {"transcript": heard},
+            groups=groups, group_column=groups and "speaker",
+        )  # fmt: skip
+        written.write_evaluation(place, [found], evaluate([evaluator], [found]), [])
+    return made
+
+
+@pytest.mark.parametrize("grouped", [True, False])
+def test_a_row_of_recognisers_has_the_word_error_rate_and_the_lowest_is_the_best(tmp_path: Path, grouped: bool) -> None:
+    groups = [f"speaker {i // 2}" for i in range(40)] if grouped else None
+    good, bad = tmp_path / "good", tmp_path / "bad"
+    row = leaderboard.make_row([make_recogniser_run(good, seed, list(range(4 * seed)), groups) for seed in (1, 2)])
+    worse = leaderboard.make_row([make_recogniser_run(bad, 1, list(range(40)), groups)])
+    test = row["test"]
+    assert test is not None and (row["metric"], row["greater_is_better"]) == ("wer", False)
+    assert (test["value"], test["seed_min"], test["seed_max"]) == (pytest.approx(6 / 80), 4 / 80, 8 / 80)
+    assert 0 < test["low"] < test["value"] < test["high"] and test["crossed"] is None
+    assert test["method"].startswith(f"bootstrap over {'20 groups (speaker)' if grouped else '40 examples'}, all seeds")
+    assert test["beside"]["sentence_error_rate"] == pytest.approx(6 / 40)
+    assert sorted([worse, row], key=leaderboard_tables.quality, reverse=True) == [row, worse]
+    text = " ".join(leaderboard_tables.format_rows([row, worse]).split())
+    assert "test WER %" in text and "| CER % | sentence error rate % | validation % |" in text and "| 7.5 |" in text
+
+
+def test_rows_of_labels_and_of_transcripts_stand_in_tables_of_their_own(tmp_path: Path) -> None:
+    made = [make_run(tmp_path, 1, [0, 2]), make_recogniser_run(tmp_path, 1, [0])]
+    lines = leaderboard_tables.format_rows([leaderboard.make_row([directory]) for directory in made]).splitlines()
+    assert [line.split("|")[3].strip() for line in lines if line.startswith("| model")] == [
+        "test accuracy %",
+        "test WER %",
+    ]

@@ -20,13 +20,22 @@ from voicecommand.columns import CROSS_VALIDATION
 from voicecommand.compare.tables import Interval, Share
 from voicecommand.errors import InputError
 from voicecommand.evaluation import intervals
+from voicecommand.evaluation.alignment import count_errors
+from voicecommand.evaluation.normalise import normalise
 from voicecommand.run import records
 
 NOISE_DB = (10, 0)  # signal-to-noise ratios in the table of noise
+# The figure of a row, and those that stand beside it.
+BESIDE = {"accuracy": ("macro_f1",), "wer": ("cer", "sentence_error_rate")}
+TRANSCRIPTS = ("reference_transcript", "transcript")  # columns of predictions.parquet
 
 
 class RunRow(TypedDict):
-    """The figures of one run for a row. Test figures are None if the run was not evaluated on test."""
+    """The figures of one run for a row. Test figures are None if the run was not evaluated on test.
+
+    `metric` is accuracy of a task with labels, otherwise the task's objective; `validation` and `test` are its values,
+    and `beside` further figures of test. `language` is that of transcripts.
+    """
 
     run: str
     seed: int
@@ -43,42 +52,49 @@ class RunRow(TypedDict):
     train_seconds: float
     machine: str
     versions: dict[str, str]
-    validation_accuracy: float
-    test_accuracy: float | None
-    test_macro_f1: float | None
+    language: str | None
+    metric: str
+    greater_is_better: bool
+    validation: float
+    test: float | None
+    beside: dict[str, float]
     test_reads: int
 
 
 class TestedRows(TypedDict):
-    """The rows of the test split in predictions.parquet, in order of `id`; each list is [n]."""
+    """The rows of the test split in predictions.parquet, in order of `id`; each list and array is [n].
+
+    `counts` over `totals` is the figure: right answers of one each, or wrong words of all words.
+    """
 
     id: list[str]
-    label: list[str]
-    prediction: list[str]
+    label: list[str | None]
     group: list[str | None]
+    counts: NDArray[np.float64]
+    totals: NDArray[np.float64]
 
 
 class TestFigures(Interval):
-    """Means over the seeds on the test split; `low` and `high` are of the mean accuracy, `crossed` over labels too."""
+    """Means over the seeds on the test split; `low` and `high` are of `value`, `crossed` over labels too."""
 
-    accuracy: float
+    value: float
     method: str
     note: str | None
     crossed: Interval | None
     seed_min: float
     seed_max: float
-    macro_f1: float
+    beside: dict[str, float]
 
 
 class NoiseShare(Share):
-    """Accuracy in one kind of noise at one signal-to-noise ratio."""
+    """The figure in one kind of noise at one signal-to-noise ratio."""
 
     kind: str
     db: float
 
 
 class NoiseFigures(TypedDict):
-    """Accuracy on the test split, clean and in noise, and the score of robustness.json: means over the seeds."""
+    """The figure on the test split, clean and in noise, and the score of robustness.json: means over the seeds."""
 
     clean: Share
     noise: list[NoiseShare]
@@ -92,11 +108,13 @@ class Row(TypedDict):
     data: str
     model: str
     tuning: str | None
+    metric: str
+    greater_is_better: bool
     seeds: list[int]
     test_reads: int
     test: TestFigures | None
     robustness: NoiseFigures | None
-    validation_accuracy: float
+    validation: float
     parameters: int
     trainable_parameters: int
     train_seconds: float
@@ -132,16 +150,18 @@ def make_row(directories: Sequence[Path]) -> Row:
     """
     runs = [read_run(directory) for directory in directories]
     first = runs[0]
-    is_tested = all(run["test_accuracy"] is not None for run in runs)
+    is_tested = all(run["test"] is not None for run in runs)
     return {
         "data": first["data"],
         "model": first["model"],
         "tuning": first["tuning"],
+        "metric": first["metric"],
+        "greater_is_better": first["greater_is_better"],
         "seeds": [run["seed"] for run in runs],
         "test_reads": sum(run["test_reads"] for run in runs),
         "test": test_figures(directories, runs) if is_tested else None,
-        "robustness": noise_figures(directories, first["data"]),
-        "validation_accuracy": statistics.mean(run["validation_accuracy"] for run in runs),
+        "robustness": noise_figures(directories, first["data"], first["metric"]),
+        "validation": statistics.mean(run["validation"] for run in runs),
         "parameters": first["parameters"],
         "trainable_parameters": first["trainable_parameters"],
         "train_seconds": statistics.mean(run["train_seconds"] for run in runs),
@@ -170,6 +190,10 @@ def _read_run(directory: Path) -> RunRow:
     config = yaml.safe_load((directory / "config.yaml").read_text(encoding="utf-8"))
     evaluated = records.find_places(directory, "evaluations", None, "test", "metrics.json")
     noisy = records.find_places(directory, "robustness", None, "test", "robustness.json")
+    validation = splits.get("validation") or splits[CROSS_VALIDATION]
+    metric, greater_is_better = "accuracy", True
+    if metric not in validation:
+        metric, greater_is_better = metrics["objective"]["metric"], metrics["objective"]["greater_is_better"]
     hardware = record["hardware"]
     where = ", ".join(hardware["gpus"]) if hardware.get("gpus") else hardware["processor"]
     return {
@@ -188,9 +212,12 @@ def _read_run(directory: Path) -> RunRow:
         "train_seconds": record["training"]["train_seconds"],
         "machine": f"{where}, {hardware['cores']} cores, {record['threads']} threads",
         "versions": record["versions"],
-        "validation_accuracy": (splits.get("validation") or splits[CROSS_VALIDATION])["accuracy"]["value"],
-        "test_accuracy": tested["accuracy"]["value"] if tested else None,
-        "test_macro_f1": tested["macro_f1"]["value"] if tested else None,
+        "language": config["model"].get("language"),
+        "metric": metric,
+        "greater_is_better": greater_is_better,
+        "validation": validation[metric]["value"],
+        "test": tested[metric]["value"] if tested else None,
+        "beside": {name: tested[name]["value"] for name in BESIDE.get(metric, ())} if tested else {},
         "test_reads": len(evaluated) + len(noisy) + ("test" in splits),
     }
 
@@ -215,78 +242,95 @@ def test_directory(directory: Path, data: str) -> Path | None:
 
 
 def test_figures(directories: Sequence[Path], runs: Sequence[RunRow]) -> TestFigures:
-    """Means over the seeds, their spread, and an interval of the mean accuracy; all runs must be evaluated on test.
+    """Means over the seeds, their spread, and an interval of the mean; all runs must be evaluated on test.
 
     Raises:
-        InputError: the runs were not evaluated on the same test examples.
+        InputError: the runs were not evaluated on the same test examples, or by other figures than those of BESIDE.
     """
-    accuracies = [run["test_accuracy"] or 0.0 for run in runs]
+    values, metric = [run["test"] or 0.0 for run in runs], runs[0]["metric"]
     places = [test_directory(d, run["data"]) or d for d, run in zip(directories, runs, strict=True)]
-    figure = read_json(places[0] / "metrics.json")["splits"]["test"]["accuracy"]
-    tests = [read_tested_rows(place) for place in places]
+    figure = read_json(places[0] / "metrics.json")["splits"]["test"][metric]
+    tests = [read_tested_rows(place, metric, run["language"]) for place, run in zip(places, runs, strict=True)]
     for place, test in zip(places, tests, strict=True):
         if test["id"] != tests[0]["id"]:
             raise InputError(f"{place}: not the test examples of {places[0]}; evaluate both on the same data")
     low, high, method, note = mean_interval(tests, figure["method"])
+    has_labels = all(label is not None for label in tests[0]["label"])
     return {
-        "accuracy": statistics.mean(accuracies),
+        "value": statistics.mean(values),
         "low": low,
         "high": high,
         "method": method,
         "note": note,
-        "crossed": crossed_interval(tests) if "(speaker)" in method else None,
-        "seed_min": min(accuracies),
-        "seed_max": max(accuracies),
-        "macro_f1": statistics.mean(run["test_macro_f1"] or 0.0 for run in runs),
+        "crossed": crossed_interval(tests) if "(speaker)" in method and has_labels else None,
+        "seed_min": min(values),
+        "seed_max": max(values),
+        "beside": {name: statistics.mean(run["beside"][name] for run in runs) for name in runs[0]["beside"]},
     }
 
 
-def read_tested_rows(directory: Path) -> TestedRows:
-    """The test rows of predictions.parquet, in order of id."""
+def read_tested_rows(directory: Path, metric: str, language: str | None) -> TestedRows:
+    """The test rows of predictions.parquet, in order of id, with the counts and totals of the metric.
+
+    Raises:
+        InputError: a metric that is not in BESIDE.
+    """
     import pyarrow.parquet
 
-    columns = ["split", "id", "label", "prediction", "group"]
-    rows = pyarrow.parquet.read_table(directory / "predictions.parquet", columns=columns).to_pylist()
+    rows = pyarrow.parquet.read_table(directory / "predictions.parquet").to_pylist()
     rows = sorted((row for row in rows if row["split"] == "test"), key=lambda row: row["id"])
+    if metric == "accuracy":
+        counts = np.array([float(row["label"] == row["prediction"]) for row in rows])
+        totals = np.ones(len(rows))
+    elif metric == "wer":
+        pairs = ([normalise(row[name], language or "en") for row in rows] for name in TRANSCRIPTS)
+        words = count_errors(*pairs).astype(np.float64)
+        counts, totals = words[:, :3].sum(axis=1), words[:, 3]
+    else:
+        raise InputError(f"{directory}: has no row among others: {metric} is not one of {', '.join(BESIDE)}")
     return {
         "id": [row["id"] for row in rows],
-        "label": [row["label"] for row in rows],
-        "prediction": [row["prediction"] for row in rows],
+        "label": [row.get("label") for row in rows],
         "group": [row["group"] for row in rows],
+        "counts": counts,
+        "totals": totals,
     }
 
 
 def mean_interval(seeds: Sequence[TestedRows], method: str) -> tuple[float, float, str, str | None]:
-    """The 95 % interval of the mean accuracy over seeds on the same examples: (low, high, method, note).
+    """The 95 % interval of the mean over seeds on the same examples: (low, high, method, note).
 
     With groups it is a bootstrap over groups, in which a drawn group has its examples under all seeds; `method` is that
-    of one run. Without groups it is Wilson's, as if the mean were the share of one run; this is a little too wide.
+    of one run. Without groups it is one over examples, or Wilson's of right and wrong answers, as if the mean were the
+    share of one run; this is a little too wide.
     """
-    right = mean_right(seeds)
+    counts, totals = mean_counts(seeds), seeds[0]["totals"]
     groups = seeds[0]["group"]
     if all(group is None for group in groups):
-        low, high = intervals.wilson(round(float(right.sum())), len(right))
-        return low, high, "Wilson on the mean of the seeds", None
-    figure = intervals.ratio_with_interval(right, None, groups, None)
+        if (totals == 1).all():
+            low, high = intervals.wilson(round(float(counts.sum())), len(counts))
+            return low, high, "Wilson on the mean of the seeds", None
+        figure = intervals.ratio_with_interval(counts, totals, None, None)
+    else:
+        figure = intervals.ratio_with_interval(counts, totals, groups, None)
     return figure["low"], figure["high"], f"{method}, all seeds together", figure["note"]
 
 
-def mean_right(seeds: Sequence[TestedRows]) -> NDArray[np.float64]:
-    """For each example the share of the seeds that have it right, float64 [n]."""
-    right = [np.array(seed["label"]) == np.array(seed["prediction"]) for seed in seeds]
-    shares: NDArray[np.float64] = np.mean(right, axis=0)
-    return shares
+def mean_counts(seeds: Sequence[TestedRows]) -> NDArray[np.float64]:
+    """The mean of the counts over the seeds, float64 [n]; of labels the share of the seeds that have it right."""
+    counts: NDArray[np.float64] = np.mean([seed["counts"] for seed in seeds], axis=0)
+    return counts
 
 
 def crossed_interval(seeds: Sequence[TestedRows]) -> Interval:
     """Like `mean_interval`, over groups and labels (`intervals.crossed_bootstrap`)."""
-    groups = np.array([str(group) for group in seeds[0]["group"]])
-    low, high = intervals.crossed_bootstrap(mean_right(seeds), groups, seeds[0]["label"])
+    groups, labels = (np.array([str(name) for name in names]) for names in (seeds[0]["group"], seeds[0]["label"]))
+    low, high = intervals.crossed_bootstrap(mean_counts(seeds), groups, labels)
     return {"low": low, "high": high}
 
 
-def noise_figures(directories: Sequence[Path], data: str) -> NoiseFigures | None:
-    """Accuracy on the test split in noise, means over the seeds; None unless all runs have a robustness.json.
+def noise_figures(directories: Sequence[Path], data: str, metric: str) -> NoiseFigures | None:
+    """The figure on the test split in noise, means over the seeds; None unless all runs have a robustness.json.
 
     `noise` has a row for each kind and each ratio of NOISE_DB. Ends of intervals are means over the seeds.
     """
@@ -295,7 +339,7 @@ def noise_figures(directories: Sequence[Path], data: str) -> NoiseFigures | None
         return None
     found = [read_json(places[-1] / "robustness.json") for places in measured]
     by_seed = [
-        {(row["kind"], row["level"]): row["accuracy"] for row in run["conditions"] if row["unit"] in ("", "dB")}
+        {(row["kind"], row["level"]): row[metric] for row in run["conditions"] if row["unit"] in ("", "dB")}
         for run in found
     ]
     common = [key for key in by_seed[0] if all(key in rows for rows in by_seed) and key[1] in NOISE_DB]

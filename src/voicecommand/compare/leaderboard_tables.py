@@ -4,23 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from voicecommand.compare.leaderboard import NOISE_DB, Row
+from voicecommand.compare.leaderboard import BESIDE, NOISE_DB, Row
 from voicecommand.compare.tables import Interval, interval, markdown_table, points, with_interval
+from voicecommand.evaluation.words import name_in_words
 
 CROSSED = "over labels too"  # the column of the interval over speakers and labels
 
 
-def accuracy(row: Row) -> float:
-    """The mean test accuracy; -1 for a row without one, so that it is sorted last."""
-    return row["test"]["accuracy"] if row["test"] else -1.0
+def quality(row: Row) -> float:
+    """The mean test figure, by which the best row is the greatest; the least for a row without one."""
+    if not row["test"]:
+        return float("-inf")
+    return row["test"]["value"] if row["greater_is_better"] else -row["test"]["value"]
 
 
 def format_rows(rows: Sequence[Row]) -> str:
-    """The rows of one data set in Markdown: without a teacher, with each teacher, the method of intervals, noise."""
-    header = ["model", "tuning", "test accuracy %", "95 % interval"]
+    """The rows of one data set in Markdown, those of each metric for itself."""
+    metrics = dict.fromkeys(row["metric"] for row in rows)
+    return "\n\n".join(_format_rows([row for row in rows if row["metric"] == metric]) for metric in metrics)
+
+
+def _format_rows(rows: Sequence[Row]) -> str:
+    """Rows of one metric: without a teacher, with each teacher, the method of intervals, noise."""
+    metric, beside = rows[0]["metric"], BESIDE.get(rows[0]["metric"], ())
+    header = ["model", "tuning", f"test {name_in_words(metric)} %", "95 % interval"]
     has_speakers = any(crossed(row) for row in rows)
     header += [CROSSED] * has_speakers
-    header += ["seeds from, to", "macro F1 %", "validation %", "trainable parameters", "seconds", "test read"]
+    header += ["seeds from, to", *(f"{name_in_words(name)} %" for name in beside)]
+    header += ["validation %", "trainable parameters", "seconds", "test read"]
     taught: dict[str | None, list[list[object]]] = {
         row["runs"][0]["teacher"]: [] for row in rows if row["runs"][0].get("teacher")
     }
@@ -48,12 +59,12 @@ def result_cells(row: Row, has_speakers: bool) -> list[object]:
     return [
         row["model"],
         row["tuning"] or "-",
-        points(test["accuracy"] if test else None),
+        points(test["value"] if test else None),
         interval(test),
         *([interval(crossed(row))] if has_speakers else []),
         f"{points(test['seed_min'])}, {points(test['seed_max'])}" if test else "-",
-        points(test["macro_f1"] if test else None),
-        points(row["validation_accuracy"]),
+        *(points(test["beside"][name] if test else None) for name in BESIDE.get(row["metric"], ())),
+        points(row["validation"]),
         f"{row['trainable_parameters']:,}",
         f"{row['train_seconds']:.3g}",
         row["test_reads"],
@@ -76,13 +87,14 @@ def format_notes(rows: Sequence[Row]) -> str:
 
 
 def noise_table(rows: Sequence[Row]) -> str:
-    """The table of accuracy in noise, in recorded noise if there is any; "" if no row was measured in noise."""
+    """The table of the figure in noise, in recorded noise if there is any; "" if no row was measured in noise."""
     measured = [(row, figures) for row in rows if (figures := row.get("robustness"))]
     if not measured:
         return ""
     kinds = list(dict.fromkeys(each["kind"] for _, figures in measured for each in figures["noise"]))
     kinds = [kind for kind in kinds if kind.endswith("(recorded)")] or kinds[:1]
-    header = ["in noise, test accuracy %", "tuning", "clean", *(f"{k}, {db} dB" for k in kinds for db in NOISE_DB)]
+    metric = name_in_words(rows[0]["metric"])
+    header = [f"in noise, test {metric} %", "tuning", "clean", *(f"{k}, {db} dB" for k in kinds for db in NOISE_DB)]
     lines = []
     for row, figures in measured:
         at = {(each["kind"], each["db"]): each for each in figures["noise"]}
@@ -90,5 +102,5 @@ def noise_table(rows: Sequence[Row]) -> str:
         clean, score = with_interval(figures["clean"]), with_interval(figures["score"])
         lines.append([row["model"], row["tuning"] or "-", clean, *cells, score])
     over = ", ".join(measured[0][1]["score_over"])
-    legend = f"Score: area under accuracy from 0 to 20 dB, mean of {over} noise. Intervals: means of the seeds' own."
+    legend = f"Score: area under {metric} from 0 to 20 dB, mean of {over} noise. Intervals: means of the seeds' own."
     return f"{markdown_table([*header, 'score'], lines)}\n\n{legend}"
