@@ -16,5 +16,6 @@ intervals         Wilson, and bootstraps over groups
 transcripts       the evaluator of what a recogniser writes
 normalise         texts as the words that are said
 alignment         references and answers word by word, and error rates
+confused_words    which words are written wrongly, and in which examples
 evaluate_metrics  the figures as evaluate.Metric classes, without a hub
 """
