@@ -8,6 +8,7 @@ The files go to evaluations/<data>-<split>-<8 hex of the data's fingerprint>/ of
 
 import environment  # noqa: F401  (first: it says how to get in)
 
+from voicecommand.columns import ALL
 from voicecommand.config import identity, measured, overrides, program
 
 
@@ -39,7 +40,7 @@ def main(config):
     dataset = fit.prepare(dataset, columns.reads, config.num_proc)
     findings.check(dataset, columns.needed, required=(config.split,))
     data = fingerprint.describe_data(given.name, dataset, {}, columns.known)
-    if given.is_own:
+    if given.is_own and config.split != ALL:
         fingerprint.warn_of_changes(records.read_data(run)[0], data)
     else:
         fingerprint.add(data, "trained_on", fingerprint.count_train_rows(run, dataset))

@@ -1,4 +1,4 @@
-"""Labels for new commands from a saved run.
+"""Answers to new commands from a saved run: their labels, or what was said.
 
     python recipes/predict.py DIR "turn the lights off"
     python recipes/predict.py DIR --input commands.txt --output labels.jsonl
@@ -11,8 +11,9 @@ Input has one command in each line: a text, or the path of an audio file; or a J
 and fields are kept; one with the name of an answer, such as `label`, is kept as `input_label`. Blank lines are skipped
 and counted. Paths in a file are relative to the working directory.
 
-Output is JSON lines: label, probability, top_5, accepted (false: below the run's threshold, do not act on it). Each
-answer is written as soon as its line is there. A bad line ends the program with exit code 2: the answers to the lines
+Output is JSON lines. Of a classifier: label, probability, top_5, accepted (false: below the run's threshold, do not act
+on it). Of a recogniser: transcript, score (the mean log-probability of its tokens). Each answer is written as soon as
+its line is there. A bad line ends the program with exit code 2: the answers to the lines
 before it are written, and nothing after it is read. A file of `--output` is written whole or not at all.
 """
 

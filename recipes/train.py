@@ -45,6 +45,8 @@ def check_data(config, run):
     if not then or not identity.has_files(config):
         return
     dataset = objects.load_data(config, columns)
+    if "train" not in then["splits"]:  # tuning=none
+        dataset.pop("train", None)
     if "audio" in columns:
         dataset = prepared.add_contents(dataset, config.num_proc or processes.count_cores())
     fingerprint.check_same(run.directory, then, dataset)
@@ -65,21 +67,26 @@ def train(config, run, rule):
     processes.set_threads(config.threads)
     fit.seed_everything(config.seed)
     task, tuning, augmentation = (objects.build(config.get(group)) for group in ("model", "tuning", "augment"))
-    evaluators = append_metrics(task.evaluators, config.metrics)
+    fit.check_tuning(task, tuning)
+    evaluators, is_trained = append_metrics(task.evaluators, config.metrics), fit.is_trained(tuning)
     args = arguments.build_training_arguments(config, run.directory, task.objectives | directions_of(config.metrics))
     args = length.keep_batch(args, run.began_on)
     dataset = objects.load_data(config, task.columns.needed)
+    if not is_trained:
+        dataset.pop("train", None)
     rule.check(dataset, "validation")
     fit.check_targets(dataset, task.columns)
     example = splits.first_command(dataset, task.columns.reads)
     dataset = fit.prepare(dataset, task.columns.reads, config.num_proc)
-    findings.check(dataset, task.columns.needed)
-    vocabulary = task.learn(dataset["train"])
+    findings.check(dataset, task.columns.needed, ("train", "validation") if is_trained else ("validation",))
+    vocabulary = task.learn(dataset.get("train"))
     processor = task.load_processor(vocabulary)
     encoded = fit.encode(dataset, task, processor, vocabulary)
-    task = task.settle(encoded["train"], vocabulary)
     rows = {split: len(dataset[split]) if split in dataset else 0 for split in ("train", "validation")}
-    final, early_stopping = length.follow_data(args, config.early_stopping, **rows)
+    final, early_stopping = args, config.early_stopping
+    if is_trained:
+        task = task.settle(encoded["train"], vocabulary)
+        final, early_stopping = length.follow_data(args, early_stopping, **rows)
     model = task.load_model(vocabulary, processor)
 
     truncated = {split: rows.truncated for split, rows in encoded.items()}
@@ -106,12 +113,13 @@ def train(config, run, rule):
         answers += [answerer.answer_split(dataset[split], split)[0] for split in measured]
         if program.is_main_process():
             metrics = evaluate(evaluators, answers, rule=rule, held_out=trained.held_out)
-            metrics["advice"] = advise_on_labels(metrics, encoded["train"].references.get("label", []))
-            metrics["advice"] += length.advise_on_length(trained.history, final, rows["validation"])
-            metrics["advice"] += finite.advise_on_chance(trained.history, task, encoded["train"], final)
+            if is_trained:
+                metrics["advice"] = advise_on_labels(metrics, encoded["train"].references.get("label", []))
+                metrics["advice"] += length.advise_on_length(trained.history, final, rows["validation"])
+                metrics["advice"] += finite.advise_on_chance(trained.history, task, encoded["train"], final)
+                fingerprint.write_train_rows(run.directory, dataset["train"])
             fingerprint.add(data, "limit", {split: rows.limit for split, rows in encoded.items() if rows.truncated})
             fingerprint.add(data, "unknown", unknown.count(task, trained.model, encoded))
-            fingerprint.write_train_rows(run.directory, dataset["train"])
             record = identity.record(config, args) | {"example": example}
             metrics |= records.write_record(run, record, task.describe(), data, trained.figures, trained.history)
             saved.write_threshold(run.directory / "model", metrics["rejection"], data)

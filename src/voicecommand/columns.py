@@ -8,6 +8,7 @@ from voicecommand.errors import InputError
 
 SPLITS = ("train", "validation", "test", "out_of_scope_validation", "out_of_scope_test")
 OUT_OF_SCOPE = "out_of_scope"
+ALL = "all"  # of an evaluation: the rows of every split as one
 GROUP_COLUMNS = ("speaker", "template")
 # Cross-validation: the split of all held-out rows, and the column of train that says in which fold a row is held out,
 # from "1"; it is empty for a row that never is.

@@ -321,7 +321,10 @@ def test_the_home_directory_is_meant_by_a_tilde_in_every_path(tmp_path: Path, mo
         ("~tuning", r"keys can't be deleted; write tuning=VALUE"),
         ("model.class_weights.turn_on=2", r"unknown key; did you mean model.class_weights\?"),
         ("tuning.layers=2", r"tuning.layers: unknown key; did you mean tuning.layer_decay\?"),
-        ("tuning=lara", r"tuning=lara: no such tuning; did you mean lora\? there are full, head, last_layers, lora"),
+        (
+            "tuning=lara",
+            r"tuning=lara: no such tuning; did you mean lora\? there are decoder, full, head, last_layers, lora, none",
+        ),
         ("training=smoek", r"training=smoek: no such training; did you mean smoke\?"),
         ("experiment=comands_bert_full", r"no such experiment; did you mean commands_bert_full\?"),
         ("model=part/text", r"model=part/text: no such model; there are bcresnet"),

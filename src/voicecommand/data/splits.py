@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from voicecommand.columns import HELD_OUT_IN, OUT_OF_SCOPE, SPLITS, split_of
+from voicecommand.columns import ALL, HELD_OUT_IN, OUT_OF_SCOPE, SPLITS, split_of
 from voicecommand.data.placing import Intervals, fold, place, position
 from voicecommand.data.table import Rows, quote
 from voicecommand.data.text import normalise
@@ -300,11 +300,14 @@ def choose_splits(dataset: Mapping[str, object], with_test: bool) -> list[str]:
 
 
 def choose_evaluation(dataset: DatasetDict, split: str) -> DatasetDict:
-    """The split to measure a saved run on, and the out-of-scope split of the same name if there is one.
+    """The split to measure a saved run on, and the out-of-scope split of the same name if there is one; `all` are the
+    rows of every split.
 
     Raises:
         InputError: the data has no such split.
     """
+    if split == ALL:
+        dataset = _join_all(dataset)
     if split not in dataset:
         hint = f"; did you mean split={meant}" if (meant := split_of(split)) in dataset else ""
         if any(HELD_OUT_IN in rows.column_names for rows in dataset.values()):
@@ -313,6 +316,26 @@ def choose_evaluation(dataset: DatasetDict, split: str) -> DatasetDict:
             )
         raise InputError(f"split={split}: no such split; the data has {', '.join(dataset)}{hint}")
     return type(dataset)({name: dataset[name] for name in (split, f"{OUT_OF_SCOPE}_{split}") if name in dataset})
+
+
+def _join_all(dataset: DatasetDict) -> DatasetDict:
+    """The rows of all splits as one, `all`, and those of all out-of-scope splits as another, with the columns that each
+    of them has. An id that two splits have gets the name of its split."""
+    from datasets import concatenate_datasets
+
+    joined = {}
+    for name, is_outside in ((ALL, False), (f"{OUT_OF_SCOPE}_{ALL}", True)):
+        parts = {split: rows for split, rows in dataset.items() if split.startswith(OUT_OF_SCOPE) == is_outside}
+        if not parts:
+            continue
+        columns = [
+            c for c in next(iter(parts.values())).column_names if all(c in p.column_names for p in parts.values())
+        ]
+        counts = Counter(name for rows in parts.values() for name in rows["id"])
+        ids = [f"{split}-{name}" if counts[name] > 1 else name for split, rows in parts.items() for name in rows["id"]]
+        rows = concatenate_datasets([rows.select_columns(columns) for rows in parts.values()])
+        joined[name] = rows.remove_columns("id").add_column("id", ids)
+    return type(dataset)(joined)
 
 
 def first_command(dataset: DatasetDict, reads: str) -> str:

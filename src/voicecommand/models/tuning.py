@@ -108,13 +108,10 @@ class Full:
 
 @dataclass(frozen=True)
 class Decoder:
-    """Only the decoder is trained, of a network that has one; the encoder, which hears, stays as it is."""
+    """Only the decoder of a recogniser is trained; the encoder, which hears, stays as it is."""
 
     def prepare(self, model: PreTrainedModel) -> nn.Module:
-        stacks = stacks_of(model) if known_family(model.config) else []
-        if len(stacks) < 2:
-            raise InputError(f"tuning=decoder: {type(model).__name__} has no decoder; use tuning=full or last_layers")
-        encoder = stacks[0].rpartition(".")[0]
+        encoder = stacks_of(model)[0].rpartition(".")[0]
         for name, parameter in model.named_parameters():
             parameter.requires_grad = not name.startswith(f"{encoder}.")
         return model
@@ -129,11 +126,6 @@ class Head:
 
     def prepare(self, model: PreTrainedModel) -> nn.Module:
         head = _head_names(model)
-        if not head:
-            raise InputError(
-                f"tuning=head: {type(model).__name__} has no head of its own, its decoder writes with the vectors that "
-                "it reads; use tuning=decoder or last_layers"
-            )
         for name, parameter in model.named_parameters():
             parameter.requires_grad = name in head
         return model
@@ -161,6 +153,19 @@ class LastLayers:
 
     def parameter_groups(self, model: nn.Module, learning_rate: float, weight_decay: float) -> list[Group]:
         return _groups(model, {}, learning_rate, weight_decay)
+
+
+@dataclass(frozen=True)
+class Untuned:
+    """Nothing is trained: the checkpoint is measured as it is."""
+
+    def prepare(self, model: PreTrainedModel) -> nn.Module:
+        for parameter in model.parameters():
+            parameter.requires_grad = False
+        return model
+
+    def parameter_groups(self, model: nn.Module, learning_rate: float, weight_decay: float) -> list[Group]:
+        return []
 
 
 @dataclass(frozen=True)

@@ -43,8 +43,10 @@ def report_warnings(metrics: dict[str, Any], run: dict[str, Any]) -> list[str]:
     set_on = (metrics["rejection"] or {}).get("set_on")
     found += [f"{text[0].upper()}{text[1:]}." for text in threshold_warnings(set_on)]
     if metrics["main_split"] == "validation":
-        chose = " and also chose the checkpoint" if (run.get("training") or {}).get("best_step") is not None else ""
-        found.append(f"No test split was read: the figures are of validation, which set the threshold{chose}.")
+        did = ["set the threshold"] if metrics["rejection"] else []
+        did += ["chose the checkpoint"] if (run.get("training") or {}).get("best_step") is not None else []
+        what_for = f", which {' and also '.join(did)}" if did else ""
+        found.append(f"No test split was read: the figures are of validation{what_for}.")
     what = "texts were cut at the longest length"  # of runs before December 2026, which do not say it
     if is_speech(run):
         what = (

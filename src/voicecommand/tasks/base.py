@@ -273,8 +273,9 @@ class Task(ABC, Generic[ModelT, ProcessorT]):
         names = dict.fromkeys((first.primary_metric, first.units_metric), first.greater_is_better)
         return names | {"loss": False}
 
-    def learn(self, rows: Dataset) -> Vocabulary:
-        """The vocabulary of the training rows; called before the processor is loaded."""
+    def learn(self, rows: Dataset | None) -> Vocabulary:
+        """The vocabulary of the training rows; called before the processor is loaded. None: nothing will be trained,
+        and the data may have no such rows."""
         return Vocabulary()
 
     def settle(self, train: Encoded, vocabulary: Vocabulary) -> Self:
@@ -341,6 +342,12 @@ class NetworkTask(Task["PreTrainedModel", ProcessorT]):
     """
 
     head_weights: ClassVar[Mapping[str, float]]
+    # Classes of `models.tuning` that mean nothing for the task -> the error that says why.
+    refused_tunings: ClassVar[Mapping[str, str]] = {
+        "Decoder": "tuning=decoder: the network has no decoder; use tuning=full or last_layers",
+        "Untuned": "tuning=none: the network gets a new head for your labels, which answers nothing before it is "
+        "trained; tuning=head trains the least",
+    }
     # Rows of validation that are answered in each evaluation of a training; None for all, as at its end. The loss is
     # always that of all rows.
     answered_in_training: int | None = None

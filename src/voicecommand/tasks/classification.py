@@ -154,8 +154,9 @@ class LabelTask(Task[ModelT, ProcessorT]):
     def evaluators(self) -> tuple[Evaluator, ...]:
         return (Classification(),)
 
-    def learn(self, rows: Dataset) -> Vocabulary:
+    def learn(self, rows: Dataset | None) -> Vocabulary:
         """The labels of train in alphabetical order: the label with number i is `labels[i]`."""
+        assert rows is not None  # tuning=none is refused
         return Vocabulary(labels=tuple(sorted(set(rows["label"]))))
 
     def decode(

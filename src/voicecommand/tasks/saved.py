@@ -65,12 +65,14 @@ class LabelProbability(TypedDict):
 
 
 class Answer(TypedDict, total=False):
-    """The answer to one command, in types of JSON. A task with labels gives all of these."""
+    """The answer to one command, in types of JSON: of a task with labels the first four, of a recogniser the others."""
 
     label: str
     probability: float
     top_5: list[LabelProbability]
     accepted: bool | None  # False: below the threshold; None: the model has no threshold
+    transcript: str
+    score: float  # the mean log-probability of the transcript's tokens
 
 
 @dataclass

@@ -101,6 +101,10 @@ class SpeechRecognition(Recogniser):
     answered_in_training: int | None = 100
     licence: str | None = None
     model_class: ClassVar[str] = "AutoModelForSpeechSeq2Seq"
+    refused_tunings: ClassVar[Mapping[str, str]] = {
+        "Head": "tuning=head: the network has no head, its decoder writes with the vectors that it reads; use "
+        "tuning=decoder or last_layers",
+    }
 
     def __post_init__(self) -> None:
         check_seconds("max_seconds", self.max_seconds, least=1, most=WHOLE_SECONDS)

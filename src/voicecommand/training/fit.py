@@ -59,6 +59,23 @@ def seed_everything(seed: int) -> None:
     set_seed(seed)
 
 
+def check_tuning(task: Task, tuning: Tuning | None) -> None:
+    """Stop at a tuning that means nothing for the task, before any data is read.
+
+    Raises:
+        InputError: it is one.
+    """
+    if isinstance(task, NetworkTask) and (reason := task.refused_tunings.get(type(tuning).__name__)):
+        raise InputError(reason)
+
+
+def is_trained(tuning: Tuning | None) -> bool:
+    """Whether there is anything to train; there is not with tuning=none."""
+    from voicecommand.models.tuning import Untuned
+
+    return not isinstance(tuning, Untuned)
+
+
 def prepare(dataset: DatasetDict, reads: str, num_proc: int | None = None) -> DatasetDict:
     """The data with its audio decoded, if the task reads audio: mono int16 at 16 kHz, in a memory-mapped cache.
 
@@ -155,6 +172,8 @@ def fit(
     from voicecommand.models.tuning import count_parameters
 
     network = cast("PreTrainedModel", model)
+    if not is_trained(tuning):
+        return _leave(task, network, tuning, run)
     validation = encoded.get("validation")
     validate: Validate = _measure_nothing
     if validation is not None:
@@ -202,6 +221,22 @@ def fit(
     if torch.cuda.is_available():
         figures["peak_gpu_memory_mb"] = round(torch.cuda.max_memory_allocated() / 2**20, 1)
     return Trained(trainer.accelerator.unwrap_model(trainer.model), figures, trainer.state.log_history)
+
+
+def _leave(task: NetworkTask, network: PreTrainedModel, tuning: Tuning, run: Run) -> Trained:
+    """The network as it was loaded."""
+    tuning.prepare(network)
+    total, trainable = task.count_parameters(network)
+    log_parameters(total, trainable)
+    figures: dict[str, float | int | None] = {
+        "parameters": total,
+        "trainable_parameters": trainable,
+        "startup_seconds": run.startup_seconds,
+        "train_seconds": 0.0,
+        "steps": 0,
+        "peak_memory_mb": round(machine.peak_memory_mb(), 1),
+    }
+    return Trained(network, figures, [])
 
 
 def _fit_estimator(

@@ -62,8 +62,8 @@ def cross_validate(
         InputError: a task with a teacher.
         Stopped, NonFiniteLoss: as in `fit.fit`; the folds before are kept.
     """
-    train = dataset["train"]
-    if HELD_OUT_IN not in train.column_names:
+    train = dataset.get("train")
+    if train is None or HELD_OUT_IN not in train.column_names:
         return []
     if isinstance(task, NetworkTask) and task.teacher:
         raise InputError(

@@ -65,7 +65,7 @@ def follow_data(
     """The training arguments and early stopping for so many rows of train and validation; the log says why.
 
     Args:
-        args: with the attributes `min_steps` and `max_epochs`; None for an estimator.
+        args: with the attributes `min_steps` and `max_epochs`; None if there are no steps.
         validation: 0 if there is no such split.
     """
     if args is None:
