@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from support import FAMILIES, ROOT
+from support import FAMILIES, ROOT, SENTENCES, write_recogniser
 
 # What a recipe imports from its own folder, for those that run in this process; it takes the folder off the path again.
 sys.path.append(str(ROOT / "recipes"))
@@ -50,19 +50,6 @@ def _take_own_cores() -> None:
 
 
 _take_own_cores()
-
-SENTENCES = [
-    "turn on the kitchen lights",
-    "turn off the lights",
-    "please switch the fan on",
-    "set a timer for ten minutes",
-    "wake me at seven tomorrow morning please",
-    "play some jazz in the living room",
-    "stop the music",
-    "call anna",
-    "send a message to ben that i am late",
-    "what",
-]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -110,7 +97,7 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 @pytest.fixture(scope="session")
 def recogniser(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A Whisper of 2 + 2 layers with random weights and its tokenizer, for clips of up to 2 s, of English only."""
-    return _write_recogniser(tmp_path_factory.mktemp("recogniser") / "whisper.en", [])
+    return write_recogniser(tmp_path_factory.mktemp("recogniser") / "whisper.en", [])
 
 
 @pytest.fixture(scope="session")
@@ -126,7 +113,7 @@ def recordings(tmp_path_factory: pytest.TempPathFactory) -> Path:
         rows = ["file_name,transcript,speaker"]
         for row in range(count):
             number += 1
-            times = np.arange(int((0.5 + 0.1 * (number % 7)) * 16_000)) / 16_000
+            times = np.arange(int((1.3 + 0.1 * (number % 7)) * 16_000)) / 16_000
             tone = 6000 * np.sin(2 * np.pi * (200 + 40 * number) * times)
             write_wav(root / split / f"{number}.wav", tone.astype(np.int16))
             sentence = SENTENCES[number % (len(SENTENCES) - 1)]
@@ -194,47 +181,6 @@ def _write_checkpoint(family: str, directory: Path) -> None:
         )  # fmt: skip
     model.save_pretrained(directory)
     tokenizer.save_pretrained(directory)
-
-
-def _write_recogniser(directory: Path, languages: list[str]) -> Path:
-    """A Whisper with random weights, without dropout, its tokenizer and the settings of its writing."""
-    import tokenizers as tk
-    import torch
-    import transformers as t
-
-    tasks = ["<|translate|>", "<|transcribe|>"] if languages else []
-    special = ["<|endoftext|>", "<|startoftranscript|>", *(f"<|{name}|>" for name in languages), *tasks]
-    special += ["<|startofprev|>", "<|notimestamps|>"]
-    trained = tk.ByteLevelBPETokenizer()
-    trained.train_from_iterator(SENTENCES, vocab_size=300, min_frequency=1, show_progress=False)
-    content = json.loads(trained.to_str())["model"]
-    tokenizer = t.WhisperTokenizer(
-        vocab=content["vocab"], merges=[tuple(m) for m in content["merges"]], pad_token="<|endoftext|>"
-    )
-    tokenizer.add_tokens([tk.AddedToken(token, special=True, normalized=False) for token in special])
-    tokenizer.set_prefix_tokens()
-    ids = {token: tokenizer.convert_tokens_to_ids(token) for token in special}
-    ends = {"pad_token_id": ids["<|endoftext|>"], "eos_token_id": ids["<|endoftext|>"]}
-    ends |= {"bos_token_id": ids["<|endoftext|>"], "decoder_start_token_id": ids["<|startoftranscript|>"]}
-    torch.manual_seed(0)
-    model = t.WhisperForConditionalGeneration(
-        t.WhisperConfig(
-            d_model=16, encoder_layers=2, encoder_attention_heads=2, encoder_ffn_dim=32, decoder_layers=2,
-            decoder_attention_heads=2, decoder_ffn_dim=32, num_mel_bins=20, vocab_size=len(tokenizer),
-            max_source_positions=100, init_std=0.3, suppress_tokens=None, begin_suppress_tokens=None, **ends,
-        )
-    )  # fmt: skip
-    generation = {"is_multilingual": bool(languages), "no_timestamps_token_id": ids["<|notimestamps|>"]}
-    if languages:
-        generation["lang_to_id"] = {f"<|{name}|>": ids[f"<|{name}|>"] for name in languages}
-        generation["task_to_id"] = {name: ids[f"<|{name}|>"] for name in ("translate", "transcribe")}
-    model.generation_config = t.GenerationConfig(
-        max_length=448, prev_sot_token_id=ids["<|startofprev|>"], return_timestamps=False, **ends, **generation
-    )
-    model.save_pretrained(directory)
-    t.WhisperFeatureExtractor(feature_size=20).save_pretrained(directory)
-    tokenizer.save_pretrained(directory)
-    return directory
 
 
 def _build_tokenizer(family: str) -> Any:

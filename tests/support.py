@@ -16,6 +16,18 @@ from typing import Any
 from voicecommand.run import manifest
 
 ROOT = Path(__file__).parents[1]
+SENTENCES = [
+    "turn on the kitchen lights",
+    "turn off the lights",
+    "please switch the fan on",
+    "set a timer for ten minutes",
+    "wake me at seven tomorrow morning please",
+    "play some jazz in the living room",
+    "stop the music",
+    "call anna",
+    "send a message to ben that i am late",
+    "what",
+]
 # of the tiny text checkpoints, see the fixture `checkpoints`
 FAMILIES = ("bert_cased", "bert_uncased", "roberta", "distilbert", "modernbert", "gpt2")
 LAUNCH = [
@@ -270,3 +282,48 @@ def build_trainer(
     }  # fmt: skip
     args = TrainingArguments(output_dir=str(output), **(settings | arguments))
     return build_parts(way, dataset, args, tuning, labels=list(TRAINER_LABELS)).trainer
+
+
+def write_recogniser(directory: Path, languages: list[str]) -> Path:
+    """A Whisper with random weights, without dropout, its tokenizer and the settings of its writing.
+
+    Args:
+        languages: the first of Whisper's, in its order: en, zh, de; none for a checkpoint of English only.
+    """
+    import tokenizers as tk
+    import torch
+    import transformers as t
+
+    tasks = ["<|translate|>", "<|transcribe|>"] if languages else []
+    special = ["<|endoftext|>", "<|startoftranscript|>", *(f"<|{name}|>" for name in languages), *tasks]
+    special += ["<|startofprev|>", "<|notimestamps|>"]
+    trained = tk.ByteLevelBPETokenizer()
+    trained.train_from_iterator(SENTENCES, vocab_size=300, min_frequency=1, show_progress=False)
+    content = json.loads(trained.to_str())["model"]
+    tokenizer = t.WhisperTokenizer(
+        vocab=content["vocab"], merges=[tuple(m) for m in content["merges"]], pad_token="<|endoftext|>"
+    )
+    tokenizer.add_tokens([tk.AddedToken(token, special=True, normalized=False) for token in special])
+    tokenizer.set_prefix_tokens()
+    ids = {token: tokenizer.convert_tokens_to_ids(token) for token in special}
+    ends = {"pad_token_id": ids["<|endoftext|>"], "eos_token_id": ids["<|endoftext|>"]}
+    ends |= {"bos_token_id": ids["<|endoftext|>"], "decoder_start_token_id": ids["<|startoftranscript|>"]}
+    torch.manual_seed(0)
+    model = t.WhisperForConditionalGeneration(
+        t.WhisperConfig(
+            d_model=16, encoder_layers=2, encoder_attention_heads=2, encoder_ffn_dim=32, decoder_layers=2,
+            decoder_attention_heads=2, decoder_ffn_dim=32, num_mel_bins=20, vocab_size=len(tokenizer),
+            max_source_positions=100, init_std=0.3, suppress_tokens=None, begin_suppress_tokens=None, **ends,
+        )
+    )  # fmt: skip
+    generation = {"is_multilingual": bool(languages), "no_timestamps_token_id": ids["<|notimestamps|>"]}
+    if languages:
+        generation["lang_to_id"] = {f"<|{name}|>": ids[f"<|{name}|>"] for name in languages}
+        generation["task_to_id"] = {name: ids[f"<|{name}|>"] for name in ("translate", "transcribe")}
+    model.generation_config = t.GenerationConfig(
+        max_length=448, prev_sot_token_id=ids["<|startofprev|>"], return_timestamps=False, **ends, **generation
+    )
+    model.save_pretrained(directory)
+    t.WhisperFeatureExtractor(feature_size=20).save_pretrained(directory)
+    tokenizer.save_pretrained(directory)
+    return directory

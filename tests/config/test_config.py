@@ -222,8 +222,9 @@ def test_every_model_and_tuning_builds_with_the_types_it_declares(tmp_path: Path
     for path in (groups.CONF / "model").glob("*.yaml"):
         given = [f"model.teacher={tmp_path}"] if path.stem.endswith("_taught") else []
         config = program.compose("train", [f"model={path.stem}", *given])
-        reads_audio = "audio_classification" in config.model._target_
-        assert objects.build(config.model).columns.needed == ("audio" if reads_audio else "text", "label")
+        reads_audio = "text_classification" not in config.model._target_
+        learns = "label" if "_classification" in config.model._target_ else "transcript"
+        assert objects.build(config.model).columns.needed == ("audio" if reads_audio else "text", learns)
     for path in (groups.CONF / "tuning").glob("*.yaml"):
         assert objects.build(program.compose("train", [f"tuning={path.stem}"]).tuning)
     for path in (groups.CONF / "augment").glob("*.yaml"):

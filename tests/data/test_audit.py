@@ -496,6 +496,47 @@ def test_a_recording_without_its_transcript_is_an_error() -> None:
         )
 
 
+HEARD = ("audio", "transcript")
+
+
+def spoken(**changed: list[str]) -> dict[str, list[str]]:
+    """A transcript for each clip of CLEAN_SOUND, those of the given splits as given."""
+    return {name: [f"word {i}" for i in range(len(clips))] for name, clips in CLEAN_SOUND.items()} | changed
+
+
+def test_more_text_than_the_recording_has_time_for_is_a_warning() -> None:
+    fast = "turn on all of the lights in the kitchen now"
+    found = inspect(sounds(CLEAN_SOUND, transcript=spoken(validation=["open", fast, "close", "stop"])), HEARD)
+    (problem,) = lines(found)
+    assert problem[:2] == ("warning", "fast_transcript") and problem[2].startswith("1 transcripts in validation have")
+    assert found.problems[0].origins == ("validation.csv:3",)
+    slower = {name: [voice(1, 2.0) if name == "validation" and i == 1 else clip for i, clip in enumerate(clips)]
+              for name, clips in CLEAN_SOUND.items()}  # fmt: skip
+    assert not inspect(sounds(slower, transcript=spoken(validation=["open", fast, "close", "stop"])), HEARD).problems
+
+
+def test_one_recording_with_two_transcripts_is_a_warning_with_its_rows() -> None:
+    clips = CLEAN_SOUND | {"validation": [*CLEAN_SOUND["validation"][:3], CLEAN_SOUND["train"][0]]}
+    data = sounds(clips, transcript=spoken(validation=["a", "b", "c", "word one"]))
+    problems = {problem.kind: problem for problem in inspect(data, HEARD).problems}
+    assert problems["conflicting_transcripts"].origins == ("train.csv:2 / validation.csv:5",)
+    assert "duplicates_across" in problems
+    same = sounds(clips, transcript=spoken(validation=["a", "b", "c", "Word 0!"]))
+    assert "conflicting_transcripts" not in kinds(same, HEARD)
+
+
+def test_a_recording_that_fits_no_command_needs_no_transcript() -> None:
+    clips = CLEAN_SOUND | {"out_of_scope_test": [voice(20), voice(21)]}
+    said = spoken() | {"out_of_scope_test": ["", "hello"]}
+    assert not inspect(sounds(clips, transcript=said), HEARD).problems
+
+
+def test_a_long_recording_is_one_command_too_many_or_one_long_transcript() -> None:
+    clips = CLEAN_SOUND | {"validation": [*CLEAN_SOUND["validation"][:3], voice(9, 12.0)]}
+    assert kinds(sounds(clips)) == ["over_long"]
+    assert kinds(sounds(clips, transcript=spoken()), HEARD) == []
+
+
 def test_the_fingerprint_of_recordings_is_that_of_their_files() -> None:
     data = sounds(CLEAN_SOUND)
     texts = {name: [f"text {i}" for i in range(len(clips))] for name, clips in CLEAN_SOUND.items()}

@@ -142,6 +142,16 @@ def test_a_column_that_is_not_there_is_refused_and_those_there_are_named():
         commands.load_commands(columns=["transcript", "label"])
 
 
+def test_the_spoken_form_has_its_text_as_transcript_and_no_other_has_it(monkeypatch):
+    def add_audio(splits):
+        return {name: [{**row, "audio": "a.wav", "speaker": "s"} for row in rows] for name, rows in splits.items()}
+
+    monkeypatch.setattr(commands, "add_audio", add_audio)
+    heard = commands.load_commands(columns=["audio", "transcript"])
+    assert all(rows["transcript"] == rows["text"] for rows in heard.values())
+    assert "transcript" not in commands.load_commands(columns=["audio", "label"])["test"].column_names
+
+
 def test_sound_is_made_only_where_a_task_asks_for_it(monkeypatch):
     monkeypatch.setattr(commands, "add_audio", None)
     assert set(commands.load_commands(columns=["text", "label"])["test"].column_names) == set(commands.COLUMNS)

@@ -61,6 +61,18 @@ def test_a_metadata_file_names_recordings_labels_and_speakers() -> None:
     assert train["speaker"][:] == ["anna", "ben"]
 
 
+def test_a_metadata_file_gives_transcripts_which_out_of_scope_recordings_need_not_have() -> None:
+    for split in ("train", "out_of_scope_test", "out_of_scope_validation"):
+        write(f"d/{split}/a.wav")
+    write("d/train/metadata.csv", "file_name,said,label\na.wav,lights on,x\n")
+    write("d/out_of_scope_test/metadata.csv", "file_name\na.wav\n")
+    settings = {"split": {"validation": 0, "test": 0}, "column_map": {"transcript": "said"}}
+    found = load_folder(("audio", "transcript"), path="d", **settings)
+    assert {name: found[name]["transcript"][:] for name in found} == {
+        "train": ["lights on"], "out_of_scope_validation": [""], "out_of_scope_test": [""],
+    }  # fmt: skip
+
+
 def test_json_lines_are_metadata_too_and_the_path_column_may_be_called_otherwise() -> None:
     write("d/a.wav")
     write("d/metadata.jsonl", json.dumps({"path": "a.wav", "label": "on"}))

@@ -107,6 +107,12 @@ def test_all_words_keep_the_official_lists_and_their_speakers(archive: Path, cap
     assert "has 12 words, and version 0.02 has 35" in caplog.text
 
 
+def test_the_word_is_the_transcript_where_it_is_asked_for(archive: Path) -> None:
+    heard = load_speech_commands(("audio", "transcript"), path=str(archive))
+    assert all(rows["transcript"] == rows["label"] for rows in heard.values())
+    assert "transcript" not in load(archive)["train"].column_names
+
+
 def test_a_test_set_of_the_official_size_gives_no_warning(
     archive: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -167,6 +167,13 @@ def test_no_sound_is_made_where_the_task_asks_for_text(fake: Path) -> None:
     assert "audio" not in dataset["train"].column_names and fake.read_text() == ""
 
 
+def test_a_spoken_phrase_has_its_text_as_transcript_where_it_is_asked_for(fake: Path) -> None:
+    settings: dict[str, Any] = {"phrases": {"on": ["lights on"]}, "speakers": 12, "clips_per_phrase": 12}
+    heard = load_spoken(("audio", "transcript"), **settings)
+    assert {text for rows in heard.values() for text in rows["transcript"]} == {"lights on"}
+    assert "transcript" not in load_spoken(("audio", "label"), **settings)["train"].column_names
+
+
 def test_phrases_come_from_a_file_with_their_template_and_origin(fake: Path, tmp_path: Path) -> None:
     path = tmp_path / "phrases.tsv"
     path.write_text("utterance\tlabel\ttemplate\nlights on\ton\ta\nlights off\toff\tb\n", encoding="utf-8")

@@ -98,10 +98,10 @@ class WordCount(NetworkTask):
     def count(self, batch):
         return {"words": int((batch["weight"] > 0).sum())}
 
-    def respond(self, model, to_inputs, batch):
+    def respond(self, model, to_inputs, batch, decoding):
         return model(**to_inputs(batch)[0]).logits[:, 0].float()
 
-    def decode(self, raw, vocabulary, decoding):
+    def decode(self, raw, batch, vocabulary, processor, decoding):
         return {"words": raw.tolist()}
 '''
 YAML = """# The number of words of a text.

@@ -253,9 +253,9 @@ def test_evaluation_takes_the_longest_first_and_pads_little(
     trainer, widths = build_trainer(checkpoints["bert_uncased"], tmp_path), []
     respond = TextClassification.respond
 
-    def seen(self: Any, model: Any, to_inputs: Any, batch: Any) -> Any:
+    def seen(self: Any, model: Any, to_inputs: Any, batch: Any, decoding: Any) -> Any:
         widths.append(tuple(batch["input_ids"].shape))
-        return respond(self, model, to_inputs, batch)
+        return respond(self, model, to_inputs, batch, decoding)
 
     monkeypatch.setattr(TextClassification, "respond", seen)
     trainer.evaluate()

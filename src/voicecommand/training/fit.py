@@ -89,13 +89,16 @@ def prepare(dataset: DatasetDict, reads: str, num_proc: int | None = None) -> Da
     return prepared.prepare(dataset, num_proc=num_proc or processes.count_cores())
 
 
-def check_targets(dataset: DatasetDict, columns: Columns) -> None:
+def check_targets(dataset: DatasetDict, columns: Columns, required: Sequence[str] = ("train", "validation")) -> None:
     """Stop at wrong targets before audio is decoded, which may take an hour; `findings.check` checks everything else.
+
+    Args:
+        required: the splits that there must be.
 
     Raises:
         InputError: one line with the first error and the number of others.
     """
-    if columns.reads == "audio" and (errors := findings.inspect(dataset, columns.targets, near=False).errors):
+    if columns.reads == "audio" and (errors := findings.inspect(dataset, columns.targets, required, False).errors):
         more = f" (and {len(errors) - 1} more: recipes/audit.py lists all)" if len(errors) > 1 else ""
         raise InputError(f"{errors[0].line()}{more}")
 
