@@ -4,6 +4,7 @@ bcresnet        BC-ResNet, written here
 pretrained      loading of pretrained checkpoints
 families        the differences between families of speech encoders
 front           from a batch of waveforms to a network's inputs, on the device
+recogniser      networks of encoder and decoder that write down speech
 head_start      a head that starts from the features of the frozen network
 tuning          which parameters are trained, and their learning rates
 embeddings      an embedding that trains only the rows of tokens in train

@@ -31,6 +31,7 @@ class Recogniser(NetworkTask["ProcessorMixin"]):
     name: ClassVar[str] = "speech_recognition"
     hub_tag: ClassVar[str] = "automatic-speech-recognition"
     head_weights: ClassVar[Mapping[str, float]] = {"transcript": 1.0}
+    refused_tunings: ClassVar[Mapping[str, str]] = {"Decoder": NetworkTask.refused_tunings["Decoder"]}
     processor_class: ClassVar[str] = "AutoProcessor"
     max_seconds: float
     language: str
