@@ -8,6 +8,8 @@ stream       commands to answer, as they come
 text         texts without differences in case and punctuation
 prepared     recordings decoded once, into a cache that runs share
 fingerprint  a hash of the data's content
+nodes        a YAML file as nodes that know their lines
+grammar      the sentences that a device knows
 sources      a file for each source
 audit        checks of a data set
 synthesis    speech made from text
