@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
+import torch
 from torch import nn
 
 from voicecommand.audio.clips import SAMPLING_RATE
@@ -14,13 +15,15 @@ from voicecommand.errors import InputError
 from voicecommand.evaluation.transcripts import TranscriptEvaluator
 from voicecommand.models.families import check_extractor
 from voicecommand.models.front import build_augmenter
-from voicecommand.tasks.base import Columns, Encoded, NetworkTask, Stage, Vocabulary, column_names
+from voicecommand.models.joining import join, place_windows
+from voicecommand.tasks.base import Batch, Column, Columns, Encoded, NetworkTask, Row, Stage, Vocabulary, column_names
 from voicecommand.tasks.classification import groups_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, ProcessorMixin
 
     from voicecommand.audio.augmentation import Augmentation
+    from voicecommand.audio.windows import Windows
     from voicecommand.evaluation.base import Evaluator
     from voicecommand.tasks.base import Rows
 
@@ -77,7 +80,7 @@ class Recogniser(NetworkTask["ProcessorMixin"]):
             encoded = rows.select_columns([name for name in ("audio", "length", "content", "origin") if name in names])
             if others:
                 encoded = concatenate_datasets([encoded, Dataset.from_dict(others)], axis=1)
-        limit = f"longer than {self.max_seconds:g} s: training leaves them out, and answers are of their first part"
+        limit = f"longer than {self.max_seconds:g} s: training leaves them out, and answers join overlapping windows"
         return Encoded(encoded, references, cut, limit if cut else "")
 
     def stages(self, train: Encoded) -> tuple[Stage, ...]:
@@ -104,3 +107,37 @@ class Recogniser(NetworkTask["ProcessorMixin"]):
         model, processor = super().open(directory, vocabulary)
         check_extractor(cast(Any, processor).feature_extractor, "the saved feature extractor")
         return model, processor
+
+
+def split_windows(rows: Sequence[Row], windows: Windows) -> Batch:
+    """Rows -> a batch of the windows of their clips, one after another; a clip that is read whole has one.
+
+    It has what `windows` makes of each, `starts` int64 `[windows]`, the samples before each in its clip, and `windows`
+    int64 `[rows]`, the number of each clip.
+    """
+    clips = [cast(Any, row["audio"]) for row in rows]
+    places = [place_windows(len(clip), windows.samples, SAMPLING_RATE) for clip in clips]
+    cut = [
+        row | {"audio": clip[start : start + windows.samples]}
+        for row, clip, starts in zip(rows, clips, places, strict=True)
+        for start in starts
+    ]
+    batch = windows(cut)
+    batch["starts"] = torch.tensor([start for starts in places for start in starts])
+    batch["windows"] = torch.tensor([len(starts) for starts in places])
+    return batch
+
+
+def join_windows(texts: Sequence[str], batch: Batch) -> dict[str, Column]:
+    """The texts of the windows of a batch -> the columns transcript, windows, the number of those that it was joined
+    from, and unmatched, the number of its joins where the texts had no word in common."""
+    starts, lengths, counts = (batch[name].tolist() for name in ("starts", "lengths", "windows"))
+    transcripts, unmatched, first = [], [], 0
+    for count in counts:
+        own = range(first, first + count)
+        overlaps = [(starts[i] + lengths[i] - starts[i + 1]) / SAMPLING_RATE for i in own[:-1]]
+        joined = join([texts[i] for i in own], overlaps)
+        transcripts.append(joined.text if count > 1 else texts[first])
+        unmatched.append(joined.unmatched)
+        first += count
+    return {"transcript": transcripts, "windows": counts, "unmatched": unmatched}

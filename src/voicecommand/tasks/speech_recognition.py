@@ -32,7 +32,7 @@ from voicecommand.tasks.base import (
     Row,
     Vocabulary,
 )
-from voicecommand.tasks.recognition import Recogniser
+from voicecommand.tasks.recognition import Recogniser, join_windows, split_windows
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, ProcessorMixin
@@ -43,20 +43,18 @@ logger = logging.getLogger(__name__)
 WHOLE_SECONDS = 30  # that a Whisper reads as it was trained
 LONGEST_TRANSCRIPT = 448  # tokens
 IGNORED = -100  # a label that is no unit of the loss
+WINDOWS = 64  # that are answered at once
 
 
 class _Collator:
-    """Rows -> the batch of `Windows`, one window a clip, with `labels` int64 `[rows, longest]` (-100 is no label),
-    `decoder_input_ids` of the same shape, `is_cut` bool `[rows]` and, in training, `weight`."""
+    """Rows -> the batch of `split_windows`, with `labels` int64 `[rows, longest]` (-100 is no label) and
+    `decoder_input_ids` of the same shape, and in training `weight`."""
 
     def __init__(self, windows: Windows, start: int, pad: int) -> None:
         self.windows, self.start, self.pad = windows, start, pad
 
     def __call__(self, rows: Sequence[Row]) -> Batch:
-        clips = [cast(Any, row["audio"]) for row in rows]
-        samples = self.windows.samples
-        batch = self.windows([row | {"audio": clip[:samples]} for row, clip in zip(rows, clips, strict=True)])
-        batch["is_cut"] = torch.tensor([len(clip) > samples for clip in clips])
+        batch = split_windows(rows, self.windows)
         if "labels" in rows[0]:
             given = [torch.tensor(cast(list, row["labels"])) for row in rows]
             labels = nn.utils.rnn.pad_sequence(given, batch_first=True, padding_value=IGNORED)
@@ -65,6 +63,11 @@ class _Collator:
         if "weight" in rows[0]:
             batch["weight"] = torch.tensor([row["weight"] for row in rows])
         return batch
+
+
+def _take(batch: Batch, windows: Tensor) -> Batch:
+    """The audio of windows of a batch, by their numbers int64 `[n]`."""
+    return {name: batch[name][windows] for name in ("waveforms", "lengths")}
 
 
 class _Inputs(nn.Module):
@@ -163,18 +166,34 @@ class SpeechRecognition(Recogniser):
         return {"transcript": int(((batch["labels"] >= 0) & (batch["weight"] > 0)[:, None]).sum())}
 
     def loss_sums(self, model: nn.Module, to_inputs: nn.Module, batch: Batch) -> Tensor:
-        labels = batch["labels"].where(~batch["is_cut"][:, None], IGNORED)
-        logits: Tensor = model(**to_inputs(batch)[0], use_cache=False).logits
+        """Of clips that are read whole."""
+        counts = batch["windows"]
+        labels = batch["labels"].where((counts == 1)[:, None], IGNORED)
+        firsts = _take(batch, counts.cumsum(0) - counts) | {"decoder_input_ids": batch["decoder_input_ids"]}
+        logits: Tensor = model(**to_inputs(firsts)[0], use_cache=False).logits
         losses = functional.cross_entropy(logits.float().transpose(1, 2), labels, reduction="none")
         return torch.stack([losses.sum(1), (labels >= 0).sum(1)], dim=1)
 
     def respond(self, model: nn.Module, to_inputs: nn.Module, batch: Batch, decoding: Decoding) -> Raw:
-        """Tokens int64 `[clips, longest]`, and float32 `[clips]`, their mean log-probability."""
+        """Tokens int64 `[clips, most windows, longest]`, and float32 `[clips]`, their mean log-probability."""
         assert isinstance(to_inputs, _Inputs)
         network: Any = getattr(model, "get_base_model", lambda: model)()  # within LoRA
-        inputs, _ = to_inputs.front(batch)
-        encoded = network.get_encoder()(**inputs)
-        return write_tokens(network, encoded, to_inputs.prefix, batch["lengths"] / SAMPLING_RATE, decoding.beams)
+        encoder, pad, end = network.get_encoder(), network.config.pad_token_id, network.config.eos_token_id
+        texts: list[Tensor] = []
+        means, counts = [], []
+        for numbers in torch.arange(len(batch["lengths"]), device=batch["lengths"].device).split(WINDOWS):
+            own = _take(batch, numbers)
+            encoded = encoder(**to_inputs.front(own)[0])
+            seconds = own["lengths"] / SAMPLING_RATE
+            tokens, scores = write_tokens(network, encoded, to_inputs.prefix, seconds, decoding.beams)
+            texts += tokens
+            means.append(scores)
+            counts.append(1 + ((tokens != pad) & (tokens != end)).sum(1))  # with the end
+        padded = nn.utils.rnn.pad_sequence(texts, batch_first=True, padding_value=pad)
+        clips = padded.split(batch["windows"].tolist())
+        own_means, own_counts = (torch.cat(part).split(batch["windows"].tolist()) for part in (means, counts))
+        score = [(mean * count).sum() / count.sum() for mean, count in zip(own_means, own_counts, strict=True)]
+        return nn.utils.rnn.pad_sequence(clips, batch_first=True, padding_value=pad), torch.stack(score)
 
     def decode(
         self,
@@ -184,7 +203,9 @@ class SpeechRecognition(Recogniser):
         processor: ProcessorMixin,
         decoding: Decoding,
     ) -> dict[str, Column]:
-        """The columns transcript, and score: the mean log-probability of its tokens."""
+        """The columns of `join_windows`, and score: the mean log-probability of the tokens."""
         tokens, scores = cast("tuple[Tensor, Tensor]", raw)
-        texts = cast(Any, processor).tokenizer.batch_decode(tokens, skip_special_tokens=True)
-        return {"transcript": [text.strip() for text in texts], "score": scores.tolist()}
+        counts = batch["windows"].tolist()
+        own = torch.cat([clip[:count] for clip, count in zip(tokens, counts, strict=True)])
+        texts = cast(Any, processor).tokenizer.batch_decode(own, skip_special_tokens=True)
+        return join_windows([text.strip() for text in texts], batch) | {"score": scores.tolist()}
