@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import shutil
@@ -20,6 +21,7 @@ from support import LAUNCH, Parts, build_parts, find_run, run_and_read, start_tr
 from voicecommand.data import prepared
 from voicecommand.data.sources import folder
 from voicecommand.errors import InputError
+from voicecommand.models.joining import join, place_windows
 from voicecommand.models.recogniser import GRACE, TOKENS_PER_SECOND
 from voicecommand.models.tuning import Decoder, Full, LastLayers, Lora
 from voicecommand.tasks.base import Decoding, Vocabulary
@@ -135,6 +137,26 @@ def test_answers_do_not_depend_on_the_batch_and_are_those_of_the_pipeline(
         assert text.strip() and answer["score"] < 0
 
 
+def test_a_longer_clip_is_answered_by_the_joined_texts_of_its_windows(
+    recogniser: Path, sounds: DatasetDict, tmp_path: Path
+) -> None:
+    parts = build(recogniser, sounds, tmp_path)
+    parts.trainer.train()
+    answerer = Answerer(parts.task, parts.model, parts.processor, parts.vocabulary)
+    long = np.concatenate([np.asarray(audio, dtype=np.int16) for audio in sounds["train"]["audio"][:5]])
+    starts = place_windows(len(long), 32_000, 16_000)
+    assert len(starts) > 2
+    windows = [long[start : start + 32_000] for start in starts]
+    rows = {"audio": [long, long[:8000], *windows], "length": [len(long), 8000] + [32_000] * len(windows)}
+    found = answerer.answer(rows)
+    overlaps = [2 - (b - a) / 16_000 for a, b in itertools.pairwise(starts)]
+    texts, expected = found.columns["transcript"], join(found.columns["transcript"][2:], overlaps)
+    assert texts[0] == expected.text and found.columns["windows"][:2] == [len(starts), 1]
+    assert found.columns["unmatched"][0] == expected.unmatched
+    assert found.truncated == 1 and "join overlapping windows" in found.limit
+    assert min(found.columns["score"][2:]) <= found.columns["score"][0] <= max(found.columns["score"][2:])
+
+
 @pytest.mark.slow
 def test_the_recipes_train_measure_and_answer(
     recogniser: Path, recordings: Path, tmp_path: Path, capfd: Any, monkeypatch: Any
@@ -215,7 +237,7 @@ def test_the_bound_on_the_tokens_of_an_answer_follows_its_clip(
         tokens, scores = parts.task.respond(
             parts.model, answerer.to_inputs, answerer.collate(rows), Decoding(beams=beams)
         )
-        written = (tokens != end).sum(1).tolist()
+        written = (tokens != end).sum((1, 2)).tolist()
         assert written == [GRACE + TOKENS_PER_SECOND // 2, GRACE + 2 * TOKENS_PER_SECOND]
         assert scores.isfinite().all()
 

@@ -5,6 +5,7 @@ pretrained      loading of pretrained checkpoints
 families        the differences between families of speech encoders
 front           from a batch of waveforms to a network's inputs, on the device
 recogniser      networks of encoder and decoder that write down speech
+joining         clips that are longer than a recogniser's window
 confined        the tokens that a recogniser may write if it knows a grammar
 head_start      a head that starts from the features of the frozen network
 tuning          which parameters are trained, and their learning rates
