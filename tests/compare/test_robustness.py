@@ -283,7 +283,7 @@ def test_a_task_without_labels_is_measured_by_its_own_units(tmp_path: Path) -> N
 def test_a_split_without_labels_of_the_model_is_refused() -> None:
     clean = clean_of(np.tile([0.9, 0.1], (3, 1)))
     outside = dataclasses.replace(clean, references={"label": ["out_of_scope"] * 3})
-    with pytest.raises(InputError, match="split=test: no example has a label of the model"):
+    with pytest.raises(InputError, match="split=test: every example is out of scope"):
         measure(outside, [], lambda inputs: np.zeros((0, 2)))
 
 

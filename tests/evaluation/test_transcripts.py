@@ -198,6 +198,12 @@ def test_the_worst_examples_come_first_and_their_number_is_stated() -> None:
     assert [tuple(pair) for pair in group.examples[0].pairs] == [("go", "go"), ("up", "down"), ("now", "then")]
 
 
+def test_of_a_recogniser_that_repeats_itself_only_the_first_words_are_shown() -> None:
+    block = next(block for block in blocks_of(transcribed([("stop", "stop " * 300)])) if isinstance(block, Examples))
+    (example,) = block.groups[0].examples
+    assert len(example.pairs) == 80 and example.words == "299 wrong of 1 said; the first 80 are shown"
+
+
 def test_without_a_wrong_word_there_is_a_sentence_instead() -> None:
     blocks = blocks_of(transcribed([("turn on", "Turn on.")] * 3))
     assert any(isinstance(block, Notes) and block.lines == ("No wrong word on test.",) for block in blocks)

@@ -57,10 +57,12 @@ def measure(
         answer: inputs -> the columns of the answers, n values each.
 
     Raises:
-        InputError: the split has no example with a label of the model.
+        InputError: every example of the split is out of scope.
     """
     if clean.out_of_scope:
-        raise InputError(f"split={clean.split}: no example has a label of the model; name another split")
+        raise InputError(
+            f"split={clean.split}: every example is out of scope; name another split"
+        )
     as_it_is, metric = evaluator.units(clean), evaluator.units_metric
 
     def figure_of(units: Units) -> Figure:

@@ -16,6 +16,7 @@ from voicecommand.evaluation.words import percent
 PAIRS = 15  # the most frequent errors in the table
 MATRIX_WORDS = 10
 EXAMPLES = 20
+LONGEST = 80  # words of an example that are shown, of a recogniser that repeats itself
 NOTHING, OTHERS = "(nothing)", "(other words)"  # in the place of words, which have no brackets
 
 
@@ -110,16 +111,17 @@ def _worst_examples(references: Sequence[str], written: Sequence[str], p: Answer
     """The EXAMPLES with most wrong words, of as many those with the shorter reference first."""
     found = []
     for row, (reference, answer) in enumerate(zip(references, written, strict=True)):
-        pairs = align(reference.split(), answer.split())
+        pairs = tuple(align(reference.split(), answer.split()))
         if wrong := sum(pair.kind != "right" for pair in pairs):
-            found.append((-wrong, len(reference.split()), row, tuple(pairs)))
+            found.append((-wrong, len(reference.split()), row, pairs))
     found.sort(key=lambda one: one[:3])
-    shown = tuple(
-        Example(p.split, p.ids[row], p.origins[row], p.texts[row], f"{-wrong} wrong of {words} said", pairs)
-        for wrong, words, row, pairs in found[:EXAMPLES]
-    )
+    shown = []
+    for wrong, words, row, pairs in found[:EXAMPLES]:
+        said = f"{-wrong} wrong of {words} said"
+        said += f"; the first {LONGEST} are shown" if len(pairs) > LONGEST else ""
+        shown.append(Example(p.split, p.ids[row], p.origins[row], p.texts[row], said, pairs[:LONGEST]))
     detail = f"{len(shown)} of {len(found)} examples of {p.split} with a wrong word"
-    group = ExampleGroup("Most wrong words first", detail, shown, len(found) - len(shown))
+    group = ExampleGroup("Most wrong words first", detail, tuple(shown), len(found) - len(shown))
     what = "texts" if p.seconds is None else "clips"
     return Examples(
         "Examples with wrong words",
