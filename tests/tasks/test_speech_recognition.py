@@ -7,6 +7,7 @@ import json
 import math
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -309,3 +310,12 @@ def test_two_ranks_train_and_measure_as_one(recogniser: Path, recordings: Path, 
         assert [value for value in one if value is not None] == pytest.approx(
             [value for value in two if value is not None], rel=1e-3
         )
+
+
+def test_clips_of_30_seconds_are_answered_16_at_once_and_shorter_ones_more(
+    recogniser: Path, sounds: DatasetDict, tmp_path: Path
+) -> None:
+    parts = build(recogniser, sounds, tmp_path)
+    given = (parts.model, parts.processor, parts.vocabulary)
+    assert Answerer(parts.task, *given, batch_size=64).batch_size == 64
+    assert Answerer(replace(parts.task, max_seconds=30), *given, batch_size=64).batch_size == 16

@@ -355,6 +355,11 @@ class NetworkTask(Task["PreTrainedModel", ProcessorT]):
     model_class: ClassVar[str]  # the one that opens the saved model
 
     @property
+    def most_answered(self) -> int | None:
+        """Rows that are answered at once at most, where they take much memory; None for no limit."""
+        return None
+
+    @property
     def teacher(self) -> str | None:
         """Directory of a saved run; its answers are learnt with the targets."""
         return None

@@ -66,7 +66,7 @@ class Answerer:
     model and precision.
 
     Args:
-        batch_size: rows of a batch of a network.
+        batch_size: rows of a batch of a network, or fewer if its task says so.
         precision: fp32, bf16 or fp16, of a network.
     """
 
@@ -85,6 +85,7 @@ class Answerer:
         self.batch_size, self.precision = batch_size, precision
         if isinstance(task, NetworkTask):
             self.network = cast("PreTrainedModel", model)
+            self.batch_size = min(batch_size, task.most_answered or batch_size)
             # built once, because the mel filters take longer to build than to use
             self.collate = task.build_collator(self.network, processor)
             self.to_inputs = task.build_inputs(self.network, processor).to(self.network.device)

@@ -28,6 +28,10 @@ if TYPE_CHECKING:
     from voicecommand.tasks.base import Rows
 
 
+# Of audio in a batch that is written down: what the decoder reads of the encoder is kept for each of its layers.
+SECONDS_AT_ONCE = 480
+
+
 class Recogniser(NetworkTask["ProcessorMixin"]):
     """The parts of every task of transcripts: its columns, the audio of rows, and the windows of a batch."""
 
@@ -46,6 +50,10 @@ class Recogniser(NetworkTask["ProcessorMixin"]):
     @property
     def evaluators(self) -> tuple[Evaluator, ...]:
         return (TranscriptEvaluator(self.language),)
+
+    @property
+    def most_answered(self) -> int:
+        return max(1, int(SECONDS_AT_ONCE // self.max_seconds))
 
     @property
     def samples(self) -> int:

@@ -111,6 +111,8 @@ class SpeechRecognition(Recogniser):
 
     def __post_init__(self) -> None:
         check_seconds("max_seconds", self.max_seconds, least=1, most=WHOLE_SECONDS)
+        if not isinstance(self.language, str) or not self.language:
+            raise InputError(f"model.language={self.language}: give a code such as en")
         most = self.answered_in_training
         if most is not None and (type(most) is not int or most < 1):
             raise InputError(f"model.answered_in_training={most}: give a number of clips from 1, or null for all")
