@@ -319,3 +319,21 @@ def test_clips_of_30_seconds_are_answered_16_at_once_and_shorter_ones_more(
     given = (parts.model, parts.processor, parts.vocabulary)
     assert Answerer(parts.task, *given, batch_size=64).batch_size == 64
     assert Answerer(replace(parts.task, max_seconds=30), *given, batch_size=64).batch_size == 16
+
+
+def test_settings_of_writing_from_elsewhere_do_not_change_what_is_written(
+    recogniser: Path, sounds: DatasetDict, tmp_path: Path
+) -> None:
+    shutil.copytree(recogniser, tmp_path / "other")
+    path = tmp_path / "other/generation_config.json"
+    settings = {"num_return_sequences": 3, "num_beams": 4, "repetition_penalty": 9.0, "cache_implementation": "static"}
+    path.write_text(json.dumps(json.loads(path.read_text()) | settings | {"min_new_tokens": 40}))
+    clip = np.asarray(sounds["test"]["audio"][0], dtype=np.int16)
+    texts = []
+    for name, checkpoint in (("one", recogniser), ("two", tmp_path / "other")):
+        parts = build(checkpoint, sounds, tmp_path)
+        save.save(parts.model, parts.task, parts.processor, Vocabulary(), tmp_path / name)
+        texts.append(voicecommand.load(tmp_path / name)(clip))
+    assert texts[0] == texts[1]
+    kept = json.loads((tmp_path / "two/generation_config.json").read_text())
+    assert kept.get("num_beams") in (None, 1) and "no_timestamps_token_id" in kept

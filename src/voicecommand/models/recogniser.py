@@ -24,6 +24,12 @@ TOKENS_PER_SECOND, GRACE = 12, 16
 MULTILINGUAL_TOKENS = (
     51_865  # the least size of the vocabulary of a Whisper of many languages; those of one have 51,864
 )
+# The settings of generation_config.json that we read, or that the stock class needs.
+KEPT = (
+    "alignment_heads", "begin_suppress_tokens", "bos_token_id", "decoder_start_token_id", "eos_token_id",
+    "is_multilingual", "lang_to_id", "language", "max_initial_timestamp_index", "max_length", "no_timestamps_token_id",
+    "pad_token_id", "prev_sot_token_id", "return_timestamps", "suppress_tokens", "task", "task_to_id",
+)  # fmt: skip
 ROWS = 16  # whose logits over the vocabulary are held at once when texts are scored
 
 
@@ -93,10 +99,18 @@ def load_recogniser(
     model = load_network(AutoModelForSpeechSeq2Seq, checkpoint, revision, INSTEAD, **settings)
     family.fit_encoder(cast(Any, model).get_encoder(), model.config, max_seconds)
     model.name_or_path = model.config._name_or_path = public_name(checkpoint)
-    generation: Any = model.generation_config
-    generation._from_model_config = False
-    _complete(generation, model.config, cast(Any, processor).tokenizer, language)
+    clean_generation(model)
+    _complete(model.generation_config, model.config, cast(Any, processor).tokenizer, language)
     return model
+
+
+def clean_generation(model: PreTrainedModel) -> None:
+    """Keep only the settings of writing in `KEPT`, of a checkpoint that may come from anybody: others would change what
+    is written, or take any amount of memory."""
+    from transformers import GenerationConfig
+
+    given = model.generation_config.to_dict()
+    model.generation_config = GenerationConfig(**{name: given[name] for name in KEPT if name in given})
 
 
 def _complete(generation: Any, config: PretrainedConfig, tokenizer: Any, language: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import torch
@@ -16,11 +17,13 @@ from voicecommand.audio.clips import SAMPLING_RATE
 from voicecommand.errors import InputError
 from voicecommand.models.front import Front, build_front, build_windows, check_seconds
 from voicecommand.models.recogniser import (
+    clean_generation,
     encode_transcripts,
     load_recogniser,
     load_recogniser_processor,
     write_tokens,
 )
+from voicecommand.models.tokens import check_vocabulary
 from voicecommand.tasks.base import (
     Batch,
     Collator,
@@ -155,6 +158,12 @@ class SpeechRecognition(Recogniser):
         parts = cast(Any, processor)
         front = build_front(model.config, parts.feature_extractor, self.max_seconds, augmenter)
         return _Inputs(front, parts.tokenizer.prefix_tokens)
+
+    def open(self, directory: Path, vocabulary: Vocabulary) -> tuple[PreTrainedModel, ProcessorMixin]:
+        model, processor = super().open(directory, vocabulary)
+        check_vocabulary(cast(Any, processor).tokenizer, model)
+        clean_generation(model)
+        return model, processor
 
     def losses(self, model: nn.Module, inputs: Batch, batch: Batch) -> dict[str, Loss]:
         """The cross-entropy of each token of the transcript, its end and what begins it included, as in the stock
