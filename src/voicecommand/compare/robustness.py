@@ -60,9 +60,7 @@ def measure(
         InputError: every example of the split is out of scope.
     """
     if clean.out_of_scope:
-        raise InputError(
-            f"split={clean.split}: every example is out of scope; name another split"
-        )
+        raise InputError(f"split={clean.split}: every example is out of scope; name another split")
     as_it_is, metric = evaluator.units(clean), evaluator.units_metric
 
     def figure_of(units: Units) -> Figure:

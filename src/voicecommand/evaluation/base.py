@@ -119,7 +119,7 @@ class Evaluator(Protocol):
     def units_metric(self) -> str: ...
     @property
     def unit(self) -> str:
-        """Of `units_metric`, such as "words"; empty for a share."""
+        """Of `units_metric`, such as "s"; empty for a share or a rate, which is shown in percent."""
 
     def quick(self, answers: Answers) -> dict[str, float]:
         """The figures of Trainer's log."""

@@ -4,7 +4,9 @@ Pure functions of `Answers`. The content of metrics.json:
 
     {"format": 1, "objective": {"evaluator", "metric", "greater_is_better", "split"}, "main_split": "test",
      "splits": {NAME: {"examples", "labels", "accuracy", "macro_f1", "per_label", "ece", "log_loss",
-                       "confusion_matrix",                         in-scope splits only
+                       "confusion_matrix",                         in-scope splits only, of labels
+                       "wer", "cer", "sentence_error_rate", "errors", "words", "normaliser", "as_written",
+                       "confused_words",                           of transcripts (`transcripts`)
                        "by_group": {"column", "metric", "is_of_examples", "least", "groups": {NAME: SHARE},
                                     "worst", "best", "gap", "few", "unknown"},      where speakers are known
                        "by_seconds": [{"from", "to", "examples", METRIC}]}},       where there are clips
