@@ -273,11 +273,20 @@ def test_a_task_without_labels_is_measured_by_its_own_units(tmp_path: Path) -> N
     assert result["score"]["value"] == pytest.approx((5 * 1.5 + 5 * 0.5) / 20 / 6)
     robustness.write_robustness(tmp_path, result)
     text = robustness.format_robustness(result)
-    assert "score 8.3 % (" in text and "area under WER" in text
+    assert "score 8.3 % (" in text and "area under WER" in text and "WER, lower is better, with" in text
     assert re.search(r"telephone +16\.7 \(", text)
     assert "errors" not in (tmp_path / "robustness.csv").read_text() and ",wer\n" in (
         (tmp_path / "robustness.csv").read_text().replace("\r", "")
     )
+
+
+def test_cells_of_a_rate_above_one_stay_apart(tmp_path: Path) -> None:
+    found, _ = right_until(lambda row: 0)
+    clean = dataclasses.replace(clean_of(np.ones((3, 1))), columns={"errors": [0, 0, 0]})
+    result = robustness.measure(Errors(), clean, found, lambda commands: {"errors": [7, 3, 5]})  # type: ignore[arg-type]
+    robustness.write_robustness(tmp_path, result)
+    (line,) = [line for line in robustness.format_robustness(result).splitlines() if line.startswith("white")]
+    assert line.count("  250.0 (150.0, 700.0)") == 4
 
 
 def test_a_split_without_labels_of_the_model_is_refused() -> None:

@@ -92,5 +92,5 @@ def test_english_has_several_names_and_other_languages_keep_their_numbers_and_ma
 @pytest.mark.parametrize("part", ["1,", "1,000", "9", "$1.1", "7:3", "1 ", "a.", "'", "one o "])
 def test_the_time_for_a_text_grows_as_its_length(part: str) -> None:
     start = time.process_time()
-    normalise(part * (50_000 // len(part)))
-    assert time.process_time() - start < 4  # 0.2 s; a pattern that starts again at every character takes minutes
+    normalise(part * (20_000 // len(part)))
+    assert time.process_time() - start < 2  # 0.1 s; a pattern that starts again at every character takes 10 s
