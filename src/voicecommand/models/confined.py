@@ -7,9 +7,12 @@ not count against a sentence, whether it was trained on subtitles or tuned on ba
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
+
+import torch
 
 from voicecommand.data.grammar.automaton import State
 from voicecommand.data.grammar.grammar import Grammar
@@ -132,16 +135,16 @@ class Confinement:
         self.grammar = grammar
         self.tokens = TokenAutomaton(grammar, lambda text: spell(tokenizer, text))
         self._prefix = prefix
-        self._end: Any = tokenizer.eos_token_id
+        self.end: Any = tokenizer.eos_token_id
         self._known: dict[Tokens, int | None] = {}
 
     def allowed(self, batch_id: int, input_ids: Tensor) -> list[int]:
         """The tokens that may follow a text, int64 `[n]` with its prefix; after the end only the end."""
         state = self._state(tuple(input_ids.tolist()[self._prefix :]))
         if state is None:
-            return [self._end]
+            return [self.end]
         tokens = list(self.tokens.arcs(state))
-        return [*tokens, self._end] if self.tokens.is_final(state) else tokens
+        return [*tokens, self.end] if self.tokens.is_final(state) else tokens
 
     def _state(self, written: Tokens) -> int | None:
         """The state after some tokens; None after the end."""
@@ -166,3 +169,66 @@ def spell(tokenizer: PreTrainedTokenizerBase, text: str) -> Tokens:
 def unknown_words(grammar: Grammar, tokenizer: PreTrainedTokenizerBase) -> list[str]:
     """The words of a grammar that a tokenizer can't write."""
     return [word for word in grammar.words if not spell(tokenizer, f" {word}")]
+
+
+@dataclass(frozen=True)
+class Written:
+    """A sentence that was written.
+
+    Attributes:
+        tokens: after the prefix, with the end.
+        score: the log-likelihood of the tokens.
+    """
+
+    tokens: Tokens
+    score: float
+
+
+@torch.inference_mode()
+def search(model: Any, encoded: Tensor, prefix: Sequence[int], confinement: Confinement, beams: int) -> list[Written]:
+    """The most likely sentences of one clip, best first, each in one of its spellings; none if no sentence can end.
+
+    A beam search over the likelihoods of all tokens, not only of those that are allowed, so that scores can be compared
+    with those of a free text. It ends when nothing that is open can become one of the best.
+
+    Args:
+        model: an encoder-decoder network, in eval mode.
+        encoded: the encoder's output, `[frames, width]`.
+        prefix: the tokens that every text begins with.
+        beams: how many beginnings are followed; 1 is greedy. So many sentences are returned at most.
+    """
+    from transformers.cache_utils import DynamicCache, EncoderDecoderCache
+    from transformers.modeling_outputs import BaseModelOutput
+
+    tokens, end, device = confinement.tokens, confinement.end, encoded.device
+    state = BaseModelOutput(last_hidden_state=encoded[None])
+    cache: Any = EncoderDecoderCache(DynamicCache(), DynamicCache())
+    given = torch.tensor([list(prefix)], device=device)
+    open_: list[tuple[float, Tokens, int]] = [(0.0, (), tokens.start)]
+    finished: list[Written] = []
+    heard: list[tuple[Tensor, Tensor]] = []
+    while len(prefix) + len(open_[0][1]) < model.config.max_target_positions:
+        output = model(encoder_outputs=state, decoder_input_ids=given, past_key_values=cache, use_cache=True)
+        likelihoods = output.logits[:, -1].float().log_softmax(-1).cpu()
+        following: list[tuple[float, int, int, int]] = []
+        for row, (score, written, place) in enumerate(open_):
+            arcs = tokens.arcs(place)
+            values = likelihoods[row, list(arcs)].tolist()
+            following += [(score + v, row, t, after) for v, (t, after) in zip(values, arcs.items(), strict=True)]
+            if tokens.is_final(place):
+                finished.append(Written((*written, end), score + float(likelihoods[row, end])))
+        finished = sorted(finished, key=lambda found: -found.score)[:beams]
+        following = sorted(following, key=lambda step: (-step[0], step[1:3]))[:beams]
+        if len(finished) == beams:
+            following = [step for step in following if step[0] > finished[-1].score]
+        if not following:
+            break
+        rows = torch.tensor([row for _, row, _, _ in following], device=device)
+        open_ = [(score, (*open_[row][1], token), after) for score, row, token, after in following]
+        given = torch.tensor([[token] for _, _, token, _ in following], device=device)
+        heard = heard or [(layer.keys, layer.values) for layer in cache.cross_attention_cache.layers]
+        cache.self_attention_cache.reorder_cache(rows)
+        for layer, (keys, values) in zip(cache.cross_attention_cache.layers, heard, strict=True):
+            # all beams hear the same clip: views of one row, where `reorder_cache` would copy it
+            layer.keys, layer.values = (each.expand(len(rows), -1, -1, -1) for each in (keys, values))
+    return finished

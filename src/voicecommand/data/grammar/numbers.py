@@ -5,56 +5,38 @@ from __future__ import annotations
 from collections import defaultdict
 from functools import cache
 
+from voicecommand.evaluation.normalise import normalise
+
 Words = tuple[str, ...]
-UNITS = [
-    *("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"),
-    *("thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen"),
-]
-TENS = ["zero", "ten", "twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"]
-ORDINALS = {
-    "one": "first",
-    "two": "second",
-    "three": "third",
-    "five": "fifth",
-    "eight": "eighth",
-    "nine": "ninth",
-    "twelve": "twelfth",
-}
 
 
 def cardinals(number: int) -> list[Words]:
     """The ways to say a number from 0 to 9,999, the usual one first: (one, hundred, five), (one, hundred, and, five),
     (a, hundred, five) ...; above 1,000 also as a year, (nineteen, oh, five)."""
-    if number < 20:
-        return [(UNITS[number],)]
-    if number < 100:
-        return [(TENS[number // 10], *([UNITS[number % 10]] if number % 10 else ()))]
-    size, name = (100, "hundred") if number < 1000 else (1000, "thousand")
-    above, rest = divmod(number, size)
-    heads = [(*words, name) for words in cardinals(above)[:1]] + ([("a", name)] if above == 1 else [])
-    said = [(*head, *tail) for head in heads for tail in (_after(rest) if rest else [()])]
+    said = [_usual(f"{number:,}")]
+    if number > 100 and number % 100:
+        last = len(_usual(str(number % 100)))
+        said += [(*words[:-last], "and", *words[-last:]) for words in said]
+    if said[0][0] == "one" and number >= 100:
+        said += [("a", *words[1:]) for words in said]
     century, year = divmod(number, 100)
     if number >= 1100 and century % 10:
-        said += [(*cardinals(century)[0], *tail) for tail in (_minutes(year) if year else [("hundred",)])]
+        said += [(*_usual(str(century)), *tail) for tail in (_minutes(year) if year else [("hundred",)])]
     return said
-
-
-def _after(rest: int) -> list[Words]:
-    """What follows "hundred" or "thousand": with "and" before a number below 100 too."""
-    return [form for words in cardinals(rest) for form in ((words, ("and", *words)) if rest < 100 else (words,))]
-
-
-def _minutes(number: int) -> list[Words]:
-    """Two digits as in a time or a year: (thirty,), (oh, five)."""
-    return [(zero, UNITS[number]) for zero in ("oh", "o", "zero")] if number < 10 else cardinals(number)
 
 
 def ordinal(number: int) -> Words:
     """The ordinal number of 1 to 99: (twenty, first)."""
-    *head, last = cardinals(number)[0]
-    if last.endswith("y"):
-        return (*head, f"{last[:-1]}ieth")
-    return (*head, ORDINALS.get(last, last + ("h" if last.endswith("t") else "th")))
+    return _usual(f"{number}{_suffix(number)}")
+
+
+def _usual(digits: str) -> Words:
+    return tuple(normalise(digits).split())
+
+
+def _minutes(number: int) -> list[Words]:
+    """Two digits as in a time or a year: (thirty,), (oh, five)."""
+    return [(zero, *_usual(str(number))) for zero in ("oh", "o", "zero")] if number < 10 else cardinals(number)
 
 
 def _suffix(number: int) -> str:
@@ -69,7 +51,7 @@ def readings(digits: str) -> list[Words]:
     plain = digits.replace(",", "")
     if plain.isdecimal():
         said = cardinals(int(plain)) if len(plain) < 5 else []
-        return said + ([tuple(UNITS[int(digit)] for digit in plain)] if len(plain) > 1 else [])
+        return said + ([tuple(word for digit in plain for word in _usual(digit))] if len(plain) > 1 else [])
     if plain.endswith("%"):
         return [(*words, *sign) for words in readings(plain[:-1]) for sign in (("percent",), ("per", "cent"))]
     whole, _, part = plain.partition(":")
@@ -79,7 +61,7 @@ def readings(digits: str) -> list[Words]:
         return [(*hour, *tail) for tail in tails]
     whole, _, part = plain.partition(".")
     if whole.isdecimal() and part.isdecimal():
-        after = tuple(UNITS[int(digit)] for digit in part)
+        after = tuple(word for digit in part for word in _usual(digit))
         return [(*words, "point", *after) for words in readings(whole)]
     number = plain[:-2]
     if number.isdecimal() and len(number) < 3 and plain.endswith(_suffix(int(number))) and int(number):
