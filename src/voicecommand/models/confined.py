@@ -24,10 +24,31 @@ if TYPE_CHECKING:
 
 Tokens = tuple[int, ...]
 Spell = Callable[[str], Tokens]
-BETWEEN = (" ", "-", ", ")  # what may stand before a word that is not the first
-AFTER = ("", ".", "?", "!")  # what may stand after the last
 FINISHED: State = -1  # the state after the last mark
 MAX_KEPT = 100_000  # beginnings of texts whose states are remembered
+
+
+@dataclass(frozen=True)
+class Habits:
+    """The ways in which a recogniser may write words.
+
+    Attributes:
+        first: what stands before the first word.
+        between: what may stand before another word.
+        after: what may stand after the last.
+        with_capitals: whether a word may begin with a capital.
+        with_digits: whether numbers may be in digits.
+    """
+
+    first: str
+    between: tuple[str, ...]
+    after: tuple[str, ...]
+    with_capitals: bool
+    with_digits: bool
+
+
+TEXT = Habits(" ", (" ", "-", ", "), ("", ".", "?", "!"), with_capitals=True, with_digits=True)
+WORDS = Habits("", (" ",), ("",), with_capitals=False, with_digits=False)
 
 
 class TokenAutomaton:
@@ -36,14 +57,15 @@ class TokenAutomaton:
     Args:
         grammar: what may be said.
         spell: the tokens of a piece of text, such as " Latte", "-ounce" or "."; empty if it can't be written.
+        habits: which pieces may follow each other.
 
     Attributes:
         start: the state before the first token.
     """
 
-    def __init__(self, grammar: Grammar, spell: Spell) -> None:
+    def __init__(self, grammar: Grammar, spell: Spell, habits: Habits = TEXT) -> None:
         self._words = grammar.automaton
-        self._spell = spell
+        self._spell, self._habits = spell, habits
         self._spelt: dict[str, Tokens] = {}
         self._pieces: dict[State, set[tuple[Tokens, State]]] = {}
         # A state is what may come: the tokens to the end of a piece, and the state of the grammar after it.
@@ -88,11 +110,10 @@ class TokenAutomaton:
     def _pieces_of(self, place: State) -> set[tuple[Tokens, State]]:
         """The pieces of text that may follow a state of the grammar, each with the state after it."""
         if place not in self._pieces:
-            is_first = place == self._words.start
-            found = {(self._tokens(mark), FINISHED) for mark in AFTER if self._words.is_final(place)}
+            found = {(self._tokens(mark), FINISHED) for mark in self._habits.after if self._words.is_final(place)}
+            befores = (self._habits.first,) if place == self._words.start else self._habits.between
             for text, after in self._texts_of(place):
-                for before in BETWEEN[:1] if is_first else BETWEEN:
-                    found.add((self._tokens(before + text), after))
+                found |= {(self._tokens(before + text), after) for before in befores}
             self._pieces[place] = {(tokens, after) for tokens, after in found if tokens or after == FINISHED}
         return self._pieces[place]
 
@@ -100,8 +121,9 @@ class TokenAutomaton:
         """The next word as it may be written, or the next words that are one number, with the state after them."""
         for word, after in self._words.arcs(place).items():
             yield word, after
-            yield word[:1].upper() + word[1:], after
-        waiting: list[tuple[tuple[str, ...], State]] = [((), place)]
+            if self._habits.with_capitals:
+                yield word[:1].upper() + word[1:], after
+        waiting: list[tuple[tuple[str, ...], State]] = [((), place)] if self._habits.with_digits else []
         while waiting:
             words, here = waiting.pop()
             for word, after in self._words.arcs(here).items():
