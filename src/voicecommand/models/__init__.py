@@ -7,6 +7,7 @@ front           from a batch of waveforms to a network's inputs, on the device
 recogniser      networks of encoder and decoder that write down speech
 joining         clips that are longer than a recogniser's window
 confined        the tokens that a recogniser may write if it knows a grammar
+confined_ctc    the same from the frames of a network with a CTC head
 head_start      a head that starts from the features of the frozen network
 tuning          which parameters are trained, and their learning rates
 embeddings      an embedding that trains only the rows of tokens in train
