@@ -58,6 +58,8 @@ def wrong_word_blocks(
     )
     shown = sum(pair["count"] for pair in confused["pairs"])
     note = f"{shown:,} of {confused['errors']:,} errors: the {len(rows)} most frequent of {confused['kinds']:,} kinds."
+    if shown == confused["errors"]:
+        note = f"All {shown:,} errors."
     return [
         Table(title, ("said", "written", "times", "of times said"), rows, note, numbers=(2, 3)),
         _matrix(_count_pairs(references, written), answers.split),
