@@ -11,12 +11,13 @@ from typing import Any
 
 import pytest
 
+import damage
 from support import ROOT
 
 sys.path.append(str(ROOT / "benchmarks"))
 
 import chaos
-from trials import counted, damage, page
+from trials import counted, page
 from trials.row import SKIPPED, Counted, Results, Row, Trial, run_trial
 
 RESULTS = ROOT / "benchmarks" / "results" / "chaos.json"
